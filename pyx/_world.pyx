@@ -1,0 +1,99 @@
+"""The world as Python sees it: serve requests in a process of one's own, or run one here.
+
+The work is in pyx/world/*.c; this module only passes memory and descriptors on.
+"""
+
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer
+from libc.errno cimport errno
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+
+
+ctypedef int (*map_function)(void *, const void *, const void *, unsigned int, size_t) noexcept nogil
+ctypedef void *(*detach_function)(void *) noexcept nogil
+ctypedef const char *(*message_function)(void *) noexcept nogil
+
+
+cdef extern from "core_subject.h" nogil:
+    struct vv_core:
+        map_function map
+        detach_function detach
+        message_function message
+        void *placeholder
+    void vv_use_core(const vv_core *functions)
+
+
+cdef extern from "internal.h" nogil:
+    ctypedef struct progress_page "struct vv_progress":
+        uint64_t finished
+        uint64_t changes
+    progress_page *progress "vv_progress"
+    int vv_start()
+    int64_t vv_run_request(const uint64_t *request, uint64_t request_bytes, uint8_t *reply, uint64_t capacity)
+    int vv_serve(int control, int data, void *shared, uint64_t request_capacity, uint64_t reply_capacity,
+                 const char *library)
+
+
+cdef object _placeholder = None     # lives as long as the module: the world keeps its address
+
+
+def use_core() -> None:
+    """Make the core the subject of this process."""
+    global _placeholder
+    from vfio_verify import _core
+
+    cdef vv_core functions
+    capsules = _core.__pyx_capi__
+    _placeholder = _core.Placeholder()
+    functions.map = <map_function>_pointer(capsules["core_map"])
+    functions.detach = <detach_function>_pointer(capsules["core_detach"])
+    functions.message = <message_function>_pointer(capsules["core_message"])
+    functions.placeholder = <void *>_placeholder
+    vv_use_core(&functions)
+
+
+cdef void *_pointer(object capsule) except NULL:
+    return PyCapsule_GetPointer(capsule, PyCapsule_GetName(capsule))
+
+
+def serve(int control, int data, shared, uint64_t request_capacity, uint64_t reply_capacity, bytes library) -> None:
+    """Fork workers until the parent is gone. ``library`` is a subject's shared object, or empty for the core.
+
+    `shared` is the memory that the parent maps too: a page of progress, requests, replies. Raises OSError.
+    """
+    cdef Py_buffer view
+    cdef const char *path = library
+    cdef int result
+    if not library:
+        use_core()
+    PyObject_GetBuffer(shared, &view, PyBUF_WRITABLE)
+    try:
+        # SAFETY: the length is checked against both capacities before the world writes there.
+        if <uint64_t>view.len < 4096 + request_capacity + reply_capacity:
+            raise ValueError("the shared memory is smaller than its parts")
+        with nogil:
+            result = vv_serve(control, data, view.buf, request_capacity, reply_capacity, path)
+        if result < 0:
+            raise OSError(errno, "the world cannot be set up")
+    finally:
+        PyBuffer_Release(&view)
+
+
+def run(bytes request, uint64_t reply_capacity) -> tuple[bytes, int, int]:
+    """Run a request in this process, on the subject set by `use_core`: for trusted subjects only.
+
+    Returns the reply, the number of finished runs, and how many of this process's mappings changed meanwhile.
+    """
+    cdef bytearray reply = bytearray(reply_capacity)
+    cdef const uint8_t *words = request
+    cdef uint8_t *room = reply
+    cdef uint64_t size = len(request)
+    cdef int64_t written
+    if _placeholder is None:
+        raise RuntimeError("no subject is set; call use_core() first")
+    with nogil:
+        # SAFETY: bytes objects are aligned for 64-bit words; the world reads at most `size` bytes.
+        written = -1 if vv_start() < 0 else vv_run_request(<const uint64_t *>words, size, room, reply_capacity)
+    if written < 0:
+        raise OSError(errno, "the request cannot be run")
+    return bytes(reply[:written]), progress.finished, progress.changes

@@ -1,0 +1,67 @@
+/*
+ * The core as a subject: its functions come from the extension module vfio_verify._core, its system
+ * calls and look-ups go through the world like those of any other.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <errno.h>
+#include <stdint.h>
+
+#include "core_calls.h"
+#include "core_subject.h"
+#include "internal.h"
+#include "vfio_verify/qemu.h"
+
+static struct vv_core core;
+
+/* The block that holds an address, by the world's own list. */
+static int resolve(void *context, uintptr_t address, struct core_block *found)
+{
+    const struct vv_layout *layout = &vv_world.layout;
+    struct vv_event *event = vv_begin(VV_FIND_BLOCK, address, 0, 0, 0, 0, 0);
+    u64 i;
+
+    (void)context;
+    if (event->flags & VV_FAULTED) {
+        vv_end(event, 0, (int)event->error);
+        return (int)event->error;
+    }
+    for (i = 0; i < layout->n_blocks; i++) {
+        const struct vv_block *block = &layout->blocks[i];
+        const uintptr_t host = (uintptr_t)vv_world.block_host[i];
+
+        /* Plain RAM is no memory of a device: the core asks for blocks of VFIO regions. */
+        if (address - host < block->size && block->area != VV_NONE) {
+            *found = (struct core_block){
+                .host = host,
+                .length = block->size,
+                .fd = vv_world.device_fd[layout->regions[layout->areas[block->area].region].device],
+                .file_offset = vv_world.block_file_offset[i],
+                .id = i,
+            };
+            vv_end(event, i, 0);
+            return 0;
+        }
+    }
+    vv_end(event, VV_NONE, EFAULT);
+    return EFAULT;
+}
+
+static void entry(struct vv_call *call)
+{
+    static const struct core_calls calls = {.mmap = vv_mmap, .munmap = vv_munmap, .resolve = resolve};
+
+    if (core.map(core.placeholder, &calls, call->iov, call->iov_cnt, call->total_size) == 0) {
+        call->mapped = 1;
+        call->address = core.detach(core.placeholder);
+    } else {
+        error_setg(call->errp, "%s", core.message(core.placeholder));
+        core.detach(core.placeholder);      /* what a failed munmap left is the world's to release */
+    }
+}
+
+void vv_use_core(const struct vv_core *functions)
+{
+    core = *functions;
+    vv_subject = entry;
+}

@@ -1,0 +1,19 @@
+/*
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef VV_CORE_SUBJECT_H
+#define VV_CORE_SUBJECT_H
+
+#include <stddef.h>
+
+/* What vfio_verify._core exports, and an object of its class Placeholder for it to work on. */
+struct vv_core {
+    int (*map)(void *placeholder, const void *calls, const void *iov, unsigned int iov_cnt, size_t total_size);
+    void *(*detach)(void *placeholder);
+    const char *(*message)(void *placeholder);
+    void *placeholder;
+};
+
+void vv_use_core(const struct vv_core *functions);
+
+#endif

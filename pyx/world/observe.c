@@ -1,0 +1,427 @@
+/*
+ * What the kernel says of the address space, and what can be read there.
+ *
+ * Mappings are asked for one by one with PROCMAP_QUERY (Linux 6.11), or read from the text of
+ * /proc/self/maps. Neither allocates. The kernel merges neighbouring overlays with adjacent file
+ * offsets, so runs are compared and not VMAs.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+/* include/uapi/linux/fs.h has these since Linux 6.11; older headers do not. */
+struct procmap_query_request {
+    uint64_t size, query_flags, query_addr, vma_start, vma_end, vma_flags, vma_page_size, vma_offset, inode;
+    uint32_t dev_major, dev_minor, vma_name_size, build_id_size;
+    uint64_t vma_name_addr, build_id_addr;
+};
+#define PROCMAP_QUERY_REQUEST _IOWR('f', 17, struct procmap_query_request)
+#define QUERY_COVERING_OR_NEXT 0x10
+
+#define TEXT_BYTES (4u << 20)
+#define SNAPSHOT_MAX 4096
+#define WHOLE_SEGMENT_PAGES 64          /* larger segments are compared on a sample */
+#define COMPARED_PAGES 8192             /* at most, in one look at a mapping */
+
+static int maps_fd = -1, statm_fd = -1;
+static bool parsing, text_read;
+static char *text;
+static size_t text_bytes;
+static struct vv_vma *snapshot;
+static u64 n_snapshot;
+
+sigjmp_buf vv_probe_escape;
+volatile sig_atomic_t vv_probing;
+
+int vv_observe_init(void)
+{
+    /* A descriptor opened before fork() shows the parent. */
+    if (maps_fd >= 0) {
+        close(maps_fd);
+        close(statm_fd);
+    }
+    maps_fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+    statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    if (!text) {
+        text = mmap(NULL, TEXT_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        snapshot = mmap(NULL, SNAPSHOT_MAX * sizeof(*snapshot), PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    }
+    return maps_fd < 0 || statm_fd < 0 || text == MAP_FAILED || (void *)snapshot == MAP_FAILED ? -1 : 0;
+}
+
+void vv_observe_refresh(bool parse)
+{
+    parsing = parsing || parse;
+    text_read = false;
+}
+
+/* ---- mappings ------------------------------------------------------------------------------------- */
+
+static int query(u64 address, struct vv_vma *vma)
+{
+    struct procmap_query_request q = {
+        .size = sizeof(q), .query_flags = QUERY_COVERING_OR_NEXT, .query_addr = address,
+    };
+
+    if (ioctl(maps_fd, PROCMAP_QUERY_REQUEST, &q) < 0) {
+        return errno == ENOENT ? 0 : -1;
+    }
+    vma->start = q.vma_start;
+    vma->end = q.vma_end;
+    vma->flags = q.vma_flags & (VV_READ | VV_WRITE | VV_EXEC | VV_SHARED);
+    vma->offset = q.vma_offset;
+    vv_memory_of_inode(makedev(q.dev_major, q.dev_minor), q.inode, &vma->memory);
+    return 1;
+}
+
+static void read_text(void)
+{
+    ssize_t got;
+
+    text_bytes = 0;
+    lseek(maps_fd, 0, SEEK_SET);
+    while (text_bytes < TEXT_BYTES - 1 && (got = read(maps_fd, text + text_bytes, TEXT_BYTES - 1 - text_bytes)) > 0) {
+        text_bytes += (size_t)got;
+    }
+    text[text_bytes] = 0;
+    text_read = true;
+}
+
+/* One line: 7f1c-7f1d rw-s 0000 00:01 4711   /memfd:vfio-device (deleted) */
+static char *parse_line(char *at, struct vv_vma *vma)
+{
+    unsigned long major, minor;
+    char *end = strchr(at, '\n');
+
+    vma->start = strtoull(at, &at, 16);
+    vma->end = strtoull(at + 1, &at, 16);
+    vma->flags = (u64)((at[1] == 'r' ? VV_READ : 0) | (at[2] == 'w' ? VV_WRITE : 0) | (at[3] == 'x' ? VV_EXEC : 0)
+                       | (at[4] == 's' ? VV_SHARED : 0));
+    vma->offset = strtoull(at + 6, &at, 16);
+    major = strtoul(at + 1, &at, 16);
+    minor = strtoul(at + 1, &at, 16);
+    vv_memory_of_inode(makedev(major, minor), strtoull(at + 1, &at, 10), &vma->memory);
+    return end ? end + 1 : NULL;
+}
+
+static bool find_in_text(u64 address, struct vv_vma *vma)
+{
+    char *at = text;
+
+    if (!text_read) {
+        read_text();
+    }
+    while (at && *at) {
+        at = parse_line(at, vma);
+        if (vma->end > address) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool vv_vma_at_or_after(u64 address, struct vv_vma *vma)
+{
+    if (!parsing) {
+        int found = query(address, vma);
+        if (found >= 0) {
+            return found;
+        }
+        parsing = true;         /* a kernel before 6.11 */
+    }
+    return find_in_text(address, vma);
+}
+
+static bool continues(const struct vv_vma *before, const struct vv_vma *vma)
+{
+    return before->end == vma->start && before->flags == vma->flags && before->memory == vma->memory
+           && (vma->memory >= VV_MEM_OTHER || before->offset + (before->end - before->start) == vma->offset);
+}
+
+u64 vv_observe_range(u64 start, u64 end, struct vv_vma *out, u64 max)
+{
+    struct vv_vma vma;
+    u64 n = 0;
+
+    while (start < end && vv_vma_at_or_after(start, &vma) && vma.start < end) {
+        if (vma.start < start) {
+            vma.offset += start - vma.start;
+            vma.start = start;
+        }
+        if (vma.end > end) {
+            vma.end = end;
+        }
+        start = vma.end;
+        if (vma.memory >= VV_MEM_OTHER) {
+            vma.offset = 0;
+        }
+        if (n && continues(&out[n - 1], &vma)) {
+            out[n - 1].end = vma.end;
+        } else if (n < max) {
+            out[n++] = vma;
+        } else {
+            break;
+        }
+    }
+    return n;
+}
+
+u64 vv_process_pages(void)
+{
+    char line[64];
+    ssize_t got = pread(statm_fd, line, sizeof(line) - 1, 0);
+
+    if (got <= 0) {
+        return 0;
+    }
+    line[got] = 0;
+    return strtoull(line, NULL, 10);
+}
+
+int vv_lowest_free_fd(void)
+{
+    int fd = fcntl(statm_fd, F_DUPFD, 0);
+
+    if (fd >= 0) {
+        close(fd);
+    }
+    return fd;
+}
+
+/* ---- the whole process -------------------------------------------------------------------------------- */
+
+/* The stack grows by itself. The heap may, in builds traced for coverage. */
+static bool grows_by_itself(const struct vv_vma *vma)
+{
+    const u64 here = (u64)&vma, heap_end = (u64)sbrk(0);
+
+    return (vma->start <= here && here < vma->end) || (vma->end == heap_end);
+}
+
+static u64 walk(struct vv_vma *out, u64 max)
+{
+    struct vv_vma vma;
+    u64 at = 0, n = 0;
+
+    vv_observe_refresh(false);
+    while (n < max && vv_vma_at_or_after(at, &vma)) {
+        if (vma.end <= at) {
+            break;
+        }
+        at = vma.end;
+        if (!vv_memory_in_arena(vma.start) && !grows_by_itself(&vma)) {
+            out[n++] = vma;
+        }
+    }
+    return n;
+}
+
+void vv_snapshot_take(void)
+{
+    n_snapshot = walk(snapshot, SNAPSHOT_MAX / 2);
+}
+
+u64 vv_snapshot_changes(void)
+{
+    struct vv_vma *now = snapshot + SNAPSHOT_MAX / 2;
+    u64 n = walk(now, SNAPSHOT_MAX / 2), changes = 0, i = 0, j = 0;
+
+    while (i < n_snapshot || j < n) {
+        if (i < n_snapshot && j < n && !memcmp(&snapshot[i], &now[j], sizeof(*now))) {
+            i++, j++;
+        } else {
+            changes++;
+            if (j == n || (i < n_snapshot && snapshot[i].start <= now[j].start)) {
+                j += j < n && snapshot[i].start == now[j].start;
+                i++;
+            } else {
+                j++;
+            }
+        }
+    }
+    return changes;
+}
+
+/* ---- contents ------------------------------------------------------------------------------------------ */
+
+static void differ(struct vv_contents *contents, u64 kind, u64 segment, u64 offset, u64 expected, u64 seen)
+{
+    if (contents->n < contents->max) {
+        contents->out[contents->n] = (struct vv_difference){kind, segment, offset, expected, seen};
+    }
+    contents->n++;
+}
+
+/* Bytes [from, to) of a segment, which lie within one page of the device. Reports the first word that differs. */
+static void compare_piece(struct vv_contents *contents, const uint8_t *at, u64 segment, u64 from, u64 to,
+                          u64 memory, u64 file_offset)
+{
+    const u64 first = vv_stamp(memory, file_offset + from);
+    const u64 words = (to - from) / sizeof(u64);
+    u64 i, bad = 0, seen;
+
+    for (i = 0; i < words; i++) {
+        bad |= ((const volatile u64 *)(at + from))[i] ^ (first + i * sizeof(u64));
+    }
+    for (i = 0; bad && i < words; i++) {
+        seen = ((const volatile u64 *)(at + from))[i];
+        if (seen != first + i * sizeof(u64)) {
+            differ(contents, VV_UNEQUAL, segment, from + i * sizeof(u64), first + i * sizeof(u64), seen);
+            return;
+        }
+    }
+    if ((to - from) % sizeof(u64)) {        /* the last bytes of a misaligned length */
+        u64 expected = first + words * sizeof(u64);
+        const u64 tail = (to - from) % sizeof(u64);
+        seen = 0;
+        memcpy(&seen, at + from + words * sizeof(u64), tail);
+        expected &= (1ull << (tail * 8)) - 1;
+        if (seen != expected) {
+            differ(contents, VV_UNEQUAL, segment, from + words * sizeof(u64), expected, seen);
+        }
+    }
+}
+
+/* A word changed through the device, then through the guest's mapping, must show. */
+static void probe_alias(struct vv_contents *contents, const uint8_t *at, u64 segment, u64 offset, u64 memory, u64 file_offset)
+{
+    const u64 expected = vv_stamp(memory, file_offset + offset);
+    const struct vv_segment *s = &vv_world.layout.segments[segment];
+    const struct vv_block *block = &vv_world.layout.blocks[s->block];
+    volatile u64 *guest = (volatile u64 *)(vv_world.block_host[s->block] + s->offset + offset);
+    const volatile u64 *word = (const volatile u64 *)(at + offset);
+    const bool writable = block->area == VV_NONE
+                          || (vv_world.layout.regions[vv_world.layout.areas[block->area].region].flags & 2);
+    u64 mark = expected | 5, seen;
+
+    if (pwrite(vv_memory_fd(memory), &mark, sizeof(mark), (off_t)(file_offset + offset)) == sizeof(mark)) {
+        seen = *word;
+        if (seen != mark) {
+            differ(contents, VV_DEVICE_UNSEEN, segment, offset, mark, seen);
+        }
+    }
+    if (writable) {
+        mark = expected | 2;
+        *guest = mark;
+        seen = *word;
+        if (seen != mark) {
+            differ(contents, VV_GUEST_UNSEEN, segment, offset, mark, seen);
+        }
+        *guest = expected;
+    }
+    if (!writable || contents->n) {         /* the guest's mapping cannot, or did not, put the stamp back */
+        mark = expected;
+        (void)!pwrite(vv_memory_fd(memory), &mark, sizeof(mark), (off_t)(file_offset + offset));
+    }
+}
+
+/* Which page of a segment is looked at next: all of an ordinary one; the ends and a spread of a large one. */
+static u64 next_page(u64 page, u64 pages, u64 step)
+{
+    if (pages <= WHOLE_SEGMENT_PAGES || page < 1 || page + 2 >= pages) {
+        return page + 1;
+    }
+    page += step;
+    return page < pages - 2 ? page : pages - 2;
+}
+
+static u64 sample_step(u64 pages)
+{
+    return pages <= WHOLE_SEGMENT_PAGES ? 1 : pages / (WHOLE_SEGMENT_PAGES / 4) + 1;
+}
+
+typedef void visit_fn(struct vv_contents *, const uint8_t *at, u64 segment, u64 from, u64 to, u64 memory, u64 file_offset);
+
+static void visit_stamp(struct vv_contents *contents, const uint8_t *at, u64 segment, u64 from, u64 to, u64 memory,
+                        u64 file_offset)
+{
+    (void)contents, (void)at, (void)segment;
+    vv_stamp_pages(memory, page_down(file_offset + from),
+                   (page_up(file_offset + to) - page_down(file_offset + from)) / vv_page_size);
+}
+
+/* Visits the pages of every segment that are to be compared, as byte ranges [from, to) of the segment. */
+static void visit_segments(struct vv_contents *contents, u64 address, visit_fn *visit)
+{
+    const struct vv_layout *layout = &vv_world.layout;
+    u64 done = 0, i, memory = 0;
+    /* With more segments than pages to compare, every k-th segment is looked at. */
+    const u64 stride = layout->n_segments / (COMPARED_PAGES / 2) + 1;
+    u64 budget = COMPARED_PAGES;
+
+    contents->pages_compared = contents->pages_total = 0;
+    for (i = 0; i < layout->n_segments; i++) {
+        const struct vv_segment *s = &layout->segments[i];
+        const u64 file_offset = vv_segment_file_offset(i, &memory);
+        const u64 pages = page_up(s->length) / vv_page_size;
+        u64 page;
+
+        contents->pages_total += pages;
+        if (file_offset != VV_NONE && i % stride == 0) {
+            for (page = 0; page < pages && budget; page = next_page(page, pages, sample_step(pages)), budget--) {
+                u64 from = page * vv_page_size, to = from + vv_page_size;
+                visit(contents, (const uint8_t *)address + done, i, from, to < s->length ? to : s->length, memory,
+                      file_offset);
+                contents->pages_compared++;
+            }
+        }
+        done += s->length;
+    }
+}
+
+void vv_stamp_layout(void)
+{
+    struct vv_contents unused = {0};
+
+    visit_segments(&unused, 0, visit_stamp);
+}
+
+static void visit_compare(struct vv_contents *contents, const uint8_t *at, u64 segment, u64 from, u64 to, u64 memory,
+                          u64 file_offset)
+{
+    if (!sigsetjmp(vv_probe_escape, 0)) {
+        vv_probing = 1;
+        compare_piece(contents, at, segment, from, to, memory, file_offset);
+    } else {
+        differ(contents, VV_UNREADABLE, segment, from, vv_stamp(memory, file_offset + from), 0);
+    }
+    vv_probing = 0;
+}
+
+static void visit_aliases(struct vv_contents *contents, const uint8_t *at, u64 segment, u64 from, u64 to, u64 memory,
+                          u64 file_offset)
+{
+    /* The first word of the first and of the last page: the VMAs tell of those in between. */
+    const u64 length = vv_world.layout.segments[segment].length;
+
+    if ((from && to < length) || to - from < sizeof(u64)) {
+        return;
+    }
+    if (!sigsetjmp(vv_probe_escape, 0)) {
+        vv_probing = 1;
+        probe_alias(contents, at, segment, from, memory, file_offset);
+    } else {
+        differ(contents, VV_UNREADABLE, segment, from, vv_stamp(memory, file_offset + from), 0);
+    }
+    vv_probing = 0;
+}
+
+/* Only for layouts whose segments are page aligned in their blocks: what cannot be overlaid is not compared. */
+void vv_compare_contents(u64 address, bool probe_aliases, struct vv_contents *contents)
+{
+    visit_segments(contents, address, visit_compare);
+    if (probe_aliases && !contents->n) {
+        visit_segments(contents, address, visit_aliases);
+    }
+}

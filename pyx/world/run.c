@@ -1,0 +1,444 @@
+/*
+ * One request: a layout, and the fault plans under which the subject is to be called on it. For
+ * each plan one record goes into the reply, after a head. Between the two looks at the address space nothing
+ * changes it but the subject: all memory is there before, and records are built in place.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+#define MAX_VMAS (VV_MAX_SEGMENTS + 16)
+#define MAX_STRAYS 64
+#define MAX_DIFFERENCES 32
+#define MESSAGE_BYTES 4096
+#define SIGNAL_STACK (64u << 10)
+#define STACK_TOUCHED (4u << 20)
+
+vv_entry vv_subject;
+struct vv_progress *vv_progress;
+
+static struct vv_progress own_progress;     /* when no parent watches */
+static uint8_t *signal_stack;
+static struct vv_vma *first_vmas, *other_vmas;      /* room for a mapping's runs */
+
+/* ---- a process ready for subjects ---------------------------------------------------------------- */
+
+/* A signal while contents are read is an answer. Any other is the subject's end: its place is left for
+ * the parent, and the signal comes again with its default action. */
+static void on_signal(int number, siginfo_t *info, void *context)
+{
+    (void)context;
+    if (vv_probing) {
+        siglongjmp(vv_probe_escape, 1);
+    }
+    vv_progress->signal = (u64)number;
+    /* The processor tells no address for one that is not canonical, such as an uninitialised pointer's. */
+    vv_progress->signal_address = info->si_code == SI_KERNEL ? VV_NONE : (u64)info->si_addr;
+    signal(number, SIG_DFL);
+}
+
+static void arm_signals(void)
+{
+    struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
+
+    sigaction(SIGSEGV, &action, NULL);
+    sigaction(SIGBUS, &action, NULL);
+}
+
+/* The stack's mapping grows when it is first used deeply; have it grown before a snapshot. */
+static __attribute__((noinline)) void grow_stack(void)
+{
+    volatile char deep[STACK_TOUCHED];
+    size_t i;
+
+    for (i = 0; i < sizeof(deep); i += 4096) {
+        deep[i] = 0;
+    }
+}
+
+static void *room(size_t bytes)
+{
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+int vv_after_fork(void)
+{
+    stack_t stack = {.ss_sp = signal_stack, .ss_size = SIGNAL_STACK};
+
+    vv_forget_stamps();
+    return sigaltstack(&stack, NULL) < 0 ? -1 : vv_observe_init();
+}
+
+int vv_start(void)
+{
+    if (vv_memory_init() < 0) {
+        return -1;
+    }
+    if (!vv_progress) {
+        vv_progress = &own_progress;
+    }
+    if (!signal_stack) {
+        signal_stack = room(SIGNAL_STACK);
+        first_vmas = room(MAX_VMAS * sizeof(*first_vmas));
+        other_vmas = room(MAX_VMAS * sizeof(*other_vmas));
+        if (!signal_stack || !first_vmas || !other_vmas) {
+            return -1;
+        }
+        grow_stack();           /* children inherit it */
+    }
+    return vv_after_fork();
+}
+
+_Noreturn void vv_die(const char *format, ...)
+{
+    va_list rest;
+    int length;
+
+    va_start(rest, format);
+    length = vsnprintf(vv_progress->note, sizeof(vv_progress->note), format, rest);
+    va_end(rest);
+    vv_progress->note_bytes = length < (int)sizeof(vv_progress->note) ? (u64)length : sizeof(vv_progress->note) - 1;
+    signal(SIGABRT, SIG_DFL);
+    abort();
+}
+
+/* ---- requests ------------------------------------------------------------------------------------- */
+
+struct cursor { const u64 *at, *end; };
+
+static const void *take(struct cursor *cursor, u64 count, size_t size)
+{
+    const void *here = cursor->at;
+
+    if (count > (u64)(cursor->end - cursor->at) / (size / sizeof(u64))) {
+        return NULL;
+    }
+    cursor->at += count * (size / sizeof(u64));
+    return here;
+}
+
+#define TAKE(field, limit)                                                                      \
+    ((layout->n_##field = request->n_##field) <= (limit)                                       \
+     && (layout->field = take(cursor, layout->n_##field, sizeof(*layout->field))) != NULL)
+
+/* The parent checks a case before it sends it; this guards the harness against its own mistakes. */
+static bool read_layout(const struct vv_request *request, struct cursor *cursor, struct vv_layout *layout)
+{
+    u64 i;
+
+    layout->total_size = request->total_size;
+    layout->null_errp = request->null_errp;
+    if (!TAKE(devices, VV_MAX_DEVICES) || !TAKE(regions, VV_MAX_REGIONS) || !TAKE(areas, VV_MAX_AREAS)
+        || !TAKE(blocks, VV_MAX_BLOCKS) || !TAKE(segments, VV_MAX_SEGMENTS)) {
+        return false;
+    }
+    for (i = 0; i < layout->n_regions; i++) {
+        if (layout->regions[i].device >= layout->n_devices) {
+            return false;
+        }
+    }
+    for (i = 0; i < layout->n_areas; i++) {
+        if (layout->areas[i].region >= layout->n_regions) {
+            return false;
+        }
+    }
+    for (i = 0; i < layout->n_blocks; i++) {
+        if (layout->blocks[i].area != VV_NONE && layout->blocks[i].area >= layout->n_areas) {
+            return false;
+        }
+    }
+    for (i = 0; i < layout->n_segments; i++) {
+        if (layout->segments[i].block != VV_NONE && layout->segments[i].block >= layout->n_blocks) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Can the segments be overlaid exactly at all, so that their contents can be told? */
+static bool comparable(const struct vv_layout *layout)
+{
+    u64 i;
+
+    for (i = 0; i < layout->n_segments; i++) {
+        const struct vv_segment *s = &layout->segments[i];
+
+        if (s->block == VV_NONE || s->offset % vv_page_size || !s->length
+            || (s->length % vv_page_size && i + 1 < layout->n_segments)
+            || s->offset > layout->blocks[s->block].size
+            || s->length > layout->blocks[s->block].size - s->offset) {
+            return false;
+        }
+    }
+    return layout->n_segments > 0;
+}
+
+/* ---- one run ---------------------------------------------------------------------------------------- */
+
+static void call_subject(struct vv_call *call)
+{
+    const struct vv_layout *layout = &vv_world.layout;
+
+    vv_fill_iov();
+    call->iov = vv_world.iov;
+    call->iov_cnt = (unsigned int)layout->n_segments;
+    call->total_size = layout->total_size;
+    call->mapped = 0;
+    call->address = NULL;
+    vv_qemu_before_call(call);
+    vv_progress->in_subject++;
+    vv_calls.active = true;
+    vv_subject(call);
+    vv_calls.active = false;
+    vv_progress->in_subject = 0;
+}
+
+/* How many bytes from address on are looked at: the total, unless the address is no address. */
+static u64 visible_bytes(u64 address, u64 total)
+{
+    const u64 bytes = page_up(total);
+
+    return address % vv_page_size == 0 && bytes >= total && address + bytes >= address && address + bytes < 1ull << 56
+           && !vv_memory_in_arena(address) ? bytes : 0;
+}
+
+static bool same_runs(const struct vv_vma *a, u64 n_a, u64 base_a, const struct vv_vma *b, u64 n_b, u64 base_b)
+{
+    u64 i;
+
+    for (i = 0; n_a == n_b && i < n_a; i++) {
+        if (a[i].start - base_a != b[i].start - base_b || a[i].end - base_a != b[i].end - base_b
+            || a[i].flags != b[i].flags || a[i].memory != b[i].memory || a[i].offset != b[i].offset) {
+            return false;
+        }
+    }
+    return n_a == n_b;
+}
+
+/* The same call again: a second mapping, independent of the first; ending it leaves the first whole. */
+static void call_twice(struct vv_record *record, struct vv_call *call, u64 n_first, bool compare)
+{
+    const u64 first = record->address, total = vv_world.layout.total_size;
+    const u64 bytes = visible_bytes(first, total);
+    struct vv_difference unused[1];
+    struct vv_contents contents = {.out = unused, .max = 1};
+    u64 second, n;
+
+    vv_calls_again();
+    vv_progress->in_subject = 1;
+    call_subject(call);
+    second = (u64)call->address;
+    record->second_called = 1;
+    record->second_mapped = (u64)call->mapped;
+    record->second_address = second;
+    if (call->mapped && visible_bytes(second, total)) {
+        n = vv_observe_range(second, second + bytes, other_vmas, MAX_VMAS);
+        record->second_like_first = same_runs(first_vmas, n_first, first, other_vmas, n, second)
+                                    && (second >= first + bytes || first >= second + bytes);
+        if (compare && record->second_like_first) {
+            vv_compare_contents(second, false, &contents);
+            record->second_differences = contents.n;
+        }
+        if (record->second_like_first) {        /* as the caller ends a mapping */
+            vv_calls.active = true;
+            vv_munmap((void *)second, total);
+            vv_calls.active = false;
+        }
+    }
+    n = vv_observe_range(first, first + bytes, other_vmas, MAX_VMAS);
+    record->first_whole_after = same_runs(first_vmas, n_first, first, other_vmas, n, first);
+    if (compare && record->first_whole_after) {
+        contents.n = 0;
+        vv_compare_contents(first, false, &contents);
+        record->first_differences_after = contents.n;
+    }
+}
+
+static u64 find_strays(struct vv_vma *out, u64 max, u64 start, u64 end)
+{
+    u64 i, n = 0;
+
+    for (i = 0; i < vv_calls.n_owned && n < max; i++) {
+        const struct vv_range range = vv_calls.owned[i];
+
+        if (range.start < start) {
+            n += vv_observe_range(range.start, range.end < start ? range.end : start, out + n, max - n);
+        }
+        if (range.end > end && n < max) {
+            n += vv_observe_range(range.start > end ? range.start : end, range.end, out + n, max - n);
+        }
+    }
+    return n;
+}
+
+/* Copies runs into the record, relative to its base. */
+static uint8_t *put_vmas(const struct vv_record *record, uint8_t *at, const struct vv_vma *vmas, u64 n)
+{
+    struct vv_vma *out = (struct vv_vma *)at;
+    u64 i;
+
+    for (i = 0; i < n; i++) {
+        out[i] = vmas[i];
+        out[i].start -= record->base;
+        out[i].end -= record->base;
+    }
+    return at + n * sizeof(*vmas);
+}
+
+static void run_plan(struct vv_record *record, u64 capacity, const struct vv_fault *faults, u64 n_faults, u64 flags,
+                     bool compare)
+{
+    /* What follows the events is known in size beforehand, but for the runs: at most as many again. */
+    const u64 rest = sizeof(*record) + MAX_VMAS * sizeof(struct vv_vma) + MAX_STRAYS * sizeof(struct vv_vma)
+                     + MAX_DIFFERENCES * sizeof(struct vv_difference) + MESSAGE_BYTES;
+    struct vv_event *events = (struct vv_event *)(record + 1);
+    struct vv_difference differences[MAX_DIFFERENCES];
+    struct vv_vma strays[MAX_STRAYS];
+    struct vv_contents contents = {.out = differences, .max = MAX_DIFFERENCES};
+    struct vv_error_report error = {0};
+    struct vv_heap_report heap;
+    struct vv_call call = {0};
+    const struct vv_layout *layout = &vv_world.layout;
+    u64 visible = 0, n_vmas = 0;
+    uint8_t *at;
+
+    memset(record, 0, sizeof(*record));
+    vv_heap_reset();
+    vv_calls_begin(events, capacity > rest ? (capacity - rest) / sizeof(*events) : 0, faults, n_faults);
+    arm_signals();
+    vv_observe_refresh(false);
+    record->lowest_fd_before = (u64)vv_lowest_free_fd();
+    record->pages_before = vv_process_pages();
+
+    call_subject(&call);
+
+    record->pages_after = vv_process_pages();
+    record->lowest_fd_after = (u64)vv_lowest_free_fd();
+    arm_signals();              /* the subject may have changed them */
+    vv_observe_refresh(false);
+    record->mapped = (u64)(call.mapped != 0);
+    record->address = (u64)call.address;
+    record->base = call.mapped ? record->address : vv_calls.first_reservation;
+    vv_qemu_after_call(&call, &error);
+    vv_heap_report(&heap);
+    record->error_given = error.given;
+    record->error_left = error.left;
+    record->error_sets = error.sets;
+    record->message_bytes = error.length < MESSAGE_BYTES ? error.length : MESSAGE_BYTES;
+    record->heap_live = heap.live;
+    record->heap_live_bytes = heap.live_bytes;
+    record->cached_frees = heap.cached_frees;
+    record->bad_frees = heap.bad_frees;
+    record->n_events = vv_calls.n_events;
+    record->events_dropped = vv_calls.dropped;
+    record->flags_union = vv_calls.flags_union;
+    memcpy(record->counts, vv_calls.counts, sizeof(record->counts));
+
+    at = (uint8_t *)(events + record->n_events);
+    if (record->mapped && !(flags & VV_BARE)) {
+        visible = visible_bytes(record->address, layout->total_size);
+        n_vmas = vv_observe_range(record->address, record->address + visible, first_vmas, MAX_VMAS);
+        if (compare && visible) {
+            vv_compare_contents(record->address, true, &contents);
+        }
+    }
+    record->n_strays = flags & VV_BARE ? 0 : find_strays(strays, MAX_STRAYS, record->base, record->base + visible);
+    at = put_vmas(record, at, first_vmas, n_vmas);
+    at = put_vmas(record, at, strays, record->n_strays);
+    record->n_vmas = n_vmas;
+    record->n_differences = contents.n < MAX_DIFFERENCES ? contents.n : MAX_DIFFERENCES;
+    record->pages_compared = contents.pages_compared;
+    record->pages_total = contents.pages_total;
+    memcpy(at, differences, record->n_differences * sizeof(*differences));
+    at += record->n_differences * sizeof(*differences);
+    if (error.message) {
+        memcpy(at, error.message, record->message_bytes);
+    }
+    at += (record->message_bytes + 7) & ~7ull;
+    record->bytes = (u64)(at - (uint8_t *)record);
+
+    if (record->mapped && (flags & VV_TWICE) && !n_faults && visible) {
+        call_twice(record, &call, n_vmas, compare && !contents.n);
+    }
+    vv_calls_release();
+    record->pages_end = vv_process_pages();
+}
+
+/* What addresses and descriptors mean: the number of RAM blocks, the descriptors of the devices and of plain
+ * RAM, and the blocks' addresses. */
+static u64 put_head(u64 *reply, const struct vv_layout *layout)
+{
+    u64 n = 0, i;
+
+    reply[n++] = layout->n_blocks;
+    for (i = 0; i < VV_MAX_DEVICES; i++) {
+        reply[n++] = (u64)vv_world.device_fd[i];
+    }
+    reply[n++] = (u64)vv_world.ram_fd;
+    for (i = 0; i < layout->n_blocks; i++) {
+        reply[n++] = (u64)vv_world.block_host[i];
+    }
+    vv_progress->reply_bytes = n * sizeof(*reply);
+    return n * sizeof(*reply);
+}
+
+int64_t vv_run_request(const u64 *bytes, u64 request_bytes, uint8_t *reply, u64 capacity)
+{
+    struct cursor cursor = {bytes + sizeof(struct vv_request) / sizeof(u64), bytes + request_bytes / sizeof(u64)};
+    const struct vv_request *request = (const struct vv_request *)bytes;
+    struct vv_layout layout;
+    uint8_t *at = reply;
+    bool compare;
+    u64 i;
+
+    if (request_bytes < sizeof(*request) || request->magic != VV_REQUEST_MAGIC
+        || !read_layout(request, &cursor, &layout)) {
+        errno = EBADMSG;
+        return -1;
+    }
+    vv_progress->plan = vv_progress->finished = 0;
+    vv_progress->reply_bytes = 0;
+    vv_progress->in_subject = vv_progress->signal = vv_progress->note_bytes = vv_progress->changes = 0;
+    if (vv_memory_build(&layout) < 0) {
+        return -1;
+    }
+    vv_qemu_build();
+    compare = comparable(&layout) && !(request->flags & VV_BARE);
+    if (compare) {
+        vv_stamp_layout();
+    }
+    at += put_head((u64 *)(void *)reply, &layout);
+    vv_observe_refresh(request->flags & VV_PARSE_MAPS);
+    vv_snapshot_take();
+    for (i = 0; i < request->n_plans; i++) {
+        struct vv_record *record = (struct vv_record *)at;
+        const u64 room_left = capacity - (u64)(at - reply);
+        const u64 *n_faults = take(&cursor, 1, sizeof(u64));
+        const struct vv_fault *faults = n_faults ? take(&cursor, *n_faults, sizeof(*faults)) : NULL;
+
+        if (!n_faults || (*n_faults && !faults)) {
+            errno = EBADMSG;
+            return -1;
+        }
+        if (room_left < sizeof(*record) + (MAX_VMAS + MAX_STRAYS) * sizeof(struct vv_vma) + (1u << 20)) {
+            break;              /* the parent asks again for what is missing */
+        }
+        vv_progress->plan = i;
+        vv_progress->n_events = vv_progress->reservation = 0;
+        run_plan(record, room_left, faults, *n_faults, request->flags, compare);
+        at += record->bytes;
+        vv_progress->finished = i + 1;
+        vv_progress->reply_bytes = (u64)(at - reply);
+    }
+    vv_progress->changes = vv_snapshot_changes();
+    return at - reply;
+}

@@ -1,0 +1,125 @@
+/*
+ * The process that forks workers, and the loop inside a worker.
+ *
+ * The parent (Python, with Hypothesis) never forks. It starts one small process, which forks a worker
+ * here, waits for its end, reports it, and forks the next one when told to. Requests and replies lie in
+ * memory shared by all three; the data socket only says how long they are. What a worker was doing when
+ * it died stands in struct vv_progress, in the same memory.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+enum { STARTED = 1, ENDED = 2 };
+struct notice { int64_t kind, value; };
+
+static bool say(int socket, int64_t kind, int64_t value)
+{
+    struct notice notice = {kind, value};
+
+    return send(socket, &notice, sizeof(notice), MSG_NOSIGNAL) == sizeof(notice);
+}
+
+static ssize_t hear(int socket, void *buffer, size_t size)
+{
+    ssize_t got;
+
+    do {
+        got = recv(socket, buffer, size, 0);
+    } while (got < 0 && errno == EINTR);
+    return got;
+}
+
+/* The subject's undefined names are looked for in the global scope: put this module there. */
+static int load_subject(const char *library)
+{
+    Dl_info self;
+    void *handle;
+
+    if (!*library) {
+        return 0;                   /* the core is set already */
+    }
+    if (!dladdr((void *)vv_start, &self) || !dlopen(self.dli_fname, RTLD_NOW | RTLD_GLOBAL | RTLD_NOLOAD)
+        || !(handle = dlopen(library, RTLD_NOW | RTLD_LOCAL))
+        || !(vv_subject = (vv_entry)dlsym(handle, "vfio_verify_entry"))) {
+        vv_progress->note_bytes = (u64)snprintf(vv_progress->note, sizeof(vv_progress->note), "%s", dlerror());
+        return -1;
+    }
+    return 0;
+}
+
+static _Noreturn void work(int control, int data, uint8_t *shared, u64 request_capacity, u64 reply_capacity,
+                           const char *library)
+{
+    uint8_t *request = shared + 4096, *reply = request + request_capacity;
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    u64 length;
+
+    close(control);
+    setpgid(0, 0);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    dup2(null, 1);
+    dup2(null, 2);
+    close(null);
+    vv_progress->pid = (u64)getpid();
+    vv_progress->note_bytes = vv_progress->signal = vv_progress->in_subject = 0;
+    if (vv_after_fork() < 0) {
+        say(data, -1, errno);
+        _exit(3);
+    }
+    if (load_subject(library) < 0) {
+        say(data, -2, 0);
+        _exit(2);
+    }
+    say(data, STARTED, getpid());
+    while (hear(data, &length, sizeof(length)) == sizeof(length)) {
+        int64_t done = length > request_capacity ? -1
+                       : vv_run_request((u64 *)(void *)request, length, reply, reply_capacity);
+        if (!say(data, done, done < 0 ? errno : 0)) {
+            break;
+        }
+    }
+    _exit(0);
+}
+
+int vv_serve(int control, int data, void *shared, u64 request_capacity, u64 reply_capacity, const char *library)
+{
+    const struct rlimit no_core = {0, 0};
+    char go;
+
+    vv_progress = shared;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    setrlimit(RLIMIT_CORE, &no_core);
+    if (vv_start() < 0) {
+        return -1;
+    }
+    for (;;) {
+        int status = 0;
+        pid_t pid = fork();
+
+        if (pid == 0) {
+            work(control, data, shared, request_capacity, reply_capacity, library);
+        }
+        if (pid < 0 || !say(control, STARTED, pid)) {
+            return -1;
+        }
+        setpgid(pid, pid);
+        while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+        }
+        kill(-pid, SIGKILL);        /* what it may have forked */
+        if (!say(control, ENDED, status) || hear(control, &go, 1) != 1) {
+            return 0;
+        }
+    }
+}

@@ -1,0 +1,92 @@
+"""Build of the two extension modules. Everything else about the package is in pyproject.toml."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import sysconfig
+import tempfile
+from glob import glob
+from pathlib import Path
+
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext  # Cython's own, once Cython is installed
+
+# VFIO_VERIFY_TRACE=1 builds with line tracing, for coverage of the .pyx files (`tox -e cov`).
+TRACE = os.environ.get("VFIO_VERIFY_TRACE") == "1"
+
+
+class BuildExt(build_ext):
+    """Cython's build_ext with this project's directives, which says what to install when the build fails."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        # A change of the trace setting alone must not leave the old C file in place.
+        self.force = True
+        self.cython_directives = {
+            "language_level": 3,
+            "embedsignature": False,
+            "autotestdict": False,
+            # What owns a mapping is not pickled, and the stubs need no Cython-made methods.
+            "auto_pickle": False,
+            "linetrace": TRACE,
+        }
+
+    def run(self) -> None:
+        if sys.platform != "linux":
+            sys.exit("vfio_verify runs on Linux only: VFIO and the address space it looks at are Linux's.")
+        try:
+            super().run()
+        except Exception as error:  # setuptools has no common base for what a compiler's failure raises
+            hint = what_to_install(self.compiler.compiler[0])
+            if hint is None:
+                raise
+            sys.exit(f"error: {error}\n\n{hint}\n")
+
+
+def what_to_install(command: str) -> str | None:
+    """The line that installs what this machine lacks, or None where the build failed for another reason."""
+    python_h = Path(sysconfig.get_config_var("INCLUDEPY"), "Python.h")
+    missing = []
+    if shutil.which(command) is None:
+        missing.append(f"a C compiler ({command} is not on the PATH)")
+    if not Path("/usr/include/stdio.h").exists():
+        missing.append("the C library's headers (/usr/include/stdio.h)")
+    if not python_h.exists():
+        missing.append(f"the headers of this Python ({python_h})")
+    if not missing:
+        return None
+    return (
+        f"vfio_verify is built from C sources, and this machine lacks {' and '.join(missing)}.\n"
+        "Debian, Ubuntu:  apt-get install gcc libc6-dev python3-dev\n"
+        "Fedora, RHEL:    dnf install gcc glibc-devel python3-devel"
+    )
+
+
+macros = [("_GNU_SOURCE", "1")]
+if TRACE:
+    # Cython 3.3 would report to sys.monitoring, which Python 3.11's coverage does not use.
+    macros += [("CYTHON_TRACE", "1"), ("CYTHON_TRACE_NOGIL", "1"), ("CYTHON_USE_SYS_MONITORING", "0")]
+
+common = {"define_macros": macros, "extra_compile_args": ["-std=gnu11", "-O2", "-g", "-Wall"]}
+extensions = [
+    Extension("vfio_verify._core", ["pyx/_core.pyx"], include_dirs=["pyx"], **common),
+    Extension(
+        "vfio_verify._world",
+        ["pyx/_world.pyx", *sorted(glob("pyx/world/*.c"))],
+        include_dirs=["pyx", "pyx/world", "vfio_verify/include"],
+        **common,
+    ),
+]
+
+# A build directory that is kept would put modules since removed, and objects of a traced build,
+# into the next wheel.
+with tempfile.TemporaryDirectory(prefix="vfio-verify-build-") as scratch:
+    setup(
+        packages=[*find_packages(include=["vfio_verify", "vfio_verify.*"]), "vfio_verify.specs"],
+        package_dir={"vfio_verify.specs": "specs"},
+        ext_modules=extensions,
+        cmdclass={"build_ext": BuildExt},
+        options={"build": {"build_base": scratch}},
+    )

@@ -1,0 +1,1 @@
+"""The clauses as package data, read as `vfio_verify.specs`."""

@@ -1,0 +1,19 @@
+"""Finds faults in helpers that map VFIO-backed guest memory for a dmabuf.
+
+The house, from the ground up; nothing imports upwards:
+
+    spec          the clauses, read from specs/clauses.toml
+    case          one test input, as a value
+    observation   all that was seen of one run, as a value
+    model         what is expected of a case
+    judge, words  case and observation in, violations out
+    generate, strategies, sweep   which cases are run, and under which faults
+    wire, worker, _world          the process in which a subject runs
+    source, compiler, subject     what is verified: the core, or C code in any usual form
+    shrink, campaign              many cases, and the smallest one for each violation
+    report, text, cli             what comes out
+
+Beside it stands `core`: the helper as it should be, usable as a library. Nothing above knows it but by name.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,207 @@
+"""A case: one test input, as a value. Frozen, ordered, JSON both ways, versioned.
+
+All offsets and lengths are in bytes. A RAMBlock is one mmap area of a VFIO region, or plain RAM;
+a segment names its host address as a block and an offset in it, or as an address in no block.
+"""
+
+from __future__ import annotations
+
+import mmap
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from vfio_verify.errors import InputError
+
+PAGE = mmap.PAGESIZE
+REGION_SHIFT = 40
+"""vfio-pci puts region i at file offset ``i << 40`` (linux/drivers/vfio/pci/vfio_pci_priv.h)."""
+
+MAX_DEVICES, MAX_REGIONS, MAX_AREAS, MAX_BLOCKS, MAX_SEGMENTS = 4, 64, 256, 256, 65536
+"""What one world holds; pyx/world/world.h has the same limits."""
+
+U64 = Annotated[int, Meta(ge=0)]
+Size = Annotated[int, Meta(gt=0, le=1 << REGION_SHIFT)]
+Step = Literal[
+    "mmap", "munmap", "mprotect", "mremap", "dup", "close", "other_call",
+    "find_device", "find_block", "find_index", "find_region", "region_info", "region_fd",
+]  # fmt: skip
+"""The calls and look-ups that are counted, in the order of ``enum vv_step`` in pyx/world/world.h."""
+
+
+class Area(Struct, frozen=True, order=True, forbid_unknown_fields=True):
+    """A part of a region that may be mapped: offset within the region, and size."""
+
+    offset: U64
+    size: Size
+
+
+class Region(Struct, frozen=True, order=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A VFIO region. ``areas`` is None without the sparse capability: then one area, the whole region."""
+
+    index: Annotated[int, Meta(ge=0, lt=1 << 19)]
+    size: Size
+    areas: tuple[Area, ...] | None = None
+    writable: bool = True
+    mappable: bool = True
+
+    def mmap_areas(self) -> tuple[Area, ...]:
+        if not self.mappable:
+            return ()
+        return (Area(0, self.size),) if self.areas is None else self.areas
+
+
+class Device(Struct, frozen=True, order=True, forbid_unknown_fields=True):
+    """A VFIO device. ``mmap_rule`` says what its driver refuses to map: what lies outside a region
+    (vfio-pci), or also what lies outside the areas of a sparse one."""
+
+    regions: tuple[Region, ...]
+    mmap_rule: Literal["region", "areas"] = "region"
+    region_fds: bool = False
+
+
+class RamBlock(Struct, frozen=True, order=True, forbid_unknown_fields=True, omit_defaults=True):
+    """QEMU's RAMBlock: a device's region (by its VFIO index) and the area's position in it, or plain RAM of a size."""
+
+    device: int | None = None
+    region: int | None = None
+    area: int | None = None
+    size: Size | None = None
+
+
+class Segment(Struct, frozen=True, order=True, forbid_unknown_fields=True):
+    """One iovec entry: ``iov_base`` as a RAMBlock's position and an offset from its host address, and ``iov_len``.
+    With ``block`` None the address lies in no RAMBlock."""
+
+    block: Annotated[int, Meta(ge=0)] | None
+    offset: Annotated[int, Meta(ge=0, lt=1 << 62)]
+    length: U64
+
+
+class Fault(Struct, frozen=True, order=True, forbid_unknown_fields=True):
+    """Step number ``nth`` (from 1) of its kind fails. ``late``: only after what MAP_FIXED covers is gone."""
+
+    step: Step
+    nth: Annotated[int, Meta(ge=1, lt=1 << 62)]
+    errno: str = "EINVAL"
+    when: Literal["early", "late"] = "early"
+    persistent: bool = False
+
+
+class Case(Struct, frozen=True, order=True, forbid_unknown_fields=True, tag_field="schema", tag="vfio-verify/case@1"):
+    """Everything that one call of a subject depends on. `earlier` are the calls made before it in the same process,
+    their mappings ended; it is empty unless a finding needs them."""
+
+    devices: tuple[Device, ...]
+    ram_blocks: tuple[RamBlock, ...]
+    iovec: tuple[Segment, ...]
+    total_size: U64
+    fault_plan: tuple[Fault, ...] = ()
+    errp: Literal["object", "null"] = "object"
+    page_size: int = PAGE
+    earlier: tuple[Case, ...] = ()
+
+    def region_of(self, block: int) -> Region | None:
+        """The region behind a RAMBlock, None for plain RAM."""
+        entry = self.ram_blocks[block]
+        if entry.device is None:
+            return None
+        return next(r for r in self.devices[entry.device].regions if r.index == entry.region)
+
+    def area_of(self, block: int) -> Area | None:
+        """The mmap area behind a RAMBlock, None for plain RAM."""
+        region = self.region_of(block)
+        position = self.ram_blocks[block].area
+        return None if region is None or position is None else region.mmap_areas()[position]
+
+    def block_size(self, block: int) -> int:
+        """Bytes of a RAMBlock."""
+        area = self.area_of(block)
+        return area.size if area is not None else self.ram_blocks[block].size or 0
+
+    def without_faults(self) -> Case:
+        return msgspec.structs.replace(self, fault_plan=()) if self.fault_plan else self
+
+    def with_faults(self, *faults: Fault) -> Case:
+        return msgspec.structs.replace(self, fault_plan=faults)
+
+    def to_json(self) -> bytes:
+        """One line of JSON; `from_json` reads it back to an equal case."""
+        return _encoder.encode(self)
+
+
+_encoder = msgspec.json.Encoder(order="deterministic")
+_decoder = msgspec.json.Decoder(Case)
+
+
+def from_json(text: bytes | str) -> Case:
+    """Read a case of this schema, and check that it can be made real. Raises InputError with the place of the fault."""
+    try:
+        case = _decoder.decode(text)
+    except msgspec.DecodeError as error:
+        raise InputError(f"not a case: {error}") from error
+    check(case)
+    return case
+
+
+def check(case: Case) -> None:
+    """Raise InputError unless every reference inside the case holds and the world has room for it."""
+    counts = {
+        "devices": (len(case.devices), MAX_DEVICES),
+        "regions": (sum(len(d.regions) for d in case.devices), MAX_REGIONS),
+        "areas": (sum(len(r.mmap_areas()) for d in case.devices for r in d.regions), MAX_AREAS),
+        "RAM blocks": (len(case.ram_blocks), MAX_BLOCKS),
+        "segments": (len(case.iovec), MAX_SEGMENTS),
+    }
+    for name, (count, limit) in counts.items():
+        _require(count <= limit, f"{count} {name}; a world holds at most {limit}")
+    _require(case.page_size == PAGE, f"made for pages of {case.page_size} bytes; this machine's have {PAGE}")
+    words = (case.total_size, *(segment.length for segment in case.iovec))
+    _require(all(word < 1 << 64 for word in words), "a size or length of 2**64 or more")
+    for number, device in enumerate(case.devices):
+        _check_device(number, device)
+    for number, block in enumerate(case.ram_blocks):
+        _check_block(case, number, block)
+    for number, segment in enumerate(case.iovec):
+        exists = segment.block is None or segment.block < len(case.ram_blocks)
+        _require(exists, f"segment {number}: there is no RAM block {segment.block}")
+        limit = 1 << 30 if segment.block is None else case.block_size(segment.block)
+        _require(segment.offset < limit, f"segment {number}: an offset of {segment.offset:#x} is not below {limit:#x}")
+    for before in case.earlier:
+        _require(not before.earlier, "an earlier case has earlier cases of its own")
+        check(before)
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise InputError(f"not a case: {message}")
+
+
+def _check_device(number: int, device: Device) -> None:
+    indexes = [region.index for region in device.regions]
+    _require(len(set(indexes)) == len(indexes), f"device {number}: two regions with the same index")
+    for region in device.regions:
+        end = 0
+        for area in region.areas or ():
+            _require(
+                area.offset % PAGE == 0 and end <= area.offset and area.offset + area.size <= region.size,
+                f"device {number}, region {region.index}: areas must be page aligned, ascending and inside the region",
+            )
+            end = area.offset + area.size
+
+
+def _check_block(case: Case, number: int, block: RamBlock) -> None:
+    if block.device is None:
+        _require(block.size is not None, f"RAM block {number}: plain RAM needs a size")
+        _require(block.region is None and block.area is None, f"RAM block {number}: a region needs a device")
+        return
+    _require(0 <= block.device < len(case.devices), f"RAM block {number}: there is no device {block.device}")
+    regions = {region.index: region for region in case.devices[block.device].regions}
+    _require(block.region in regions, f"RAM block {number}: device {block.device} has no region {block.region}")
+    areas = case.region_of(number).mmap_areas()  # type: ignore[union-attr]  # the region was found above
+    _require(
+        block.area is not None and 0 <= block.area < len(areas),
+        f"RAM block {number}: region {block.region} has {len(areas)} mmap areas",
+    )
+    _require(block.size is None, f"RAM block {number}: its size is its area's")

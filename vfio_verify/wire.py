@@ -1,0 +1,176 @@
+"""Cases and observations as the world's memory holds them: arrays of 64-bit words.
+
+The layout is that of ``struct vv_request`` and ``struct vv_record`` in pyx/world/internal.h. What comes back is
+read with its bounds checked: the process that wrote it ran a subject.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from vfio_verify.case import MAX_BLOCKS, MAX_DEVICES, Case, Fault
+from vfio_verify.errors import HarnessError
+from vfio_verify.observation import (
+    EVENT,
+    STEPS,
+    Difference,
+    Observation,
+    Run,
+    SecondCall,
+)
+
+MAGIC = 0x3171657276696676
+NONE = (1 << 64) - 1
+TWICE, PARSE_MAPS, BARE = 1, 2, 4
+
+_FIXED = 25
+_RECORD = struct.Struct(f"={_FIXED + len(STEPS) + 7}Q")
+RECORD_BYTES = _RECORD.size
+_FIVE = struct.Struct("=5Q")
+_STEP_NUMBER = {step: number for number, step in enumerate(STEPS)}
+
+
+def pack_layout(case: Case, flags: int, n_plans: int) -> bytes:
+    """The request's head and arrays: all of a case but its fault plan."""
+    devices: list[int] = []
+    regions: list[int] = []
+    areas: list[int] = []
+    area_position: dict[tuple[int | None, int | None, int | None], int] = {}
+    n_regions = 0
+    for number, device in enumerate(case.devices):
+        devices += (device.mmap_rule == "areas", device.region_fds)
+        for region in device.regions:
+            access = 1 | 2 * region.writable | 4 * region.mappable
+            regions += (number, region.index, region.size, access, region.areas is not None)
+            for position, area in enumerate(region.mmap_areas()):
+                area_position[number, region.index, position] = len(areas) // 3
+                areas += (n_regions, area.offset, area.size)
+            n_regions += 1
+    blocks: list[int] = []
+    for number, block in enumerate(case.ram_blocks):
+        key = (block.device, block.region, block.area)
+        blocks += (area_position.get(key, NONE), case.block_size(number))
+    segments: list[int] = []
+    for segment in case.iovec:
+        segments += (NONE if segment.block is None else segment.block, segment.offset, segment.length)
+    head = (
+        *(MAGIC, flags),
+        *(len(case.devices), n_regions, len(areas) // 3, len(case.ram_blocks), len(case.iovec), n_plans),
+        *(case.total_size, case.errp == "null"),
+    )
+    words = (*head, *devices, *regions, *areas, *blocks, *segments)
+    return struct.pack(f"={len(words)}Q", *words)
+
+
+def pack_plan(faults: Sequence[Fault]) -> bytes:
+    """One fault plan, as it follows the layout."""
+    words = [len(faults)]
+    for fault in faults:
+        number = getattr(errno, fault.errno)
+        words += (_STEP_NUMBER[fault.step], fault.nth, fault.when == "late", number, fault.persistent)
+    return struct.pack(f"={len(words)}Q", *words)
+
+
+def unpack_reply(reply: memoryview, finished: int, harness_changes: int) -> list[Observation]:
+    """The observations of a reply, in the order of the plans. Raises HarnessError if it is damaged."""
+    try:
+        head = unpack_head(reply)
+        at = head.size
+        observations = []
+        for _ in range(finished):
+            observation, size = _unpack_record(reply[at:], head, harness_changes)
+            observations.append(observation)
+            at += size
+    except (struct.error, ValueError, IndexError) as error:
+        raise HarnessError(f"the worker's reply is damaged: {error}") from error
+    return observations
+
+
+class Head(NamedTuple):
+    """What a reply begins with: the descriptors of the devices and of plain RAM, and the RAM blocks' addresses."""
+
+    fds: tuple[int, ...]
+    hosts: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return 8 * (1 + len(self.fds) + len(self.hosts))
+
+
+def unpack_head(reply: memoryview) -> Head:
+    """Read the head of a reply."""
+    (n_blocks,) = struct.unpack_from("=Q", reply)
+    words = struct.unpack_from(f"={MAX_DEVICES + 1 + min(n_blocks, MAX_BLOCKS)}Q", reply, 8)
+    return Head(words[: MAX_DEVICES + 1], words[MAX_DEVICES + 1 :])
+
+
+def _unpack_record(data: memoryview, head: Head, harness_changes: int) -> tuple[Observation, int]:
+    words = _RECORD.unpack_from(data)
+    size, mapped, address, base, error_given, error_left, error_sets, message_bytes = words[:8]
+    pages_before, pages_after, pages_end, fd_before, fd_after = words[8:13]
+    heap_live, heap_live_bytes, cached_frees, bad_frees = words[13:17]
+    n_events, n_runs, n_strays, n_differences, dropped, pages_compared, pages_total, flags_union = words[17:_FIXED]
+    counts = words[_FIXED : _FIXED + len(STEPS)]
+    called, second_mapped, _, like_first, second_differences, whole, first_differences = words[_FIXED + len(STEPS) :]
+
+    events_end = _RECORD.size + n_events * EVENT.size
+    runs_end = events_end + n_runs * _FIVE.size
+    strays_end = runs_end + n_strays * _FIVE.size
+    differences_end = strays_end + n_differences * _FIVE.size
+    if differences_end + message_bytes > size or size > len(data):
+        raise HarnessError("the worker's reply is damaged: a record is shorter than what it holds")
+    observation = Observation(
+        mapped=bool(mapped),
+        address=address,
+        base=base,
+        error_given=bool(error_given),
+        error_left=bool(error_left),
+        error_sets=error_sets,
+        message=bytes(data[differences_end : differences_end + message_bytes]),
+        pages_before=pages_before,
+        pages_after=pages_after,
+        pages_end=pages_end,
+        lowest_fd_before=fd_before,
+        lowest_fd_after=fd_after,
+        heap_live=heap_live,
+        heap_live_bytes=heap_live_bytes,
+        cached_frees=cached_frees,
+        bad_frees=bad_frees,
+        events=bytes(data[_RECORD.size : events_end]),
+        events_dropped=dropped,
+        runs=_runs(data[events_end:runs_end]),
+        strays=_runs(data[runs_end:strays_end]),
+        differences=tuple(map(Difference._make, _FIVE.iter_unpack(data[strays_end:differences_end]))),
+        pages_compared=pages_compared,
+        pages_total=pages_total,
+        flags_union=flags_union,
+        counts=counts,
+        second=SecondCall(bool(second_mapped), bool(like_first), second_differences, bool(whole), first_differences)
+        if called
+        else None,
+        block_hosts=head.hosts,
+        device_fds=head.fds,
+        harness_changes=harness_changes,
+    )
+    return observation, size
+
+
+def _runs(data: memoryview) -> tuple[Run, ...]:
+    """Starts and ends are relative, and may be negative."""
+    return tuple(
+        Run(_signed(start), _signed(end), flags, memory, offset)
+        for start, end, flags, memory, offset in _FIVE.iter_unpack(data)
+    )
+
+
+def _signed(word: int) -> int:
+    return word - (1 << 64) if word >> 63 else word
+
+
+def pack_request(case: Case, plans: Iterable[Sequence[Fault]], flags: int) -> bytes:
+    """A whole request: the layout of a case, and the fault plans to run it under."""
+    packed = [pack_plan(plan) for plan in plans]
+    return pack_layout(case, flags, len(packed)) + b"".join(packed)

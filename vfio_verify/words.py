@@ -1,0 +1,183 @@
+"""Addresses, pages, calls and steps as a reader wants them: relative to the mapping, by name, in hexadecimal."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import re
+import signal
+
+from vfio_verify.case import REGION_SHIFT, Case, Step
+from vfio_verify.observation import (
+    ANONYMOUS,
+    EXEC,
+    OTHER,
+    RAM,
+    READ,
+    REFUSED,
+    SHARED,
+    STEPS,
+    TOOK_AWAY,
+    WRITE,
+    Death,
+    Event,
+    Observation,
+)
+
+_PROT = ((1, "PROT_READ"), (2, "PROT_WRITE"), (4, "PROT_EXEC"))
+_MAP = (
+    *((mmap.MAP_SHARED, "MAP_SHARED"), (mmap.MAP_PRIVATE, "MAP_PRIVATE"), (0x10, "MAP_FIXED")),
+    *((mmap.MAP_ANONYMOUS, "MAP_ANONYMOUS"), (0x4000, "MAP_NORESERVE"), (0x100000, "MAP_FIXED_NOREPLACE")),
+)
+
+
+_NOTHING = (1 << 64) - 1
+_LOOK_UPS: dict[Step, str] = {
+    "find_device": "vfio_device_lookup",
+    "find_block": "qemu_ram_block_from_host",
+    "find_index": "vfio_get_region_index_from_mr",
+    "find_region": "vfio_get_region_from_mr",
+    "region_info": "vfio_device_get_region_info",
+    "region_fd": "vfio_device_get_region_fd",
+}
+
+
+def place(offset: int, base: str = "A") -> str:
+    """A position relative to an address: ``A``, ``A+0x1000``, ``A-0x1000``."""
+    space = " " if " " in base else ""
+    return base if not offset else f"{base}{space}{'+' if offset > 0 else '-'}{space}{abs(offset):#x}"
+
+
+def memory_name(memory: int, offset: int) -> str:
+    """What stands behind a page: ``device 0, region 2 + 0x3000``."""
+    if memory in (OTHER, ANONYMOUS):
+        return "anonymous memory"
+    if memory == RAM:
+        return f"plain RAM + {offset:#x}"
+    return f"device {memory}, {place(offset & ((1 << REGION_SHIFT) - 1), f'region {offset >> REGION_SHIFT}')}"
+
+
+def stamp_name(word: int) -> str:
+    """What a stamped word says of its place (``vv_stamp()`` in pyx/world/memory.c makes them)."""
+    owner, offset = word >> 60, word & ((1 << 60) - 1)
+    if not owner:
+        return f"{word:#x}"
+    return memory_name(RAM if owner == RAM else owner - 1, offset & ~7) + (" changed" if word & 7 else "")
+
+
+def access(flags: int) -> str:
+    """Access as /proc/PID/maps writes it: ``r--s``."""
+    letters = ((READ, "r", "-"), (WRITE, "w", "-"), (EXEC, "x", "-"), (SHARED, "s", "p"))
+    return "".join(yes if flags & bit else no for bit, yes, no in letters)
+
+
+def errno_name(number: int) -> str:
+    """``ENOMEM`` for 12."""
+    return errno.errorcode.get(number, str(number))
+
+
+def address_name(address: int, case: Case, seen: Observation) -> str:
+    """An address by what it belongs to: the mapping or reservation (A), a RAM block, or nothing known."""
+    for i, host in enumerate(seen.block_hosts):
+        if host <= address < host + case.block_size(i):
+            return place(address - host, f"block {i}")
+    near = address - seen.base
+    if seen.base and abs(near) <= 2 * case.total_size + (1 << 24):
+        return place(near)
+    return "NULL" if not address else f"{address:#x}" if address < 1 << 20 else "elsewhere"
+
+
+def fd_name(fd: int, seen: Observation) -> str:
+    """A descriptor by what it is of; numbers differ from run to run."""
+    if fd < 0:
+        return str(fd)
+    if fd not in seen.device_fds:
+        return "fd"
+    number = seen.device_fds.index(fd)
+    return "fd of RAM" if number + 1 == len(seen.device_fds) else f"fd of device {number}"
+
+
+def relative_text(text: str, case: Case, seen: Observation) -> str:
+    """A message in which addresses are named as in `address_name`, so that it is the same in every run."""
+
+    def name(match: re.Match[str]) -> str:
+        address = int(match[0], 16)
+        return match[0] if address < 1 << 32 else address_name(address, case, seen)
+
+    return re.sub(r"0x[0-9a-f]{9,16}\b", name, text)
+
+
+def flag_names(value: int, names: tuple[tuple[int, str], ...], none: str) -> str:
+    """Flags as C writes them, joined by ``|``."""
+    known = [name for bit, name in names if value & bit]
+    rest = value & ~sum(bit for bit, _ in names)
+    return "|".join([*known, *([f"{rest:#x}"] if rest else [])]) or none
+
+
+def call_text(event: Event, case: Case, seen: Observation) -> str:
+    """One event as C writes it, with its answer."""
+    at = address_name(event.a0, case, seen)
+    signed = [a - (1 << 64) if a >> 63 else a for a in event[2:8]]
+    step = STEPS[event.step]
+    if step == "mmap":
+        prot, flags = flag_names(event.a2, _PROT, "PROT_NONE"), flag_names(event.a3, _MAP, "0")
+        text = f"mmap({at}, {event.a1:#x}, {prot}, {flags}, {fd_name(signed[4], seen)}, {event.a5:#x})"
+    elif step in ("munmap", "mprotect"):
+        access_text = f", {flag_names(event.a2, _PROT, 'PROT_NONE')}" if step == "mprotect" else ""
+        text = f"{step}({at}, {event.a1:#x}{access_text})"
+    elif step == "mremap":
+        target = address_name(event.a4, case, seen)
+        text = f"mremap({at}, {event.a1:#x}, {event.a2:#x}, {event.a3:#x}, {target})"
+    elif step in ("dup", "close"):
+        text = f"{step}({fd_name(signed[0], seen)})"
+    else:
+        text = _look_up_text(step, event, case, seen)
+    return text + _answer(event, case, seen)
+
+
+def _answer(event: Event, case: Case, seen: Observation) -> str:
+    if event.errno:
+        late = ", after what was there was unmapped" if event.flags & TOOK_AWAY else ""
+        return f" = {errno_name(event.errno)}{late}"
+    if event.flags & REFUSED:
+        return " (not carried out)"
+    step = STEPS[event.step]
+    if step in ("mmap", "mremap"):
+        return f" = {address_name(event.result, case, seen)}"
+    if step == "find_block":
+        return " = NULL" if event.result == _NOTHING else f" = block {event.result}"
+    return ""
+
+
+def _look_up_text(step: Step, event: Event, case: Case, seen: Observation) -> str:
+    """QEMU's name of the look-up, and what was looked up (pyx/world/qemu.c has the table of arguments)."""
+    what = {
+        "find_block": address_name(event.a0, case, seen),
+        "find_index": f"block {event.a0}",
+        "find_region": f"block {event.a0}",
+        "region_info": f"region {event.a0}",
+        "region_fd": f"region {event.a0}",
+    }.get(step, "")
+    return f"{_LOOK_UPS.get(step, step)}({what})"
+
+
+def step_name(step: Step) -> str:
+    """What a step is called in C."""
+    return f"{_LOOK_UPS.get(step, step)}()"
+
+
+def step_text(event: Event) -> str:
+    """A step that failed: ``mmap failed with ENOMEM (late)``."""
+    late = " (late)" if event.flags & TOOK_AWAY else ""
+    return f"{step_name(STEPS[event.step])} failed with {errno_name(event.errno)}{late}"
+
+
+def death_text(death: Death) -> str:
+    """How a process ended."""
+    if death.how == "hang":
+        return "does not return"
+    if death.how == "abort":
+        return f"abort: {death.note}"
+    if death.how == "exit":
+        return f"exit with status {death.status}"
+    return " ".join(filter(None, (signal.Signals(death.signal).name, death.note)))
