@@ -1,0 +1,234 @@
+"""From a subject's C text to a shared object that the world loads."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from vfio_verify.errors import HarnessError, InputError
+from vfio_verify.source import Source
+from vfio_verify.source.unit import ADAPTER_FILE
+
+WRAPPED = tuple(
+    "mmap mmap64 munmap mprotect mremap madvise dup dup2 dup3 close open "  # noqa: SIM905
+    "open64 openat fcntl syscall "
+    "malloc calloc realloc reallocarray free strdup strndup posix_memalign aligned_alloc memalign valloc brk sbrk "
+    "asprintf vasprintf shmat shmdt exit _exit _Exit abort __assert_fail".split()
+)
+"""What the linker turns into `__wrap_NAME`, which the world defines."""
+
+TIME_LIMIT = 60.0  # seconds; a unit of this kind takes well under one
+_MEMORY_LIMIT = 4 << 20  # KiB of address space, for `ulimit -v`
+_FILE_LIMIT = 512 << 10  # blocks of 512 bytes, for `ulimit -f`
+_SHOWN = 5
+
+_FLAGS = (
+    *("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-fPIC", "-shared", "-pthread"),
+    # QEMU is built with these two; without them a subject could behave as it never does there.
+    *("-fno-strict-aliasing", "-fwrapv"),
+    # Every call in the text is to be seen: no fortified twin, no allocation optimised away or merged.
+    "-U_FORTIFY_SOURCE",
+    *(f"-fno-builtin-{name}" for name in ("malloc", "calloc", "realloc", "free", "strdup", "strndup")),
+    *(f"-fno-builtin-{name}" for name in ("aligned_alloc", "posix_memalign", "memalign", "exit", "abort")),
+    # No compiler that QEMU is built with lets these pass, and each makes a pointer out of an int. There is
+    # no `-w`: it would silence these as well.
+    *(f"-Werror={name}" for name in ("implicit-function-declaration", "implicit-int", "int-conversion")),
+    # The world's types stand for QEMU's; a difference between them must not refuse a subject.
+    "-Wno-error=incompatible-pointer-types",
+    "-fmax-errors=20",
+)
+_OPTIONAL_FLAGS = (
+    "-ftrivial-auto-var-init=pattern",  # a variable never set is the same, and wrong, in each run
+    "-fno-diagnostics-show-caret",
+    "-fno-caret-diagnostics",
+    "-fno-diagnostics-show-option",
+)
+_LINK_FLAGS = ("-Wl,-Bsymbolic", "-Wl,-z,noexecstack", *(f"-Wl,--wrap={name}" for name in WRAPPED))
+
+_ERROR = re.compile(r"^(?P<file>.+?):(?P<line>\d+):(?:\d+:)? (?:fatal )?error: (?P<text>.*)$")
+_UNKNOWN = re.compile(
+    r"implicit declaration of function '(?P<a>\w+)'|call to undeclared (?:library )?function '(?P<b>\w+)'"
+    r"|'(?P<c>\w+)' undeclared|use of undeclared identifier '(?P<d>\w+)'|unknown type name '(?P<e>\w+)'"
+    r"|(?:invalid use of|dereferencing pointer to) (?:undefined|incomplete) type "
+    r"'(?:struct |union )?(?P<f>\w+)"
+    r"|incomplete (?:definition of )?type '(?:struct |union )?(?P<g>\w+)"
+    r"|'(?P<h>\w+)' has (?:an )?incomplete type"
+)
+_NO_MEMBER = re.compile(
+    r"'(?:const )?(?:struct |union )?(?P<a>\w+)'[^']*(?:'[^']*'\})? has no member named '(?P<b>\w+)'"
+    r"|no member named '(?P<c>\w+)' in '(?:struct |union )?(?P<d>\w+)'"
+)
+
+
+def find_compiler() -> list[str]:
+    """The command of the machine's C compiler: $CC, else cc, gcc or clang. InputError if there is none."""
+    given = os.environ.get("CC", "").strip()
+    try:
+        command = shlex.split(given)
+    except ValueError as error:
+        raise InputError(f"CC={given} cannot be read as a command: {error}") from None
+    tried = [command[0]] if command else ["cc", "gcc", "clang"]
+    for name in tried:
+        if shutil.which(name):
+            return command or [name]
+    source = "CC names" if command else "tried"
+    raise InputError(
+        f"no C compiler found ({source} {', '.join(tried)}). A C subject needs one. On Debian: "
+        "apt-get install gcc libc6-dev; elsewhere install your distribution's C compiler"
+    )
+
+
+def build(source: Source, directory: Path) -> Path:
+    """Compile a subject to `subject.so` in an existing directory; nothing is written elsewhere.
+
+    Raises InputError if there is no compiler, if the text does not compile, or if it uses names
+    that neither the world nor the C library has.
+    """
+    directory = directory.resolve()
+    compiler = find_compiler()
+    text, result = directory / "subject.c", directory / "subject.so"
+    result.unlink(missing_ok=True)
+    text.write_text(source.unit, encoding="utf-8")
+    with as_file(files("vfio_verify") / "include") as include:
+        flags = [*_FLAGS, *_optional_flags(compiler, directory)]
+        flags += [f"-I{include}", *(f"-iquote{one}" for one in source.include_dirs)]
+        status, messages = _run([*compiler, *flags, *_LINK_FLAGS, "-o", str(result), str(text)], directory, TIME_LIMIT)
+        if status == 0 and result.is_file():
+            _refuse_unresolved(source, result, Path(include), directory)
+            return result
+    raise _refusal(source, status, messages)
+
+
+def _run(command: Sequence[str], directory: Path, seconds: float) -> tuple[int, str]:
+    """Run a compiler with limits on time, memory and output; its status and its messages."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("DEPENDENCIES_OUTPUT", "SUNPRO_DEPENDENCIES")}
+    environment |= {"LC_ALL": "C", "TMPDIR": str(directory)}
+    limited = f'ulimit -v {_MEMORY_LIMIT}; ulimit -f {_FILE_LIMIT}; ulimit -c 0; exec "$@"'
+    log = directory / "compiler.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", limited, "sh", *command],
+            cwd=directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            status = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise InputError(
+                f"the C compiler did not finish within {seconds:g} seconds; the input makes it work without end"
+            ) from None
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)  # the driver's own children too
+                process.wait()
+    with log.open("rb") as written:
+        return status, written.read(1 << 20).decode("utf-8", "replace")
+
+
+def _optional_flags(compiler: Sequence[str], directory: Path) -> list[str]:
+    """Those of the optional flags that this compiler knows."""
+    probe = directory / "probe.c"
+    probe.write_text("int probe;\n", encoding="ascii")
+    known = []
+    for flag in _OPTIONAL_FLAGS:
+        status, _ = _run([*compiler, "-Werror", flag, "-fsyntax-only", str(probe)], directory, TIME_LIMIT)
+        known += [flag] if status == 0 else []
+    probe.unlink()
+    return known
+
+
+def _refusal(source: Source, status: int, messages: str) -> InputError:
+    unknown: dict[str, str] = {}
+    errors: list[str] = []
+    in_adapter = False
+    for line in messages.splitlines():
+        match = _ERROR.match(line)
+        if not match:
+            continue
+        place = f"{match.group('file')}:{match.group('line')}"
+        names = _UNKNOWN.search(match.group("text"))
+        field = _NO_MEMBER.search(match.group("text"))
+        if match.group("file") == ADAPTER_FILE:
+            in_adapter = True
+        elif field and (owner := field["a"] or field["d"]) and not _defines(source, owner):
+            unknown.setdefault(f"{owner}.{field['b'] or field['c']}", place)
+        elif names and (name := next(filter(None, names.groups()))):
+            unknown.setdefault(name, place)
+        else:
+            errors.append(f"{place}: {match.group('text')}")
+    if unknown:
+        return _unknown_names(unknown)
+    if in_adapter and not errors:
+        return InputError(
+            f"{source.file}:{source.line}: {source.function}() is there, "
+            "but its #if leaves it out when it is compiled; "
+            "define what the condition asks for at the top of the file"
+        )
+    if not errors:
+        # Not an error in the text: the linker, a signal, a limit.
+        tail = "; ".join(messages.strip().splitlines()[-3:]) or "no message"
+        return InputError(f"{source.name}: the C compiler failed (status {status}): {tail}")
+    more = f"\n  and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
+    listed = "".join(f"\n  {error}" for error in errors[:_SHOWN])
+    return InputError(f"{source.name}: {source.function}() does not compile:{listed}{more}")
+
+
+def _defines(source: Source, name: str) -> bool:
+    return f"VFIO_VERIFY_SOURCE_DEFINES_{name} " in source.unit
+
+
+def _unknown_names(unknown: dict[str, str]) -> InputError:
+    lines = [f"the world does not know `{name}` ({place})" for name, place in list(unknown.items())[:_SHOWN]]
+    if len(unknown) > _SHOWN:
+        lines.append(f"nor {len(unknown) - _SHOWN} other names")
+    lines.append("Define such names in the file that you give, or open an issue so that the world learns them.")
+    return InputError("\n".join(lines))
+
+
+def _refuse_unresolved(source: Source, library: Path, include: Path, directory: Path) -> None:
+    """Refuse a library that has declared names which nobody defines, as far as that can be told."""
+    if not shutil.which("nm"):
+        return  # loading it will tell
+    status, listed = _run(["nm", "-D", "--undefined-only", "--format=posix", str(library)], directory, TIME_LIMIT)
+    if status != 0:
+        raise HarnessError(f"nm cannot read the compiled subject: {listed.strip()}")
+    symbols = [match.groups() for match in re.finditer(r"^(\w+)(?:@\S+)? (\w)", listed, re.MULTILINE)]
+    declared = set()
+    for header in include.rglob("*.h"):
+        declared.update(re.findall(r"\w+", header.read_text(encoding="utf-8")))
+    c_library = ctypes.CDLL(None)
+    missing = [
+        name
+        for name, kind in symbols
+        if kind == "U" and not name.startswith("__wrap_") and name not in declared and not hasattr(c_library, name)
+    ]
+    if missing:
+        raise _unknown_names({name: _first_use(source.unit, name) for name in missing})
+
+
+def _first_use(unit: str, name: str) -> str:
+    """File and line of the first call of a name in the unit's text, by its `#line` markers."""
+    file, line, declared = "?", 0, ""
+    call = re.compile(rf"\b{name}\b")
+    for written in unit.split("\n"):
+        if marker := re.match(r'#line (\d+) "(.*)"', written):
+            line, file = int(marker.group(1)), marker.group(2)
+            continue
+        if call.search(written) and file != "?":
+            declared = f"{file}:{line}"
+            if not re.match(r"(?:extern|[A-Za-z_]\w*\s[\w\s*]*\b" + name + r"\s*\()", written):
+                return declared
+        line += 1
+    return declared or "?"

@@ -1,0 +1,190 @@
+"""The shapes such a helper has had, and how one is told by its types.
+
+The shapes are those of the versions posted upstream (design.md, section 6).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+import tree_sitter
+import tree_sitter_c
+
+
+class Signature(StrEnum):
+    """A known shape; the value is how messages write it."""
+
+    RESOURCE_DEVICE = "void *f(struct virtio_gpu_simple_resource *res, VFIODevice *vdev)"
+    RESOURCE = "void *f(struct virtio_gpu_simple_resource *res)"
+    BOOL = "bool f(struct iovec *iov, unsigned int n, void **addr, size_t total_size, Error **errp)"
+    POINTER = "void *f(struct iovec *iov, unsigned int n, Error **errp)"
+
+    @property
+    def takes_total_size(self) -> bool:
+        """Whether the size is a parameter. Else it is the resource's, or the sum of the segments."""
+        return self is Signature.BOOL
+
+    @property
+    def has_errp(self) -> bool:
+        """Whether it can set an error (clause ERROR_SET)."""
+        return self in (Signature.BOOL, Signature.POINTER)
+
+    @property
+    def failure(self) -> str:
+        """What the function returns when it fails, in C."""
+        return {Signature.BOOL: "false", Signature.POINTER: "NULL"}.get(self, "MAP_FAILED")
+
+
+@dataclass(frozen=True)
+class CType:
+    """A type as far as signatures need it: what it is, and how many pointers deep."""
+
+    base: str
+    pointers: int = 0
+
+
+@dataclass(frozen=True)
+class Head:
+    """A function's name, types, and the text of its head on one line."""
+
+    name: str
+    result: CType
+    parameters: tuple[CType, ...]
+    written: str
+
+
+_INTEGER = "integer"
+_RESOURCE = CType("virtio_gpu_simple_resource", 1)
+_IOVEC = CType("iovec", 1)
+_ERRP = CType("Error", 2)
+_KNOWN = {
+    (CType("void", 1), (_RESOURCE, CType("VFIODevice", 1))): Signature.RESOURCE_DEVICE,
+    (CType("void", 1), (_RESOURCE,)): Signature.RESOURCE,
+    (CType("bool"), (_IOVEC, CType(_INTEGER), CType("void", 2), CType(_INTEGER), _ERRP)): Signature.BOOL,
+    (CType("void", 1), (_IOVEC, CType(_INTEGER), _ERRP)): Signature.POINTER,
+}
+_INTEGER_NAMES = re.compile(
+    r"(?:(?:unsigned|signed|long|short|int|char|__u?int128)\b\s*)+"
+    r"|u?int(?:_(?:least|fast))?(?:8|16|32|64|ptr|max)_t|s?size_t|off_t|off64_t|loff_t|__[us](?:8|16|32|64)|u(?:8|16|32|64)"
+    r"|u_?int|ulong|ushort|g(?:u?(?:int(?:8|16|32|64)?|long|short|intptr)|s?size|offset)|hwaddr|ram_addr_t|ptrdiff_t"
+)
+_NOISE = re.compile(
+    r"\b(?:__attribute__|__attribute|__declspec|_Alignas|G_GNUC_\w+|QEMU_[A-Z_]+)\b\s*(?P<args>\()?"
+    r"|\b(?:coroutine_fn|coroutine_mixed_fn|no_coroutine_fn|co_wrapper\w*|G_NORETURN|_Noreturn|__extension__"
+    r"|static|extern|inline|__inline|__inline__|register|g_autofree|const|volatile|restrict|__restrict|__restrict__)\b"
+)
+_LANGUAGE = tree_sitter.Language(tree_sitter_c.language())
+
+
+def parse(text: str) -> tree_sitter.Node:
+    """tree-sitter's tree of a piece of C; it never fails, but may hold ERROR nodes."""
+    return tree_sitter.Parser(_LANGUAGE).parse(text.encode("utf-8", "replace")).root_node
+
+
+def recognise(head: Head, aliases: Mapping[str, CType]) -> Signature | None:
+    """The known signature these types make; `aliases` are the typedefs of the same sources."""
+    return _KNOWN.get((_plain(head.result, aliases), tuple(_plain(one, aliases) for one in head.parameters)))
+
+
+def _plain(written: CType, aliases: Mapping[str, CType]) -> CType:
+    base, pointers = written.base, written.pointers
+    for _ in range(10):  # typedefs of typedefs; ten are plenty, and a loop in them must end
+        if base not in aliases or aliases[base].base == base:
+            break
+        pointers += aliases[base].pointers
+        base = aliases[base].base
+    if base == "gpointer":
+        base, pointers = "void", pointers + 1
+    if base in ("_Bool", "gboolean"):
+        base = "bool"
+    return CType(_INTEGER if _INTEGER_NAMES.fullmatch(base) else base, pointers)
+
+
+def matching(text: str, opening: int) -> int:
+    """The offset after the parenthesis that closes the one at `opening`; the end if none does."""
+    depth = 0
+    for match in re.compile(r"[()]").finditer(text, opening):
+        depth += 1 if match.group() == "(" else -1
+        if depth == 0:
+            return match.end()
+    return len(text)
+
+
+def without_noise(text: str) -> str:
+    """The text without attributes, storage classes and qualifiers, which do not make a type."""
+    done, pieces = 0, []
+    for match in _NOISE.finditer(text):
+        if match.start() < done:
+            continue
+        pieces.append(text[done : match.start()])
+        done = matching(text, match.start("args")) if match.group("args") else match.end()
+    return " ".join([*pieces, text[done:]])
+
+
+def parse_head(text: str) -> Head | None:
+    """Read what stands before a function's body; comments are gone already. None if it is no head."""
+    written = re.sub(r"\s+", " ", text).strip()
+    plain = without_noise(text)
+    attempts = [plain, re.sub(r"\b[A-Z_][A-Z0-9_]{2,}\b(?=\s+[\w*])", " ", plain)]
+    for attempt in attempts:
+        root = parse(attempt + "{}")
+        definition = root.named_children[0] if root.named_child_count == 1 else None
+        if definition is None or definition.type != "function_definition" or root.has_error:
+            continue
+        return _head(definition, written)
+    # What no parser reads (a head made by macros) still has a name.
+    match = re.search(r"([A-Za-z_]\w*)\s*\(", plain)
+    return Head(match.group(1), CType("?"), (), written) if match else None
+
+
+def _head(definition: tree_sitter.Node, written: str) -> Head:
+    type_node = definition.child_by_field_name("type")
+    declarator = definition.child_by_field_name("declarator")
+    depth = 0
+    while declarator is not None and declarator.type in ("pointer_declarator", "parenthesized_declarator"):
+        depth += declarator.type == "pointer_declarator"
+        declarator = declarator.child_by_field_name("declarator") or declarator.named_children[-1]
+    name_node = declarator.child_by_field_name("declarator") if declarator is not None else None
+    while name_node is not None and name_node.type != "identifier":
+        name_node = name_node.named_children[-1] if name_node.named_children else None
+    name = _text(name_node) if name_node is not None else "?"
+    result = CType(base_name(type_node), depth)
+    listed = declarator.child_by_field_name("parameters") if declarator is not None else None
+    parameters = [] if listed is None else [node for node in listed.named_children if node.type != "comment"]
+    types = tuple(_parameter(node) for node in parameters)
+    return Head(name, result, () if types == (CType("void"),) else types, written)
+
+
+def _parameter(node: tree_sitter.Node) -> CType:
+    if node.type != "parameter_declaration":
+        return CType("?")
+    return CType(base_name(node.child_by_field_name("type")), depth_of(node.child_by_field_name("declarator")))
+
+
+def depth_of(declarator: tree_sitter.Node | None) -> int:
+    """How many pointers (or arrays, which a parameter makes pointers) a declarator adds."""
+    depth = 0
+    while declarator is not None:
+        if "function" in declarator.type:
+            return 1000  # a pointer to a function: in no known signature
+        depth += declarator.type.endswith(("pointer_declarator", "array_declarator"))
+        declarator = declarator.child_by_field_name("declarator") or next(
+            (child for child in declarator.named_children if child.type.endswith("declarator")), None
+        )
+    return depth
+
+
+def base_name(node: tree_sitter.Node | None) -> str:
+    """The name of a type without `struct`, on one line."""
+    if node is None:
+        return "?"
+    if node.type in ("struct_specifier", "union_specifier", "enum_specifier"):
+        node = node.child_by_field_name("name") or node
+    return re.sub(r"\s+", " ", _text(node)).strip()
+
+
+def _text(node: tree_sitter.Node) -> str:
+    return (node.text or b"").decode("utf-8", "replace")
