@@ -1,0 +1,43 @@
+"""The C subjects of this directory, with what their first lines promise."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+DIRECTORY = Path(__file__).parent / "subjects"
+
+
+class SubjectFile(NamedTuple):
+    """One C file. `violates` is empty for a correct one; `rare` says that few layouts show the fault."""
+
+    path: Path
+    violates: tuple[str, ...]
+    may_violate: frozenset[str]
+    sentence: str
+
+    @property
+    def rare(self) -> bool:
+        return self.sentence.startswith("only")
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
+
+
+def read(path: Path) -> SubjectFile:
+    lines = path.read_text().splitlines()
+    head = re.fullmatch(r"/\* (?:violates: ([A-Z_, ]+)|conforms) \| (.+) \*/", lines[0])
+    assert head, f"{path.name}: the first line is not as subjects/README.md says"
+    more = re.fullmatch(r"/\* may violate: ([A-Z_, ]+) \*/", lines[1])
+    return SubjectFile(
+        path,
+        tuple(_names(head[1])) if head[1] else (),
+        frozenset(_names(more[1]) if more else ()),
+        head[2],
+    )
+
+
+BROKEN = [read(path) for path in sorted(DIRECTORY.glob("broken/*.c"))]
+CORRECT = [read(path) for path in sorted(DIRECTORY.glob("correct/*.c"))]

@@ -1,0 +1,27 @@
+/* violates: CONTENTS | maps every entry from the offset of the first */
+/* may violate: CONTIGUOUS, ACCEPTS_VALID */
+
+#include "helper.h"
+
+bool vfio_device_mmap_dmabuf(struct iovec *iov, unsigned int iov_cnt,
+                             void **addr, size_t total_size, Error **errp)
+{
+    DmabufSource source;
+    char *map, *at;
+
+    if (!prepare(iov, iov_cnt, total_size, &source, errp)) {
+        return false;
+    }
+    map = at = reserve(total_size, errp);
+    if (!map) {
+        return false;
+    }
+    for (unsigned int i = 0; i < iov_cnt; at += iov[i++].iov_len) {
+        if (!overlay(at, iov[i].iov_len, &source, iov->iov_base, errp)) {
+            munmap(map, total_size);
+            return false;
+        }
+    }
+    *addr = map;
+    return true;
+}

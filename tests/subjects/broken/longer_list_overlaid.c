@@ -1,0 +1,32 @@
+/* violates: CONFINED, SIZE_AGREES | entries beyond total_size are overlaid on whatever lies behind the reservation */
+/* may violate: CONTIGUOUS, UNMAP_ON_ERROR */
+
+#include "helper.h"
+
+bool vfio_device_mmap_dmabuf(struct iovec *iov, unsigned int iov_cnt,
+                             void **addr, size_t total_size, Error **errp)
+{
+    DmabufSource source;
+    RAMBlock *block;
+    size_t sum;
+    void *map;
+
+    if (!check_entries(iov, iov_cnt, &block, &sum, errp) ||
+        !find_source(block, &source, errp)) {
+        return false;
+    }
+    if (sum < total_size) {
+        error_setg(errp, "%zu bytes are missing", total_size - sum);
+        return false;
+    }
+    map = reserve(total_size, errp);
+    if (!map) {
+        return false;
+    }
+    if (!overlay_all(map, iov, iov_cnt, &source, errp)) {
+        munmap(map, total_size);
+        return false;
+    }
+    *addr = map;
+    return true;
+}

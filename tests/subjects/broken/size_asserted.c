@@ -1,0 +1,29 @@
+/* violates: SURVIVES | asserts that the guest's lengths add up to total_size */
+
+#include "helper.h"
+
+bool vfio_device_mmap_dmabuf(struct iovec *iov, unsigned int iov_cnt,
+                             void **addr, size_t total_size, Error **errp)
+{
+    DmabufSource source;
+    RAMBlock *block;
+    size_t sum;
+    void *map;
+
+    if (!check_entries(iov, iov_cnt, &block, &sum, errp) ||
+        !find_source(block, &source, errp)) {
+        return false;
+    }
+    g_assert(sum == total_size);
+
+    map = reserve(total_size, errp);
+    if (!map) {
+        return false;
+    }
+    if (!overlay_all(map, iov, iov_cnt, &source, errp)) {
+        munmap(map, total_size);
+        return false;
+    }
+    *addr = map;
+    return true;
+}

@@ -1,0 +1,42 @@
+/* violates: CONFINED | only when the lengths wrap around: neither the end of an entry nor the sum is checked for overflow */
+/* may violate: UNMAP_ON_ERROR, SIZE_AGREES, WITHIN_BLOCK */
+
+#include "helper.h"
+
+bool vfio_device_mmap_dmabuf(struct iovec *iov, unsigned int iov_cnt,
+                             void **addr, size_t total_size, Error **errp)
+{
+    const size_t page = qemu_real_host_page_size();
+    RAMBlock *rb, *first = NULL;
+    DmabufSource source;
+    ram_addr_t offset;
+    size_t sum = 0;
+    void *map;
+
+    for (unsigned int i = 0; i < iov_cnt; i++) {
+        size_t len = iov[i].iov_len;
+
+        rb = qemu_ram_block_from_host(iov[i].iov_base, false, &offset);
+        first = i == 0 ? rb : first;
+        if (!rb || rb != first || len == 0 || len % page || offset % page ||
+            offset + len > rb->max_length) {
+            error_setg(errp, "entry %u cannot be mapped", i);
+            return false;
+        }
+        sum += len;
+    }
+    if (!check_size(sum, total_size, errp)) {
+        return false;
+    }
+    map = reserve(total_size, errp);
+    if (!map) {
+        return false;
+    }
+    if (!find_source(first, &source, errp) ||
+        !overlay_all(map, iov, iov_cnt, &source, errp)) {
+        munmap(map, total_size);
+        return false;
+    }
+    *addr = map;
+    return true;
+}

@@ -1,0 +1,243 @@
+"""The command line as its users meet it: what it prints, what it exits with, what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from subject_files import DIRECTORY
+
+from vfio_verify.case import from_json
+from vfio_verify.spec import clauses
+
+CORRECT = DIRECTORY / "correct" / "check_first.c"
+NEWLINE = DIRECTORY / "broken" / "newline_in_message.c"
+ENDLESS = "bool f(struct iovec *v, unsigned n, void **a, size_t t, Error **e) { for (;;) { } }\n"
+
+
+class Outcome:
+    def __init__(self, process: subprocess.CompletedProcess[str]) -> None:
+        self.status, self.out, self.err = process.returncode, process.stdout, process.stderr
+
+
+@pytest.fixture
+def run(tmp_path: Path):
+    """Runs the program with a private directory for temporary files, and sees that it leaves nothing there."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+
+    def run(*arguments: object, text: str | None = None, **more: str) -> Outcome:
+        environment = {**os.environ, "TMPDIR": str(temporary), "COLUMNS": "80", **more}
+        process = subprocess.run(
+            [sys.executable, "-P", "-m", "vfio_verify", *map(str, arguments)],
+            check=False,
+            input=text,
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=120,
+        )
+        assert list(temporary.iterdir()) == []
+        return Outcome(process)
+
+    return run
+
+
+def processes_that_name(text: str) -> list[str]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if text in line:
+                found.append(line)
+    return found
+
+
+# ---- verdicts -------------------------------------------------------------------------------------------------
+
+
+def test_a_conforming_subject_exits_with_0(run) -> None:
+    outcome = run("check", CORRECT, "--examples", 40)
+    assert (outcome.status, outcome.err) == (0, "")
+    assert outcome.out.splitlines()[0].endswith("() conforms")
+
+
+def test_the_core_conforms(run) -> None:
+    outcome = run("check", "core", "--examples", 100)
+    assert outcome.status == 0, outcome.out
+    assert outcome.out.startswith("core conforms\n")
+
+
+def test_a_violating_subject_exits_with_1_and_the_verdict_comes_first(run) -> None:
+    outcome = run("check", NEWLINE, "--examples", 40)
+    assert outcome.status == 1
+    assert re.fullmatch(r"\w+\(\) violates 1 of \d+ clauses", outcome.out.splitlines()[0])
+    assert "ERROR_SET: the error's message ends in a newline" in outcome.out
+    assert "found: ERROR_SET" in outcome.err
+
+
+def test_the_printed_line_reproduces_the_violation(run) -> None:
+    outcome = run("check", NEWLINE, "--examples", 40)
+    line = next(line for line in outcome.out.splitlines() if "--case" in line)
+    case = re.search(r"--case '(.*)'", line)
+    assert case is not None
+    again = run("check", NEWLINE, "--case", case[1])
+    assert again.status == 1
+    assert "ERROR_SET: the error's message ends in a newline" in again.out
+
+
+def test_the_same_seed_gives_the_same_report_with_any_number_of_jobs(run) -> None:
+    reports = [run("check", NEWLINE, "--examples", 120, "--seed", 5, "--jobs", jobs, "--json", "-") for jobs in (1, 2)]
+    assert reports[0].out == reports[1].out
+    assert reports[0].status == 1
+
+
+def test_the_json_report_has_what_the_contract_says(run, tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    run("check", NEWLINE, "--examples", 40, "--seed", 3, "--json", file)
+    report = json.loads(file.read_bytes())
+    assert report["schema"] == "vfio-verify/report@1"
+    assert (report["verdict"], report["examples"], report["seed"]) == ("violates", 40, 3)
+    assert [entry["id"] for entry in report["clauses"]] == list(clauses())
+    by_id = {entry["id"]: entry for entry in report["clauses"]}
+    assert by_id["ERROR_SET"]["status"] == "violated"
+    assert by_id["CONTENTS"]["status"] == "holds"
+    (violation,) = report["violations"]
+    assert violation["clause"] == "ERROR_SET"
+    case = from_json(json.dumps(violation["case"]))
+    assert violation["case"]["schema"] == "vfio-verify/case@1"
+    assert len(case.iovec) <= 1
+    assert {"iovec", "total_size", "devices", "ram_blocks", "fault_plan"} <= set(violation["case"])
+    assert violation["evidence"]["seen"].endswith("\\n'")
+
+
+def test_a_subject_comes_from_standard_input_too(run) -> None:
+    outcome = run("check", "-", "--examples", 10, text=CORRECT.read_text())
+    assert outcome.status == 0, outcome.err
+
+
+def test_what_is_piped_is_plain_and_80_columns_wide(run) -> None:
+    outcome = run("check", NEWLINE, "--examples", 40)
+    assert "\x1b" not in outcome.out
+    lines = [line for line in outcome.out.splitlines() if "--case" not in line]
+    assert max(map(len, lines)) <= 80
+    assert all(line == line.rstrip() for line in lines)
+    assert outcome.out.isascii()
+
+
+def test_colour_obeys_no_color(run) -> None:
+    assert "\x1b[" in run("spec", "CONTENTS", FORCE_COLOR="1").out
+    assert "\x1b[3" not in run("spec", "CONTENTS", FORCE_COLOR="1", NO_COLOR="1").out
+
+
+def test_the_spec_is_printed_whole_and_by_clause(run) -> None:
+    whole = run("spec").out
+    assert all(name in whole for name in clauses())
+    one = run("spec", "contents")
+    assert one.out.startswith("CONTENTS  stated\n")
+    assert run("spec", "nonsense").status == 2
+    assert [entry["id"] for entry in json.loads(run("spec", "--json").out)] == list(clauses())
+
+
+# ---- input that cannot be used ------------------------------------------------------------------------------------
+
+
+def refused(outcome: Outcome, *words: str) -> None:
+    assert outcome.status == 2, outcome.out + outcome.err
+    assert outcome.out == ""
+    assert "Traceback" not in outcome.err
+    for word in words:
+        assert word in outcome.err
+
+
+def test_a_missing_file_is_told_by_name(run) -> None:
+    refused(run("check", "no-such-file.c"), "no-such-file.c")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", ("empty",)),
+        (b"\x7fELF\0\0\0\0", ("binary",)),
+        (b"int main(void) { return 0; }\n", ("main", "--function")),
+        (b"{}", ("diff",)),
+    ],
+    ids=["empty", "binary", "no such function", "JSON without a diff"],
+)
+def test_an_unusable_file_is_refused_with_one_message(
+    run, tmp_path: Path, content: bytes, words: tuple[str, ...]
+) -> None:
+    file = tmp_path / "input"
+    file.write_bytes(content)
+    refused(run("check", file), *words)
+
+
+def test_a_compile_error_is_shown_in_the_users_file_and_line(run, tmp_path: Path) -> None:
+    file = tmp_path / "helper.c"
+    file.write_text("/* one */\n/* two */\n" + ENDLESS.replace("for (;;) { }", "return 1 +;"))
+    refused(run("check", file), "helper.c:3")
+
+
+def test_a_name_that_the_world_does_not_know_is_told(run, tmp_path: Path) -> None:
+    file = tmp_path / "helper.c"
+    file.write_text(ENDLESS.replace("for (;;) { }", "return vfio_frobnicate(v);"))
+    refused(run("check", file), "vfio_frobnicate", "helper.c:1")
+
+
+def test_a_missing_compiler_is_told_with_the_line_that_installs_one(run) -> None:
+    refused(run("check", CORRECT, PATH="/nonexistent", CC=""), "apt-get install")
+
+
+@pytest.mark.parametrize("case", ["{", "{}", '{"schema":"vfio-verify/case@2"}', "no-such-case.json"])
+def test_an_unusable_case_is_refused(run, case: str) -> None:
+    refused(run("check", "core", "--case", case), "case")
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_the_work(run, tmp_path: Path) -> None:
+    refused(run("check", "core", "--json", tmp_path / "no" / "such" / "report.json"), "report.json")
+
+
+def test_a_wrong_option_exits_with_2(run) -> None:
+    refused(run("check", "core", "--examples", "0"))
+    refused(run("check"))
+
+
+# ---- interrupted ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_ctrl_c_ends_everything_and_prints_what_was_found(tmp_path: Path, jobs: int) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    arguments = ["check", str(NEWLINE), "--examples", "1000000", "--jobs", str(jobs)]
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "vfio_verify", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(temporary)},
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("found: ERROR_SET")
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert "ERROR_SET" in out
+    assert "interrupted" in out
+    assert list(temporary.iterdir()) == []
+    end = time.monotonic() + 5
+    while processes_that_name(str(temporary)) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert processes_that_name(str(temporary)) == []

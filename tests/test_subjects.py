@@ -1,0 +1,46 @@
+"""Every broken subject is caught, under its clause and on a small case; no correct one raises an alarm."""
+
+from __future__ import annotations
+
+import pytest
+from subject_files import BROKEN, CORRECT, SubjectFile
+
+from vfio_verify.campaign import Options, Result, check
+from vfio_verify.spec import clauses
+from vfio_verify.subject import open_subject
+
+ALARM_SEEDS = (0, 1, 2)
+
+
+def check_file(file: SubjectFile, seed: int, examples: int) -> Result:
+    with open_subject(str(file.path)) as subject:
+        return check(subject, Options(examples=examples, seed=seed))
+
+
+@pytest.mark.parametrize("file", BROKEN, ids=lambda file: file.path.stem)
+def test_a_broken_subject_is_caught_under_its_clause(file: SubjectFile) -> None:
+    result = check_file(file, seed=1, examples=1000 if file.rare else 250)
+    reported = {violation.clause: violation for violation in result.confirmed}
+    said = "\n".join(f"{v.clause}: {v.summary}: {v.seen}" for v in result.confirmed)
+    assert set(file.violates) <= set(reported), said
+    assert set(reported) <= {*file.violates, *file.may_violate}, said
+
+
+@pytest.mark.parametrize("seed", ALARM_SEEDS)
+@pytest.mark.parametrize("file", CORRECT, ids=lambda file: file.path.stem)
+def test_a_correct_subject_raises_no_alarm(file: SubjectFile, seed: int) -> None:
+    result = check_file(file, seed, examples=200)
+    assert not result.confirmed
+    assert not result.unconfirmed
+    assert result.checked["ACCEPTS_VALID"] > 50
+
+
+def test_every_clause_is_violated_by_a_broken_subject() -> None:
+    """A check that nothing can fail is not a check."""
+    assert {file.violates[0] for file in BROKEN} == set(clauses())
+
+
+def test_the_spec_names_the_subjects_that_violate_each_clause() -> None:
+    for name, clause in clauses().items():
+        written_for_it = sorted(file.path.stem for file in BROKEN if file.violates[0] == name)
+        assert list(clause.subjects) == written_for_it, name

@@ -1,0 +1,280 @@
+"""A campaign: many layouts, each with all its fault positions, judged; what is violated, shrunk and confirmed.
+
+The work is cut into shards. A shard's seed and size follow from the campaign's alone, and each shard begins with a
+fresh worker, so the result is the same with any number of jobs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import signal
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, NamedTuple, TypeVar
+
+import hypothesis
+from hypothesis import HealthCheck, Phase
+from msgspec import Struct
+
+from vfio_verify.case import Case
+from vfio_verify.errors import HarnessError
+from vfio_verify.judge import Violation, judge
+from vfio_verify.model import Policy, expect
+from vfio_verify.shrink import Confirmation, cost, dependent, settle
+from vfio_verify.strategies import packed_cases
+from vfio_verify.subject import Subject
+from vfio_verify.sweep import fault_plans
+from vfio_verify.worker import Worker
+
+T = TypeVar("T")
+
+_MAX_CAUSES = 4
+"""Different ways of violating one clause that are reported."""
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_MAX_HANGS = 2
+"""Hangs after which a shard ends early: each takes seconds."""
+
+
+class Options(Struct, frozen=True):
+    """What a check is asked to do. `examples` counts layouts; each is run under all its fault positions too."""
+
+    examples: int = 1000
+    seed: int = 0
+    policy: Policy = "same-block"
+    jobs: int = 1
+    parse_maps: bool = False
+
+
+class Sighting(NamedTuple):
+    """A violation as it was first met, and the calls made before it in the same process."""
+
+    violation: Violation
+    history: tuple[Case, ...]
+
+
+Key = tuple[str, str]
+"""A clause, and a way of violating it."""
+
+
+def _is_better(violation: Violation, sightings: dict[Key, Sighting], key: Key) -> bool:
+    """Is it the first of its key, or smaller than the one that is there? Of one clause a few causes are enough."""
+    if key in sightings:
+        return cost(violation.case) < cost(sightings[key].violation.case)
+    return sum(clause == violation.clause for clause, _ in sightings) < _MAX_CAUSES
+
+
+class ShardResult(Struct, frozen=True):
+    """What one shard saw: how often each clause was exercised, and the smallest case of each way of violating one."""
+
+    layouts: int
+    runs: int
+    checked: dict[str, int]
+    sightings: dict[Key, Sighting]
+    hangs: int
+    sampled: int
+
+
+class Result(Struct, frozen=True):
+    """What a campaign found: one violation for each clause and cause. Those in `unconfirmed` did not come again."""
+
+    layouts: int
+    runs: int
+    checked: dict[str, int]
+    confirmed: tuple[Violation, ...]
+    unconfirmed: tuple[Violation, ...]
+    interrupted: bool = False
+    cut_short: int = 0
+    sampled: int = 0
+    """Runs whose contents were compared on a sample."""
+
+
+# ---- one shard --------------------------------------------------------------------------------------------
+
+
+class _Shard:
+    """Runs layouts on a worker and keeps the smallest case of each way of violating a clause."""
+
+    def __init__(self, subject: Subject, options: Options, worker: Worker) -> None:
+        self._subject, self._options, self._worker = subject, options, worker
+        self.layouts = self.runs = self.hangs = self.sampled = 0
+        self.checked: Counter[str] = Counter()
+        self.sightings: dict[Key, Sighting] = {}
+
+    def meet(self, drawn: Case) -> None:
+        """Run one layout: without a fault, then with a fault at each position."""
+        if self.hangs >= _MAX_HANGS:
+            return
+        case = self._subject.adapt(drawn)
+        expected = expect(case, self._options.policy)
+        self.layouts += 1
+        (faultless,) = observations = self._worker.run(case, [()])
+        plans = [(), *fault_plans(faultless)] if faultless.death is None else [()]
+        observations += self._worker.run(case, plans[1:], max_hangs=1)
+        for plan, seen in zip(plans, observations, strict=False):
+            verdict = judge(case.with_faults(*plan) if plan else case, expected, seen, has_errp=self._subject.has_errp)
+            self.runs += 1
+            self.checked.update(verdict.checked)
+            self.sampled += seen.pages_compared < seen.pages_total
+            self.hangs += seen.death is not None and seen.death.how == "hang"
+            for violation in verdict.violations:
+                self._keep(violation)
+
+    def _keep(self, violation: Violation) -> None:
+        key = violation.clause, violation.cause
+        if _is_better(violation, self.sightings, key):
+            history = tuple(case.with_faults(*plan) for case, plan in self._worker.history)
+            self.sightings[key] = Sighting(violation, history)
+
+
+def run_shard(subject: Subject, options: Options, seed: int, examples: int) -> ShardResult:
+    """Generate and run `examples` layouts. Deterministic but for what the subject makes of them."""
+    with Worker(subject.library, parse_maps=options.parse_maps) as worker:
+        shard = _Shard(subject, options, worker)
+
+        @hypothesis.seed(seed)
+        @hypothesis.settings(
+            max_examples=examples,
+            phases=[Phase.generate],
+            database=None,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        @hypothesis.given(packed_cases())
+        def generate(case: Case) -> None:
+            shard.meet(case)
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on Hypothesis's advice for interactive use
+            generate()
+    return ShardResult(shard.layouts, shard.runs, dict(shard.checked), shard.sightings, shard.hangs, shard.sampled)
+
+
+def shard_sizes(examples: int) -> Iterator[int]:
+    """The first shards are small, so that a subject that fails often is known to fail soon."""
+    sizes = iter((10, 40, 100, 100))
+    while examples > 0:
+        size = min(next(sizes, 250), examples)
+        yield size
+        examples -= size
+
+
+# ---- all of them -------------------------------------------------------------------------------------------
+
+
+def check(subject: Subject, options: Options, on_sighting: Callable[[Violation], None] | None = None) -> Result:
+    """Run a campaign. `on_sighting` hears of each violated clause once, as soon as it is met, before it is shrunk.
+
+    Ctrl-C ends it early: what was found so far is in the result, which is then marked as interrupted.
+    """
+    merged = _Merged(on_sighting or (lambda _: None))
+    tasks = [(subject, options, options.seed * 1_000_003 + i, n) for i, n in enumerate(shard_sizes(options.examples))]
+    interrupted = False
+    settled: list[tuple[Sighting, Confirmation]] = []
+    with _Pool(min(options.jobs, len(tasks))) as pool:
+        try:
+            for result in pool.map(run_shard, tasks):
+                merged.add(result)
+            found = [merged.sightings[key] for key in sorted(merged.sightings)]
+            jobs = [(subject, options, s.violation, s.history) for s in found]
+            settled = list(zip(found, pool.map(settle_sighting, jobs), strict=True))
+        except KeyboardInterrupt:
+            interrupted = True
+    confirmed = {(c.violation.clause, c.violation.cause): c.violation for _, c in settled if c.violation is not None}
+    if interrupted:
+        confirmed = {key: s.violation for key, s in merged.sightings.items()}
+    return Result(
+        layouts=merged.layouts,
+        runs=merged.runs,
+        checked=dict(merged.checked),
+        confirmed=tuple(confirmed.values()),
+        unconfirmed=tuple(s.violation for s, c in settled if c.violation is None),
+        interrupted=interrupted,
+        cut_short=merged.cut_short,
+        sampled=merged.sampled,
+    )
+
+
+def check_case(subject: Subject, options: Options, case: Case) -> Result:
+    """Judge one case, its fault plan and earlier calls included, as it is."""
+    case = subject.adapt(case)
+    with Worker(subject.library, parse_maps=options.parse_maps) as worker:
+        (seen,) = worker.run(case)
+    verdict = judge(case, expect(case, options.policy), seen, has_errp=subject.has_errp)
+    violations = tuple(map(dependent, verdict.violations))
+    sampled = int(seen.pages_compared < seen.pages_total)
+    return Result(1, 1, dict.fromkeys(verdict.checked, 1), violations, (), sampled=sampled)
+
+
+def settle_sighting(
+    subject: Subject, options: Options, violation: Violation, history: tuple[Case, ...]
+) -> Confirmation:
+    """Confirm a sighting in a fresh process and make it small."""
+    with Worker(subject.library, parse_maps=options.parse_maps) as worker:
+        return settle(worker, subject, options.policy, violation, history)
+
+
+class _Merged:
+    """Shard results added up in the order of the shards."""
+
+    def __init__(self, on_sighting: Callable[[Violation], None]) -> None:
+        self._on_sighting = on_sighting
+        self.layouts = self.runs = self.cut_short = self.sampled = 0
+        self.checked: Counter[str] = Counter()
+        self.sightings: dict[Key, Sighting] = {}
+
+    def add(self, result: ShardResult) -> None:
+        self.layouts += result.layouts
+        self.runs += result.runs
+        self.sampled += result.sampled
+        self.cut_short += result.hangs >= _MAX_HANGS
+        self.checked.update(result.checked)
+        for key, sighting in result.sightings.items():
+            known = key in self.sightings
+            if _is_better(sighting.violation, self.sightings, key):
+                self.sightings[key] = sighting
+                if not known:
+                    self._on_sighting(sighting.violation)
+
+
+class _Pool:
+    """Processes that run tasks; with one job, this process."""
+
+    def __init__(self, jobs: int) -> None:
+        # spawn: a fork of this process would carry Hypothesis's state and any thread's locks.
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(jobs, context, initializer=_leave_signals_to_parent) if jobs > 1 else None
+
+    def map(self, function: Callable[..., T], tasks: Sequence[tuple[Any, ...]]) -> Iterator[T]:
+        """The results in the order of the tasks, each as soon as it and those before it are there."""
+        if self._pool is None:
+            return (function(*task) for task in tasks)
+        futures: list[Future[T]] = [self._pool.submit(function, *task) for task in tasks]
+        return map(_result, futures)
+
+    def __enter__(self) -> _Pool:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._pool is not None:
+            if error[0] is not None:
+                for process in list((self._pool._processes or {}).values()):
+                    process.terminate()
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _result(future: Future[T]) -> T:
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise HarnessError("one of the campaign's processes ended unexpectedly (out of memory?)") from error
+
+
+def _leave_signals_to_parent() -> None:
+    """Ctrl-C reaches the whole process group; the first process answers it, and its end is the end of all."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

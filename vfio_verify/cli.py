@@ -1,0 +1,179 @@
+"""The command line. Every command imports what it needs when it is called."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NoReturn
+
+import click
+
+from vfio_verify import __version__
+from vfio_verify.errors import VfioVerifyError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vfio_verify.case import Case
+    from vfio_verify.judge import Violation
+    from vfio_verify.report import Report
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "-V", "--version", prog_name="vfio-verify")
+def cli() -> None:
+    """Finds faults in helpers that map VFIO-backed guest memory for a dmabuf."""
+
+
+@cli.command()
+@click.argument("subject")
+@click.option("--function", metavar="NAME", help="The function to check, where the source has several.")
+@click.option("--examples", default=1000, show_default=True, type=click.IntRange(1), help="Layouts to run.")
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0, (1 << 32) - 1), help="Same seed, same report."
+)
+@click.option(
+    "--policy",
+    type=click.Choice(["same-block", "same-region", "same-device"]),
+    default="same-block",
+    show_default=True,
+    help="Which segments may share a dmabuf.",
+)
+@click.option("--jobs", type=click.IntRange(1), help="Processes to use. [default: one for each processor]")
+@click.option("--json", "json_file", metavar="FILE", help="Write the report as JSON to FILE (- for standard output).")
+@click.option("--case", "case_text", metavar="CASE", help="Judge this one case: its JSON, or a file that holds it.")
+def check(
+    subject: str,
+    *,
+    function: str | None,
+    examples: int,
+    seed: int,
+    policy: Literal["same-block", "same-region", "same-device"],
+    jobs: int | None,
+    json_file: str | None,
+    case_text: str | None,
+) -> None:
+    """Check SUBJECT against the spec: "core", a C file, a patch or mail in any usual form, or - for standard input.
+
+    Exit status: 0 it conforms, 1 it violates a clause, 2 the input cannot be used, 3 the harness itself failed, 130
+    interrupted.
+    """
+    from vfio_verify.campaign import Options, check_case
+    from vfio_verify.campaign import check as run_check
+    from vfio_verify.report import make_report
+    from vfio_verify.subject import open_subject
+
+    options = Options(examples=examples, seed=seed, policy=policy, jobs=jobs or len(os.sched_getaffinity(0)))
+    case = None if case_text is None else _read_case(case_text)
+    if json_file not in (None, "-"):
+        _refuse_unwritable(json_file)
+    with open_subject(subject, function) as opened:
+        if case is not None:
+            result = check_case(opened, options, case)
+        else:
+            result = run_check(opened, options, _say_found)
+        report = make_report(opened, options, result)
+    _write(report, json_file)
+    sys.exit(report.exit_status)
+
+
+def _refuse_unwritable(path: str | None) -> None:
+    from vfio_verify.errors import InputError
+
+    target = Path(path or "")
+    place = target if target.exists() else target.parent
+    if target.is_dir() or not os.access(place, os.W_OK):
+        raise InputError(f"cannot write the report to {path}")
+
+
+def _read_case(text: str) -> Case:
+    from vfio_verify.case import from_json
+    from vfio_verify.errors import InputError
+
+    if text.lstrip().startswith("{"):
+        return from_json(text)
+    try:
+        return from_json(Path(text).read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read the case {text}: {error.strerror}") from error
+
+
+def _say_found(violation: Violation) -> None:
+    """On standard error, as soon as it is known."""
+    click.echo(f"found: {violation.clause}: {violation.summary}", err=True)
+
+
+def _write(report: Report, json_file: str | None) -> None:
+    from vfio_verify.text import print_report
+
+    if json_file == "-":
+        sys.stdout.buffer.write(report.to_json())
+        sys.stdout.flush()
+        return
+    print_report(report, _console())
+    if json_file is not None:
+        Path(json_file).write_bytes(report.to_json())
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.argument("clause", required=False)
+def spec(as_json: bool, clause: str | None) -> None:
+    """Print the spec's clauses, or one CLAUSE: its rule, its source, and what violates it."""
+    import msgspec
+
+    from vfio_verify.errors import InputError
+    from vfio_verify.spec import clauses
+    from vfio_verify.text import print_spec
+
+    known = clauses()
+    if clause is not None and clause.upper() not in known:
+        raise InputError(f"there is no clause {clause}; there are {', '.join(known)}")
+    chosen = list(known.values()) if clause is None else [known[clause.upper()]]
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(chosen), indent=1))
+    else:
+        print_spec(chosen, _console())
+
+
+@cli.command()
+@click.option("--quick", is_flag=True, help="Fewer rounds: shows that it works, not how fast it is.")
+def bench(quick: bool) -> None:
+    """Measure the figures that the project promises, as ratios in one run."""
+    from vfio_verify.bench import main as run_bench
+    from vfio_verify.bench import print_rows
+
+    print_rows(run_bench(quick=quick), _console())
+
+
+def main() -> NoReturn:
+    """The console script."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except VfioVerifyError as error:
+        click.echo(f"vfio-verify: {error}", err=True)
+        sys.exit(error.exit_status)
+    except BrokenPipeError:
+        # The reader has gone; what is still buffered is nobody's.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except Exception as error:  # noqa: BLE001  # a fault of ours is exit status 3, and never looks like a verdict
+        import traceback
+
+        traceback.print_exc()
+        click.echo(f"vfio-verify: internal error: {error}", err=True)
+        sys.exit(3)
+    sys.exit(0)

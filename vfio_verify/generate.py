@@ -1,0 +1,337 @@
+"""How cases are made: a world (devices, regions, areas), a well-formed iovec in it, broken in no, one or two ways.
+
+A case is mostly small; now and then it has hundreds of segments, or lengths of several GiB. The makers ask a
+`Choices` for small integers, of which the lowest is always the simplest. Where the choices come from is another
+matter: vfio_verify/strategies.py takes them from Hypothesis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from vfio_verify.case import PAGE, Area, Case, Device, RamBlock, Region, Segment
+
+T = TypeVar("T")
+GIB = 1 << 30
+U64 = 1 << 64
+
+
+class Choices(Protocol):
+    """A source of decisions."""
+
+    def integer(self, low: int, high: int) -> int:
+        """A number between both bounds, which are included; `low` is the simplest."""
+
+
+def pick(choices: Choices, options: Sequence[T]) -> T:
+    """One of several; the first is the simplest."""
+    return options[choices.integer(0, len(options) - 1)]
+
+
+class Malformation(msgspec.Struct, frozen=True):
+    """A way to break a well-formed case: its name, and what makes it so."""
+
+    name: str
+    apply: Callable[[Choices, Case], Case]
+
+
+# ---- worlds -------------------------------------------------------------------------------------------------
+
+_INDEXES = (0, 2, 1, 4, 5, 8, 9, 15, 63, 300)
+
+
+def _region(choices: Choices, index: int, unit: int) -> Region:
+    """A region of some pages, or of some GiB; whole, or with one to three areas and holes between them."""
+    n_areas = pick(choices, (0, 0, 0, 1, 2, 3))
+    writable = pick(choices, (True, True, True, False))
+    if not n_areas:
+        return Region(index, choices.integer(1, 16) * unit, None, writable)
+    areas, end = [], 0
+    for _ in range(n_areas):
+        hole, size = choices.integer(0, 3) * PAGE, choices.integer(1, 8) * unit
+        areas.append(Area(end + hole, size))
+        end += hole + size
+    return Region(index, end + choices.integer(0, 2) * PAGE, tuple(areas), writable)
+
+
+def _device(choices: Choices, unit: int) -> Device:
+    first = choices.integer(0, len(_INDEXES) - 1)
+    indexes = [_INDEXES[first]]
+    if choices.integer(0, 1):
+        indexes.append(_INDEXES[(first + choices.integer(1, len(_INDEXES) - 1)) % len(_INDEXES)])
+    regions = tuple(_region(choices, index, unit) for index in sorted(indexes))
+    return Device(regions, pick(choices, ("region", "areas")), pick(choices, (False, False, False, True)))
+
+
+def _blocks(devices: Sequence[Device]) -> tuple[RamBlock, ...]:
+    """A RAMBlock for each mmap area."""
+    return tuple(
+        RamBlock(number, region.index, area)
+        for number, device in enumerate(devices)
+        for region in device.regions
+        for area in range(len(region.mmap_areas()))
+    )
+
+
+# ---- iovecs ---------------------------------------------------------------------------------------------------
+
+_MANY = (7, 16, 24, 33, 64, 65, 130, 257, 300)
+
+
+def _segments(choices: Choices, block: int, size: int, count: int) -> tuple[Segment, ...]:
+    """Page-aligned pieces of one RAMBlock, in any order, overlapping or repeated as it comes."""
+    pages = size // PAGE
+    if count > 24:  # a stride through the block
+        step, length = choices.integer(0, 3), choices.integer(1, min(pages, 3))
+        spread = pages - length + 1
+        return tuple(Segment(block, (i * step) % spread * PAGE, length * PAGE) for i in range(count))
+    pieces = []
+    for _ in range(count):
+        offset = choices.integer(0, pages - 1)
+        length = choices.integer(1, min(pages - offset, 4))
+        pieces.append(Segment(block, offset * PAGE, length * PAGE))
+    return tuple(pieces)
+
+
+def _long_segment(choices: Choices, block: int, size: int) -> Segment:
+    """One of more than 2 or 4 GiB, as far as the block has them."""
+    offset = choices.integer(0, 2) * PAGE
+    length = pick(choices, (2 * GIB, 4 * GIB, 4 * GIB + PAGE, 6 * GIB))
+    return Segment(block, offset, min(length, size - offset))
+
+
+def well_formed(choices: Choices) -> Case:
+    """A case that must be mapped: aligned pieces of one RAMBlock that add up."""
+    kind = choices.integer(0, 63)
+    unit = GIB if kind >= 60 else PAGE
+    devices = tuple(_device(choices, unit) for _ in range(1 + choices.integer(0, 1)))
+    blocks = _blocks(devices)
+    block = choices.integer(0, len(blocks) - 1)
+    base = Case(devices, blocks, (), 0, errp=pick(choices, (*("object",) * 7, "null")))
+    size = base.block_size(block)
+    if unit == GIB:
+        long = _long_segment(choices, block, size)
+        iovec = (*_segments(choices, block, size, choices.integer(0, 2)), long)
+    else:
+        count = pick(choices, _MANY) if kind in (58, 59) else choices.integer(1, 6)
+        iovec = _segments(choices, block, size, count)
+    return msgspec.structs.replace(base, iovec=iovec, total_size=sum(s.length for s in iovec))
+
+
+# ---- malformations -----------------------------------------------------------------------------------------------
+
+
+def _replace(case: Case, iovec: Sequence[Segment]) -> Case:
+    """Other segments, and a total that agrees with them as the old one did with the old ones."""
+    off_by = case.total_size - sum(s.length for s in case.iovec)
+    fitting = tuple(s if s.length < U64 else msgspec.structs.replace(s, length=U64 - 1) for s in iovec)
+    return msgspec.structs.replace(case, iovec=fitting, total_size=(sum(s.length for s in fitting) + off_by) % U64)
+
+
+def _at(choices: Choices, case: Case, change: Callable[[Segment], Segment]) -> Case:
+    """The last segment changed, or any one, or all from one on."""
+    if not case.iovec:
+        return case
+    last = len(case.iovec) - 1
+    kind = choices.integer(0, 3)
+    first = last if kind == 0 else choices.integer(0, last)
+    end = last + 1 if kind == 3 else first + 1
+    return _replace(case, [change(s) if first <= i < end else s for i, s in enumerate(case.iovec)])
+
+
+def _in_block(case: Case, segment: Segment) -> int:
+    """Where the memory around a segment ends, as an offset like the segment's own."""
+    return segment.offset + 1 if segment.block is None else case.block_size(segment.block)
+
+
+def _other_block(choices: Choices, case: Case) -> Case:
+    others = [i for i in range(len(case.ram_blocks)) if all(s.block != i for s in case.iovec)]
+    if not others:
+        case = msgspec.structs.replace(case, ram_blocks=(*case.ram_blocks, RamBlock(size=4 * PAGE)))
+        others = [len(case.ram_blocks) - 1]
+    block = pick(choices, others)
+    size = case.block_size(block)
+
+    def move(s: Segment) -> Segment:
+        return Segment(block, min(s.offset, (size - 1) // PAGE * PAGE), min(s.length, size))
+
+    moved = _at(choices, case, move)
+    return _replace(moved, [_fitted(moved, s) for s in moved.iovec])
+
+
+def _fitted(case: Case, segment: Segment) -> Segment:
+    size = _in_block(case, segment)
+    if segment.block is None or segment.length > size or segment.offset + segment.length <= size:
+        return segment
+    return msgspec.structs.replace(segment, offset=(size - segment.length) // PAGE * PAGE)
+
+
+def _other_device(choices: Choices, case: Case) -> Case:
+    """The same area of a second device that is built like the first."""
+    if not case.iovec or case.iovec[0].block is None or len(case.devices) > 2:
+        return case
+    block = case.ram_blocks[case.iovec[0].block]
+    if block.device is None:
+        return case
+    twin = RamBlock(len(case.devices), block.region, block.area)
+    case = msgspec.structs.replace(
+        case, devices=(*case.devices, case.devices[block.device]), ram_blocks=(*case.ram_blocks, twin)
+    )
+    last = len(case.ram_blocks) - 1
+
+    def move(s: Segment) -> Segment:
+        return msgspec.structs.replace(s, block=last) if s.block == case.iovec[0].block else s
+
+    return _at(choices, case, move)
+
+
+def _plain_ram(choices: Choices, case: Case) -> Case:
+    """One segment, or all of them, in plain RAM."""
+    block = len(case.ram_blocks)
+    largest = max((s.offset + s.length for s in case.iovec), default=PAGE)
+    size = min(-(-largest // PAGE) * PAGE, 1 << 40)
+    if any(s.offset >= size for s in case.iovec):
+        return case
+    case = msgspec.structs.replace(case, ram_blocks=(*case.ram_blocks, RamBlock(size=max(size, PAGE))))
+    if choices.integer(0, 1):
+        return _replace(case, [msgspec.structs.replace(s, block=block) for s in case.iovec])
+    return _at(choices, case, lambda s: msgspec.structs.replace(s, block=block))
+
+
+def _nowhere(choices: Choices, case: Case) -> Case:
+    if choices.integer(0, 1):
+        return _replace(case, [Segment(None, s.offset % GIB, s.length) for s in case.iovec])
+    return _at(choices, case, lambda s: Segment(None, s.offset % GIB, s.length))
+
+
+def _past_the_end(choices: Choices, case: Case) -> Case:
+    def run_past(s: Segment) -> Segment:
+        by = pick(choices, (PAGE, 1, 2 * PAGE, 16 * PAGE))
+        return msgspec.structs.replace(s, length=_in_block(case, s) - s.offset + by)
+
+    return _at(choices, case, run_past)
+
+
+def _past_the_area(choices: Choices, case: Case) -> Case:
+    """Past a RAMBlock, but not past the region: a hole follows the area, or the next area. vfio-pci maps that."""
+    if not case.iovec or (block := case.iovec[-1].block) is None:
+        return case
+    entry, region, area = case.ram_blocks[block], case.region_of(block), case.area_of(block)
+    if entry.device is None or region is None or area is None:
+        return case
+    by = pick(choices, (PAGE, 2 * PAGE, 1))
+    room = max(region.size, area.offset + area.size + 4 * PAGE)
+    longer = msgspec.structs.replace(region, areas=region.mmap_areas(), size=room)
+    device = case.devices[entry.device]
+    regions = tuple(longer if r is region else r for r in device.regions)
+    changed = msgspec.structs.replace(device, regions=regions, mmap_rule="region")
+    devices = (*case.devices[: entry.device], changed, *case.devices[entry.device + 1 :])
+    case = msgspec.structs.replace(case, devices=devices)
+    return _at(choices, case, lambda s: msgspec.structs.replace(s, length=_in_block(case, s) - s.offset + by))
+
+
+def _far_past_the_end(choices: Choices, case: Case) -> Case:
+    """So long that address, offset or sum wrap around 64 bits."""
+
+    def run_past(s: Segment) -> Segment:
+        down = pick(choices, (PAGE, 1, 2 * PAGE, GIB))
+        return msgspec.structs.replace(s, length=U64 - down - pick(choices, (0, s.offset)))
+
+    return _at(choices, case, run_past)
+
+
+def _misaligned_length(choices: Choices, case: Case) -> Case:
+    by = pick(choices, (1, PAGE - 1, PAGE // 2, 8))
+    return _at(choices, case, lambda s: msgspec.structs.replace(s, length=max(1, s.length - by)))
+
+
+def _misaligned_pair(choices: Choices, case: Case) -> Case:
+    """Two neighbours whose misaligned lengths add up to whole pages again."""
+    if len(case.iovec) < 2:
+        return _misaligned_length(choices, case)
+    i = choices.integer(0, len(case.iovec) - 2)
+    by = pick(choices, (1, PAGE // 2, 8))
+    first, second = case.iovec[i : i + 2]
+    pair = (
+        msgspec.structs.replace(first, length=max(1, first.length - by)),
+        msgspec.structs.replace(second, length=second.length + by),
+    )
+    return _replace(case, (*case.iovec[:i], *pair, *case.iovec[i + 2 :]))
+
+
+def _misaligned_base(choices: Choices, case: Case) -> Case:
+    by = pick(choices, (1, 8, PAGE // 2, PAGE - 1))
+
+    def shift(s: Segment) -> Segment:
+        if s.offset + by >= _in_block(case, s) and s.block is not None:
+            return s
+        room = _in_block(case, s) - s.offset - by
+        # One page less keeps the length aligned and inside the block, where there is a page to spare.
+        length = s.length if s.length <= room or s.length <= PAGE else s.length - PAGE
+        return Segment(s.block, s.offset + by, length)
+
+    if choices.integer(0, 1):
+        return _replace(case, [shift(s) for s in case.iovec])
+    return _at(choices, case, shift)
+
+
+def _empty_segment(choices: Choices, case: Case) -> Case:
+    if not case.iovec:
+        return case
+    i = choices.integer(0, len(case.iovec))
+    like = case.iovec[min(i, len(case.iovec) - 1)]
+    return _replace(case, (*case.iovec[:i], msgspec.structs.replace(like, length=0), *case.iovec[i:]))
+
+
+def _no_segments(choices: Choices, case: Case) -> Case:
+    total = pick(choices, (PAGE, 0, 1))
+    return msgspec.structs.replace(case, iovec=(), total_size=total)
+
+
+def _wrong_total(choices: Choices, case: Case) -> Case:
+    by = pick(choices, (PAGE, -PAGE, 1, -1, 2 * PAGE, 1 << 32, -(1 << 32), 1 << 31, GIB))
+    return msgspec.structs.replace(case, total_size=max(0, case.total_size + by) % U64)
+
+
+def _sum_overflows(choices: Choices, case: Case) -> Case:
+    """Lengths that add up to 2**64 more than the total."""
+    if not case.iovec:
+        return case
+    low = pick(choices, (PAGE, 2 * PAGE))
+    huge = msgspec.structs.replace(case.iovec[-1], length=U64 - low)
+    iovec = (*case.iovec, msgspec.structs.replace(huge, length=low), huge)
+    return msgspec.structs.replace(case, iovec=iovec, total_size=sum(s.length for s in case.iovec) % U64)
+
+
+MALFORMATIONS: dict[str, Malformation] = {
+    name: Malformation(name, apply)
+    for name, apply in {
+        "other block": _other_block,
+        "other device": _other_device,
+        "plain RAM": _plain_ram,
+        "no block": _nowhere,
+        "past the end": _past_the_end,
+        "past the area": _past_the_area,
+        "far past the end": _far_past_the_end,
+        "misaligned length": _misaligned_length,
+        "misaligned pair": _misaligned_pair,
+        "misaligned base": _misaligned_base,
+        "empty segment": _empty_segment,
+        "no segments": _no_segments,
+        "wrong total": _wrong_total,
+        "sum overflows": _sum_overflows,
+    }.items()
+}
+"""Every way to break a case, by name."""
+
+
+def any_case(choices: Choices) -> Case:
+    """A case without faults: well-formed half the time, else broken in one way or in two."""
+    case = well_formed(choices)
+    names = tuple(MALFORMATIONS)
+    for _ in range(pick(choices, (0, 0, 1, 2))):
+        case = MALFORMATIONS[pick(choices, names)].apply(choices, case)
+    return case

@@ -1,0 +1,167 @@
+"""The report as a value and as JSON: what was checked, how each clause fared, and each violation with its case."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from vfio_verify import __version__
+from vfio_verify.campaign import Options, Result
+from vfio_verify.case import Case
+from vfio_verify.judge import Violation
+from vfio_verify.observation import FAULTED, OUTSIDE, Observation
+from vfio_verify.spec import Level, clauses
+from vfio_verify.subject import Subject
+from vfio_verify.words import call_text, relative_text
+
+Status = Literal["holds", "violated", "not exercised"]
+_CALLS_SHOWN = 12
+
+
+class SubjectEntry(Struct, frozen=True):
+    """What was verified."""
+
+    name: str
+    kind: str
+    function: str
+    signature: str
+    place: str | None
+    title: str | None
+
+
+class ClauseEntry(Struct, frozen=True):
+    """How a clause fared; `checked` counts the runs that exercised it."""
+
+    id: str
+    level: Level
+    status: Status
+    checked: int
+
+
+class Evidence(Struct, frozen=True):
+    """Both sides of the comparison, the subject's own error text, and its calls. A is the mapping's address, or the
+    first reservation's where the call failed."""
+
+    expected: str
+    seen: str
+    error: str | None
+    calls: tuple[str, ...]
+
+
+class ViolationEntry(Struct, frozen=True):
+    """One way in which the subject violates a clause, on the smallest case found."""
+
+    clause: str
+    summary: str
+    case: Case
+    evidence: Evidence
+
+
+class Report(Struct, frozen=True, tag_field="schema", tag="vfio-verify/report@1"):
+    """The outcome of a check. `examples` counts the layouts that were run, `runs` the calls with all faults."""
+
+    subject: SubjectEntry
+    verdict: Literal["conforms", "violates"]
+    examples: int
+    seed: int
+    clauses: tuple[ClauseEntry, ...]
+    violations: tuple[ViolationEntry, ...]
+    runs: int
+    policy: str
+    interrupted: bool
+    unconfirmed: tuple[ViolationEntry, ...]
+    notes: tuple[str, ...]
+    version: str
+
+    @property
+    def exit_status(self) -> int:
+        """What ``vfio-verify check`` exits with."""
+        if self.interrupted:
+            return 130
+        return 1 if self.verdict == "violates" else 0
+
+    def to_json(self) -> bytes:
+        """One object, indented, with the keys in a fixed order."""
+        return msgspec.json.format(msgspec.json.encode(self, order="deterministic"), indent=1) + b"\n"
+
+
+def make_report(subject: Subject, options: Options, result: Result) -> Report:
+    """Put a campaign's result into words."""
+    spec = clauses()
+    order = list(spec)
+    confirmed = sorted(result.confirmed, key=lambda v: order.index(v.clause))
+    violated = {violation.clause for violation in confirmed}
+    entries = tuple(
+        ClauseEntry(name, clause.level, _status(name, violated, result), result.checked.get(name, 0))
+        for name, clause in spec.items()
+    )
+    fails = any(spec[name].fails_a_check for name in violated)
+    return Report(
+        subject=SubjectEntry(
+            subject.name, subject.kind, subject.function, subject.signature, subject.place, subject.title
+        ),
+        verdict="violates" if fails else "conforms",
+        examples=result.layouts,
+        seed=options.seed,
+        clauses=entries,
+        violations=tuple(map(_entry, confirmed)),
+        runs=result.runs,
+        policy=options.policy,
+        interrupted=result.interrupted,
+        unconfirmed=tuple(map(_entry, result.unconfirmed)),
+        notes=_notes(result),
+        version=__version__,
+    )
+
+
+def _status(name: str, violated: set[str], result: Result) -> Status:
+    if name in violated:
+        return "violated"
+    return "holds" if result.checked.get(name) else "not exercised"
+
+
+def _notes(result: Result) -> tuple[str, ...]:
+    notes = []
+    if result.cut_short:
+        notes.append("The subject hangs often; part of the layouts were left out.")
+    if result.sampled:
+        notes.append(
+            f"In {result.sampled} runs with large segments, contents were compared on a sample of their pages."
+        )
+    return tuple(notes)
+
+
+def _entry(violation: Violation) -> ViolationEntry:
+    case, seen = violation.case, violation.observation
+    error = None
+    if seen.message:
+        error = relative_text(seen.message.decode(errors="backslashreplace"), case, seen)
+    return ViolationEntry(
+        clause=violation.clause,
+        summary=violation.summary,
+        case=case,
+        evidence=Evidence(
+            expected=violation.expected,
+            seen=relative_text(violation.seen, case, seen),
+            error=error,
+            calls=tuple(_calls(case, seen)),
+        ),
+    )
+
+
+def _calls(case: Case, seen: Observation) -> list[str]:
+    """The calls around what matters: those that failed by plan or went astray, and the last ones."""
+    events = list(seen.trace())
+    texts = [call_text(event, case, seen) for event in events]
+    if len(texts) <= _CALLS_SHOWN:
+        return texts
+    odd = next((i for i, event in enumerate(events) if event.flags & (FAULTED | OUTSIDE)), len(texts) - 4)
+    wanted = sorted({*range(3), *range(max(0, odd - 2), min(len(texts), odd + 3)), *range(len(texts) - 3, len(texts))})
+    shown: list[str] = []
+    for before, i in zip([-1, *wanted], wanted, strict=False):
+        if i - before > 1:
+            shown.append(f"... {i - before - 1} more")
+        shown.append(texts[i])
+    return shown

@@ -1,0 +1,353 @@
+"""Making a violating case small, and sure: it must violate its clause again, in a fresh process.
+
+Cases are shrunk as values, not as Hypothesis's choices: each clause gets its own smallest case, a foreign case can
+be shrunk too, and a candidate costs one message to the worker. Greedy and deterministic: candidates are tried from
+the boldest to the mildest, and one that still violates the clause at a lower cost takes the case's place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from vfio_verify.case import PAGE, Area, Case, Device, RamBlock, Region, Segment, check
+from vfio_verify.errors import InputError
+from vfio_verify.judge import Violation, judge
+from vfio_verify.model import Policy, expect
+from vfio_verify.subject import Subject
+from vfio_verify.worker import Worker
+
+_MAX_TRIES = 1500
+_MAX_SLOW_TRIES = 8
+"""Candidates tried for a subject that hangs, each of which takes seconds."""
+_CONFIRMATIONS = 3
+
+
+class Confirmation(Struct, frozen=True):
+    """The smallest case found, or None where the violation did not come again."""
+
+    violation: Violation | None
+    tries: int
+
+
+def settle(
+    worker: Worker, subject: Subject, policy: Policy, violation: Violation, history: tuple[Case, ...]
+) -> Confirmation:
+    """Confirm a violation and shrink it. If it needs the calls that were made before it, so does the result, and
+    the clause is then REPEATABLE: what a call does must not depend on earlier ones."""
+    trial = _Trial(worker, subject, policy, violation)
+    slow = violation.observation.death is not None and violation.observation.death.how == "hang"
+    trial.left = _MAX_SLOW_TRIES if slow else _MAX_TRIES
+    for _ in range(1 if slow else _CONFIRMATIONS):
+        if trial.accepts(violation.case, fresh=True):
+            return Confirmation(_minimal(trial), trial.tries)
+    with_history = replace(violation.case, earlier=history)
+    if history and trial.accepts(with_history, fresh=True):
+        trial.fresh = True
+        return Confirmation(dependent(_minimal(trial)), trial.tries)
+    return Confirmation(None, trial.tries)
+
+
+def dependent(violation: Violation) -> Violation:
+    """A violation that needs earlier calls is one of REPEATABLE, unless it ends the process."""
+    if not violation.case.earlier or violation.clause == "SURVIVES":
+        return violation
+    n = len(violation.case.earlier)
+    summary = f"after {n} earlier call{'s' * (n != 1)}: {violation.summary} ({violation.clause})"
+    return replace(violation, clause="REPEATABLE", summary=summary)
+
+
+class _Trial:
+    """Asks of one candidate after another whether it violates the clause."""
+
+    def __init__(self, worker: Worker, subject: Subject, policy: Policy, wanted: Violation) -> None:
+        self._worker, self._subject, self._policy = worker, subject, policy
+        self._wanted = (wanted.clause, wanted.cause)
+        self._known: set[Case] = set()
+        self.fresh = False
+        self.tries, self.left = 0, _MAX_TRIES
+        self.last: Violation | None = None
+
+    def accepts(self, case: Case, *, fresh: bool = False) -> bool:
+        """Run it; `last` is then the violation. Asked again of the same candidate, the answer is no."""
+        if not fresh and (case in self._known or self.left <= 0):
+            return False
+        try:
+            check(case)
+        except InputError:
+            return False
+        self._known.add(case)
+        self.tries += 1
+        self.left -= 1
+        if fresh or self.fresh:
+            self._worker.renew()
+        (seen,) = self._worker.run(case)
+        verdict = judge(case, expect(case, self._policy), seen, has_errp=self._subject.has_errp)
+        for violation in verdict.violations:
+            if (violation.clause, violation.cause) == self._wanted:
+                self.last = violation
+                return True
+        return False
+
+    def adapt(self, case: Case) -> Case:
+        return self._subject.adapt(case)
+
+
+def _minimal(trial: _Trial) -> Violation:
+    """Shrink what the trial has just accepted."""
+    best = trial.last
+    assert best is not None
+    improved = True
+    while improved:
+        improved = False
+        for reduce in _REDUCERS:
+            again = True
+            while again:
+                again = False
+                for candidate in map(trial.adapt, reduce(best.case)):
+                    if cost(candidate) < cost(best.case) and trial.accepts(candidate):
+                        assert trial.last is not None
+                        best, improved, again = trial.last, True, True
+                        break
+    return best
+
+
+def cost(case: Case) -> tuple[Any, ...]:
+    """What makes a case hard to read: less is better. A single reason to refuse it counts most."""
+    reasons = {refusal.clause for refusal in expect(case).refusals}
+    parts = (
+        len(case.devices)
+        + sum(len(d.regions) for d in case.devices)
+        + sum(len(r.areas) + 1 for d in case.devices for r in d.regions if r.areas is not None)
+        + len(case.ram_blocks)
+    )
+    oddities = sum((d.mmap_rule != "region") + d.region_fds for d in case.devices) + (case.errp != "object")
+    oddities += sum((not r.writable) + (r.index > 0) for d in case.devices for r in d.regions)
+    sizes = tuple(sorted((_bits(s.length) + _bits(s.offset) for s in case.iovec), reverse=True))
+    faults = tuple((f.when == "late", f.persistent, f.nth, f.errno != "EINVAL") for f in case.fault_plan)
+    return (
+        len(case.earlier),
+        sum(len(e.iovec) + len(e.fault_plan) for e in case.earlier),
+        max(len(reasons), 1),
+        len(case.fault_plan),
+        len(case.iovec),
+        parts,
+        oddities,
+        sizes,
+        _bits(abs(case.total_size - sum(s.length for s in case.iovec))),
+        sum(r.size for d in case.devices for r in d.regions),
+        sum(r.index for d in case.devices for r in d.regions),
+        sum((b.size or 0) for b in case.ram_blocks),
+        faults,
+        case.total_size,
+        tuple((-1 if s.block is None else s.block, s.offset, s.length) for s in case.iovec),
+    )
+
+
+def _bits(number: int) -> tuple[bool, int]:
+    """Whole pages read easier than odd bytes."""
+    return number % PAGE != 0, number
+
+
+# ---- reducers: candidates, the boldest first ---------------------------------------------------------------
+
+
+def _fewer_earlier(case: Case) -> Iterator[Case]:
+    for kept in _subsets(case.earlier):
+        yield replace(case, earlier=kept)
+
+
+def _fewer_faults(case: Case) -> Iterator[Case]:
+    for kept in _subsets(case.fault_plan):
+        yield replace(case, fault_plan=kept)
+
+
+def _fewer_segments(case: Case) -> Iterator[Case]:
+    for kept in _subsets(case.iovec):
+        smaller = _with_iovec(case, kept)
+        yield smaller
+        yield from _renumbered_faults(smaller, len(case.iovec) - len(kept))
+
+
+def _renumbered_faults(case: Case, removed: int) -> Iterator[Case]:
+    """With fewer segments, the step that failed has another number."""
+    for i, fault in enumerate(case.fault_plan):
+        for nth in {1, 2, max(1, fault.nth - removed), max(1, len(case.iovec)), len(case.iovec) + 1} - {fault.nth}:
+            plan = (*case.fault_plan[:i], replace(fault, nth=nth), *case.fault_plan[i + 1 :])
+            yield replace(case, fault_plan=plan)
+
+
+def _simpler_faults(case: Case) -> Iterator[Case]:
+    yield from _renumbered_faults(case, 1)
+    for i, fault in enumerate(case.fault_plan):
+        for simpler in (replace(fault, when="early"), replace(fault, errno="EINVAL"), replace(fault, persistent=False)):
+            yield replace(case, fault_plan=(*case.fault_plan[:i], simpler, *case.fault_plan[i + 1 :]))
+
+
+def _simpler_segments(case: Case) -> Iterator[Case]:
+    for i, segment in enumerate(case.iovec):
+        for simpler in _segment_candidates(segment):
+            yield _with_iovec(case, (*case.iovec[:i], simpler, *case.iovec[i + 1 :]))
+            yield replace(case, iovec=(*case.iovec[:i], simpler, *case.iovec[i + 1 :]))
+
+
+def _segment_candidates(segment: Segment) -> Iterator[Segment]:
+    odd = segment.length % PAGE
+    for length in dict.fromkeys(
+        (PAGE, odd, PAGE + odd, 2 * PAGE, _halved(segment.length) + odd, segment.length - PAGE)
+    ):
+        if 0 < length < segment.length:
+            yield replace(segment, length=length)
+    odd = segment.offset % PAGE
+    for offset in dict.fromkeys((0, odd, PAGE, _halved(segment.offset) + odd, segment.offset - PAGE)):
+        if 0 <= offset < segment.offset:
+            yield replace(segment, offset=offset)
+            if segment.length > PAGE:
+                yield Segment(segment.block, offset, PAGE)
+    if segment.length % PAGE and segment.length > 1:
+        yield replace(segment, length=1)
+        yield replace(segment, length=segment.length - segment.length % PAGE + 1)
+    if segment.offset % PAGE > 1:
+        yield replace(segment, offset=segment.offset - segment.offset % PAGE + 1)
+
+
+def _halved(number: int) -> int:
+    return number // (2 * PAGE) * PAGE
+
+
+def _simpler_total(case: Case) -> Iterator[Case]:
+    total = sum(s.length for s in case.iovec)
+    for by in (0, PAGE, -PAGE, 1, -1):
+        if 0 <= total + by < 1 << 64:
+            yield replace(case, total_size=total + by)
+
+
+def _without_unused(case: Case) -> Iterator[Case]:
+    """Drop what no segment names: all of it at once, then block by block, device by device."""
+    used = {s.block for s in case.iovec}
+    unused = [i for i in range(len(case.ram_blocks)) if i not in used]
+    for gone in ([unused] if len(unused) > 1 else []) + [[i] for i in unused]:
+        yield _without_blocks(case, set(gone))
+    named = {(b.device, b.region) for b in case.ram_blocks}
+    keep = [[r for r in d.regions if (i, r.index) in named] for i, d in enumerate(case.devices)]
+    yield replace(case, devices=tuple(replace(d, regions=tuple(k)) for d, k in zip(case.devices, keep, strict=True)))
+    for i, device in enumerate(case.devices):
+        for region in device.regions:
+            if (i, region.index) not in named:
+                rest = tuple(r for r in device.regions if r is not region)
+                yield _with_device(case, i, replace(device, regions=rest))
+        if all(b.device != i for b in case.ram_blocks):
+            yield _without_device(case, i)
+
+
+def _merged_blocks(case: Case) -> Iterator[Case]:
+    """All segments in the block of one of them."""
+    for block in sorted({s.block for s in case.iovec if s.block is not None}):
+        yield replace(case, iovec=tuple(replace(s, block=block) for s in case.iovec))
+
+
+def _simpler_world(case: Case) -> Iterator[Case]:
+    if case.errp != "object":
+        yield replace(case, errp="object")
+    for i, device in enumerate(case.devices):
+        for simpler in (replace(device, region_fds=False), replace(device, mmap_rule="region")):
+            yield _with_device(case, i, simpler)
+        for j, region in enumerate(device.regions):
+            for smaller in _region_candidates(region):
+                regions = (*device.regions[:j], smaller, *device.regions[j + 1 :])
+                changed = _with_device(case, i, replace(device, regions=regions))
+                yield replace(changed, ram_blocks=tuple(_follow(b, i, region, smaller) for b in changed.ram_blocks))
+    for i, block in enumerate(case.ram_blocks):
+        if block.size is not None and block.size > PAGE:
+            for size in (PAGE, _halved(block.size)):
+                blocks = (*case.ram_blocks[:i], RamBlock(size=size or PAGE), *case.ram_blocks[i + 1 :])
+                yield replace(case, ram_blocks=blocks)
+
+
+def _region_candidates(region: Region) -> Iterator[Region]:
+    yield replace(region, writable=True)
+    yield replace(region, index=0)
+    if region.areas is None:
+        for size in (PAGE, 2 * PAGE, 4 * PAGE, _halved(region.size), region.size - PAGE):
+            if 0 < size < region.size:
+                yield replace(region, size=size)
+        return
+    yield replace(region, areas=None)
+    for kept in _subsets(region.areas):
+        if kept:
+            yield replace(region, areas=kept, size=kept[-1].offset + kept[-1].size)
+    yield replace(region, size=max((a.offset + a.size for a in region.areas), default=region.size))
+    packed = tuple(Area((2 * i + 1) * PAGE, PAGE) for i in range(len(region.areas)))
+    yield replace(region, areas=packed, size=2 * len(packed) * PAGE)
+    for i, area in enumerate(region.areas):
+        for smaller in (replace(area, size=PAGE), replace(area, size=_halved(area.size) or PAGE)):
+            yield replace(region, areas=(*region.areas[:i], smaller, *region.areas[i + 1 :]))
+        low = region.areas[i - 1].offset + region.areas[i - 1].size if i else 0
+        for offset in (low, low + PAGE):
+            if offset < area.offset:
+                yield replace(region, areas=(*region.areas[:i], replace(area, offset=offset), *region.areas[i + 1 :]))
+
+
+def _follow(block: RamBlock, device: int, before: Region, after: Region) -> RamBlock:
+    """A RAMBlock of a region that changed: its new index, and its area's new position if it still exists."""
+    if block.device != device or block.region != before.index or block.area is None:
+        return block
+    area = before.mmap_areas()[block.area]
+    areas = after.mmap_areas()
+    position = areas.index(area) if area in areas else min(block.area, len(areas) - 1)
+    return RamBlock(device, after.index, position)
+
+
+_Reducer = Callable[[Case], Iterator[Case]]
+_REDUCERS: tuple[_Reducer, ...] = (
+    *(_fewer_earlier, _fewer_faults, _fewer_segments, _without_unused, _merged_blocks),
+    *(_simpler_segments, _simpler_total, _simpler_world, _simpler_faults),
+)
+
+
+# ---- building blocks ------------------------------------------------------------------------------------------
+
+
+def _subsets(items: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    """Less and less is taken away: everything, halves, quarters, down to single ones."""
+    if not items:
+        return
+    yield ()
+    size = len(items) // 2
+    while size:
+        for start in range(0, len(items), size):
+            kept = items[:start] + items[start + size :]
+            if kept:
+                yield kept
+        size //= 2
+
+
+def _with_iovec(case: Case, iovec: tuple[Segment, ...]) -> Case:
+    """Other segments, and a total that is off by as much as it was."""
+    off_by = case.total_size - sum(s.length for s in case.iovec)
+    total = sum(s.length for s in iovec) + off_by
+    return replace(case, iovec=iovec, total_size=max(0, total) % (1 << 64))
+
+
+def _with_device(case: Case, position: int, device: Device) -> Case:
+    return replace(case, devices=(*case.devices[:position], device, *case.devices[position + 1 :]))
+
+
+def _without_blocks(case: Case, gone: set[int]) -> Case:
+    kept = [i for i in range(len(case.ram_blocks)) if i not in gone]
+    number = {old: new for new, old in enumerate(kept)}
+    iovec = tuple(s if s.block is None else replace(s, block=number[s.block]) for s in case.iovec)
+    return replace(case, ram_blocks=tuple(case.ram_blocks[i] for i in kept), iovec=iovec)
+
+
+def _without_device(case: Case, position: int) -> Case:
+    def renumber(block: RamBlock) -> RamBlock:
+        if block.device is None or block.device < position:
+            return block
+        return replace(block, device=block.device - 1)
+
+    devices = case.devices[:position] + case.devices[position + 1 :]
+    return replace(case, devices=devices, ram_blocks=tuple(map(renumber, case.ram_blocks)))

@@ -1,0 +1,71 @@
+"""Subjects: what is verified, and what of a case reaches it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from vfio_verify.case import Case
+
+
+class Subject(Struct, frozen=True):
+    """An implementation ready to run. `library` is None for the core."""
+
+    name: str
+    """As the user gave it."""
+    kind: str
+    """"core" or "C"."""
+    function: str
+    signature: str
+    title: str | None = None
+    """The subject line of the patch it comes from."""
+    place: str | None = None
+    """File and line of its definition."""
+    library: Path | None = None
+    has_errp: bool = True
+    """Has its signature a place for an error?"""
+    told_total: bool = True
+    """Is the total size given to it? If not, it is the sum of the lengths, as iov_size() has it."""
+
+    def adapt(self, case: Case) -> Case:
+        """The case as this subject meets it."""
+        total = sum(segment.length for segment in case.iovec) % (1 << 64)
+        if self.told_total or case.total_size == total:
+            return case
+        return msgspec.structs.replace(case, total_size=total)
+
+
+CORE = Subject("core", "core", "core_map", "bool f(struct iovec *, unsigned int, void **, size_t, Error **)")
+
+
+@contextmanager
+def open_subject(name: str, function: str | None = None) -> Iterator[Subject]:
+    """Make a subject of what the user named: ``core``, or C code in any form that `read_source` knows.
+
+    What is compiled lies in a private temporary directory, and is gone at the end. Raises InputError.
+    """
+    if name == "core":
+        yield CORE
+        return
+    # Parsing C needs libraries that a check of the core can do without.
+    from vfio_verify.compiler import build
+    from vfio_verify.source import Signature, read_source
+
+    source = read_source(name, function)
+    with tempfile.TemporaryDirectory(prefix="vfio-verify-") as directory:
+        yield Subject(
+            name=source.name,
+            kind="C",
+            function=source.function,
+            signature=source.signature.value,
+            title=source.title,
+            place=f"{source.file}:{source.line}",
+            library=build(source, Path(directory)),
+            has_errp=source.has_errp,
+            told_total=source.signature is not Signature.POINTER,
+        )

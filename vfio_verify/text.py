@@ -1,0 +1,202 @@
+"""The report as text that a person wants to read, and to paste into a review: verdict first, plain ASCII."""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+from collections.abc import Iterable, Iterator
+
+import msgspec
+from rich.console import Console
+from rich.text import Text
+
+from vfio_verify.case import Case, Device, Fault, Region
+from vfio_verify.report import ClauseEntry, Report, ViolationEntry
+from vfio_verify.spec import Clause, clauses
+from vfio_verify.words import memory_name, place, step_name
+
+_ROWS_SHOWN = 12
+_NAME_WIDTH = 12
+_STYLES = {"holds": "green", "violated": "bold red", "not exercised": "yellow"}
+
+
+class _Page:
+    """Lines on a console, wrapped by us: no trailing blanks, so that what is pasted is clean."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._width = min(console.width, 100)
+
+    def line(self, text: Text | str = "") -> None:
+        self._console.print(text, soft_wrap=True)
+
+    def paragraph(self, text: str, indent: int = 0, style: str = "") -> None:
+        for line in textwrap.wrap(text, self._width - indent, break_on_hyphens=False):
+            self.line(Text(" " * indent + line, style=style))
+
+    def row(self, name: str, text: str, indent: int = 3) -> None:
+        """A name in its column, and a text beside it."""
+        column = indent + _NAME_WIDTH
+        blank = " " * (len(text) - len(text.lstrip()))
+        lines = textwrap.wrap(
+            text, self._width - column, break_on_hyphens=False, initial_indent=blank, subsequent_indent=blank + "  "
+        )
+        for i, line in enumerate(lines or [""]):
+            label = Text(" " * indent + (name if not i else "").ljust(_NAME_WIDTH), style="cyan")
+            self.line(label + Text(line))
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Write a whole report."""
+    page = _Page(console)
+    _print_verdict(report, page)
+    for number, violation in enumerate(report.violations, 1):
+        _print_violation(number, violation, report, page)
+    for violation in report.unconfirmed:
+        page.paragraph(f"Seen once, and not again in a fresh process: {violation.clause}: {violation.summary}")
+        page.line()
+    _print_clauses(report.clauses, page)
+    silent = [entry.id for entry in report.clauses if entry.status == "not exercised"]
+    for note in (*([_why_silent(report, silent)] if silent else []), *report.notes):
+        page.line()
+        page.paragraph(note)
+
+
+def _print_verdict(report: Report, page: _Page) -> None:
+    violated = [entry for entry in report.clauses if entry.status == "violated"]
+    subject = report.subject
+    name = Text(f"{subject.function}()" if subject.kind == "C" else subject.name, style="bold")
+    if violated:
+        page.line(name + Text(f" violates {len(violated)} of {len(report.clauses)} clauses", style="bold red"))
+    else:
+        page.line(name + Text(" conforms", style="bold green"))
+    if subject.title:
+        page.paragraph(subject.title)
+    if subject.place:
+        page.paragraph(f"{subject.place}: {subject.signature}")
+    interrupted = "; interrupted" if report.interrupted else ""
+    counts = f"{report.examples:,} layouts, {report.runs:,} calls with every fault position"
+    page.paragraph(f"{counts}, seed {report.seed}{interrupted}")
+    page.line()
+
+
+def _print_violation(number: int, violation: ViolationEntry, report: Report, page: _Page) -> None:
+    clause = clauses()[violation.clause]
+    page.line(Text(f"{number}. {clause.id}: ", style="bold red") + Text(violation.summary, style="bold"))
+    page.paragraph(clause.rule, indent=3, style="dim")
+    page.line()
+    for name, text in case_rows(violation.case):
+        page.row(name, text)
+    page.line()
+    evidence = violation.evidence
+    page.row("expected", evidence.expected)
+    page.row("seen", evidence.seen)
+    if evidence.error and repr(evidence.error) not in evidence.seen:
+        page.row("error", repr(evidence.error))
+    for i, call in enumerate(evidence.calls):
+        page.row("" if i else "calls", call)
+    page.line()
+    # One line, however long: it is to be copied.
+    page.line(Text("   " + reproduce_line(violation.case, report)))
+    page.line()
+
+
+def reproduce_line(case: Case, report: Report) -> str:
+    """The command that judges this case alone."""
+    name = shlex.quote(report.subject.name)
+    function = f" --function {report.subject.function}" if report.subject.kind == "C" else ""
+    policy = "" if report.policy == "same-block" else f" --policy {report.policy}"
+    return f"vfio-verify check {name}{function}{policy} --case {shlex.quote(_short_json(case))}"
+
+
+def _short_json(case: Case) -> str:
+    """A case without the fields that have their usual values."""
+    fields = msgspec.to_builtins(case)
+    usual = {"errp": "object", "earlier": (), "mmap_rule": "region", "region_fds": False}
+    for record in (fields, *fields["devices"]):
+        for name in [name for name, value in record.items() if name in usual and value == usual[name]]:
+            del record[name]
+    return msgspec.json.encode(fields).decode()
+
+
+def case_rows(case: Case) -> Iterator[tuple[str, str]]:
+    """A case as a small table: what is there, the iovec as it should lie, what fails."""
+    for number, before in enumerate(case.earlier, 1):
+        for name, text in case_rows(before):
+            yield f"call {number}: {name}" if name else "", text
+    for number, device in enumerate(case.devices):
+        yield from _device_rows(number, device)
+    for number, block in enumerate(case.ram_blocks):
+        if block.device is None:
+            yield f"block {number}", f"{block.size:#x} bytes of plain RAM"
+        elif (area := case.area_of(number)) is not None and case.region_of(number) is not None:
+            where = memory_name(block.device, (block.region or 0) << 40 | area.offset)
+            yield f"block {number}", f"{where}, {area.size:#x} bytes"
+    if not case.iovec:
+        yield "iovec", "empty"
+    at = 0
+    rows = []
+    for number, segment in enumerate(case.iovec):
+        base = "in no block" if segment.block is None else place(segment.offset, f"block {segment.block}")
+        rows.append(f"{number:>3}  {place(at):<10} {base:<22} {segment.length:#x} bytes")
+        at += segment.length
+    if len(rows) > _ROWS_SHOWN:
+        rows[_ROWS_SHOWN - 2 : -2] = [f"...  {len(rows) - _ROWS_SHOWN} more"]
+    for i, row in enumerate(rows):
+        yield "" if i else "iovec", row
+    yield "total_size", f"{case.total_size:#x}"
+    if case.errp == "null":
+        yield "errp", "NULL"
+    for fault in case.fault_plan:
+        yield "fault", fault_text(fault)
+
+
+def _device_rows(number: int, device: Device) -> Iterator[tuple[str, str]]:
+    traits = [
+        *(["its driver maps nothing outside the sparse areas"] if device.mmap_rule == "areas" else []),
+        *(["a descriptor for each region"] if device.region_fds else []),
+    ]
+    yield f"device {number}", "; ".join([*map(_region_text, device.regions), *traits]) or "no regions"
+
+
+def _region_text(region: Region) -> str:
+    text = f"region {region.index}, {region.size:#x} bytes"
+    if region.areas is not None:
+        areas = ", ".join(f"[{a.offset:#x}, {a.offset + a.size:#x})" for a in region.areas)
+        text += f", sparse: {areas}"
+    if not region.writable:
+        text += ", read-only"
+    return text if region.mappable else text + ", not mappable"
+
+
+def fault_text(fault: Fault) -> str:
+    """A planned failure in words."""
+    late = ", after what MAP_FIXED covers is gone" if fault.when == "late" else ""
+    since = " and all later ones fail" if fault.persistent else " fails"
+    return f"{step_name(fault.step)} number {fault.nth}{since} with {fault.errno}{late}"
+
+
+def _print_clauses(entries: Iterable[ClauseEntry], page: _Page) -> None:
+    page.line(Text(f"{'clause':<16}{'level':<9}{'status':<15}{'runs':>9}", style="bold"))
+    for entry in entries:
+        status = Text(f"{entry.status:<15}", style=_STYLES[entry.status])
+        page.line(Text(f"{entry.id:<16}{entry.level:<9}") + status + Text(f"{entry.checked:>9,}"))
+
+
+def _why_silent(report: Report, silent: list[str]) -> str:
+    if any(v.clause == "ACCEPTS_VALID" for v in report.violations):
+        return f"Not exercised: {', '.join(silent)}. The subject maps no layout on which they could be seen."
+    return f"Not exercised: {', '.join(silent)}. No run got as far as they ask about."
+
+
+def print_spec(chosen: Iterable[Clause], console: Console) -> None:
+    """Write clauses with all that the spec says of them."""
+    page = _Page(console)
+    for clause in chosen:
+        page.line(Text(clause.id, style="bold") + Text(f"  {clause.level}", style="dim"))
+        page.paragraph(clause.rule, indent=3)
+        page.row("source", clause.source)
+        page.row("evidence", clause.evidence)
+        page.row("tests", ", ".join(clause.tests))
+        page.row("subjects", ", ".join(clause.subjects))
+        page.line()
