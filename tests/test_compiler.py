@@ -190,6 +190,10 @@ def test_a_variable_never_set_is_the_same_each_time(build):
     assert answers != {(0, None)}
 
 
+def test_tracepoints_need_no_definition(build):
+    assert build(f'{BOOL}\n{{ trace_vfio_dmabuf("name", n, total); return false; }}\n')
+
+
 def test_signed_overflow_wraps_as_in_qemu(build):
     library = build(f"{POINTER}\n{{\n    int i = n;\n    return i + 1 < i ? (void *)64 : NULL;\n}}\n")
     assert ask(library, iov_cnt=2**31 - 1) == (1, 64)

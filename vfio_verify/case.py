@@ -163,6 +163,8 @@ def check(case: Case) -> None:
         _check_device(number, device)
     for number, block in enumerate(case.ram_blocks):
         _check_block(case, number, block)
+    areas = [block for block in case.ram_blocks if block.device is not None]
+    _require(len(set(areas)) == len(areas), "two RAM blocks of one mmap area")
     for number, segment in enumerate(case.iovec):
         exists = segment.block is None or segment.block < len(case.ram_blocks)
         _require(exists, f"segment {number}: there is no RAM block {segment.block}")

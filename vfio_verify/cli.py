@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
@@ -15,6 +18,7 @@ from vfio_verify.errors import VfioVerifyError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from vfio_verify.campaign import Options
     from vfio_verify.case import Case
     from vfio_verify.judge import Violation
     from vfio_verify.report import Report
@@ -59,23 +63,35 @@ def check(
     Exit status: 0 it conforms, 1 it violates a clause, 2 the input cannot be used, 3 the harness itself failed, 130
     interrupted.
     """
-    from vfio_verify.campaign import Options, check_case
-    from vfio_verify.campaign import check as run_check
-    from vfio_verify.report import make_report
-    from vfio_verify.subject import open_subject
-
-    options = Options(examples=examples, seed=seed, policy=policy, jobs=jobs or len(os.sched_getaffinity(0)))
     case = None if case_text is None else _read_case(case_text)
     if json_file not in (None, "-"):
         _refuse_unwritable(json_file)
-    with open_subject(subject, function) as opened:
-        if case is not None:
-            result = check_case(opened, options, case)
-        else:
-            result = run_check(opened, options, _say_found)
-        report = make_report(opened, options, result)
+    with _private_hypothesis():
+        from vfio_verify.campaign import Options
+
+        options = Options(examples=examples, seed=seed, policy=policy, jobs=jobs or len(os.sched_getaffinity(0)))
+        report = _report(subject, function, options, case)
     _write(report, json_file)
     sys.exit(report.exit_status)
+
+
+@contextmanager
+def _private_hypothesis() -> Iterator[None]:
+    """Hypothesis keeps a directory for itself, by default where it is run; a check leaves nothing there."""
+    with tempfile.TemporaryDirectory(prefix="vfio-verify-") as directory:
+        os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = directory
+        yield
+
+
+def _report(subject: str, function: str | None, options: Options, case: Case | None) -> Report:
+    from vfio_verify.campaign import check as run_check
+    from vfio_verify.campaign import check_case
+    from vfio_verify.report import make_report
+    from vfio_verify.subject import open_subject
+
+    with open_subject(subject, function) as opened:
+        result = run_check(opened, options, _say_found) if case is None else check_case(opened, options, case)
+        return make_report(opened, options, result)
 
 
 def _refuse_unwritable(path: str | None) -> None:

@@ -386,7 +386,8 @@ def _error_set(facts: Facts) -> list[Finding] | None:
 @clause("UNMAP_ON_ERROR")
 def _unmap_on_error(facts: Facts) -> list[Finding] | None:
     seen = facts.seen
-    if not facts.completed or seen.mapped or not facts.took(MMAP) or facts.unmap_failed:
+    extra = seen.pages_after - seen.pages_before
+    if not facts.completed or seen.mapped or facts.unmap_failed or not (facts.took(MMAP, MREMAP) or extra):
         return None
     expected = "nothing of the subject's mapped after it failed"
     if seen.strays:
@@ -394,7 +395,6 @@ def _unmap_on_error(facts: Facts) -> list[Finding] | None:
         return [
             Finding("a failed call leaves pages mapped", expected, f"still mapped: {where}, R being its reservation")
         ]
-    extra = seen.pages_after - seen.pages_before
     if extra:
         return [Finding(f"a failed call leaves the process with {extra:+} pages", expected, f"{extra:+} pages")]
     return []
@@ -405,17 +405,23 @@ def _unmap_on_error(facts: Facts) -> list[Finding] | None:
 
 @clause("CONFINED")
 def _confined(facts: Facts) -> list[Finding] | None:
-    if not facts.took(MMAP, MUNMAP, MPROTECT, MREMAP, OTHER_CALL):
+    if not facts.took(MMAP, MUNMAP, MPROTECT, MREMAP, OTHER_CALL) and not facts.seen.harness_changes:
         return None
-    return [
+    expected = "only addresses inside the reservation that it made and still holds"
+    findings = [
         Finding(
             f"{STEPS[event.step]} outside the subject's own reservation",
-            "only addresses inside the reservation that it made and still holds",
+            expected,
             call_text(event, facts.case, facts.seen),
         )
         for event in facts.events(OUTSIDE)
         if _touches(event)
     ]
+    if facts.seen.harness_changes:
+        n = facts.seen.harness_changes
+        changed = f"{n} mapping{'s' * (n != 1)} that {'are' if n > 1 else 'is'} not the subject's changed"
+        findings.append(Finding("changes mappings by system calls of its own", expected, changed, "unseen"))
+    return findings
 
 
 def _touches(event: Event) -> bool:

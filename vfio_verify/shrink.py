@@ -130,7 +130,7 @@ def cost(case: Case) -> tuple[Any, ...]:
     faults = tuple((f.when == "late", f.persistent, f.nth, f.errno != "EINVAL") for f in case.fault_plan)
     return (
         len(case.earlier),
-        sum(len(e.iovec) + len(e.fault_plan) for e in case.earlier),
+        tuple(map(cost, case.earlier)),
         max(len(reasons), 1),
         len(case.fault_plan),
         len(case.iovec),
@@ -158,6 +158,13 @@ def _bits(number: int) -> tuple[bool, int]:
 def _fewer_earlier(case: Case) -> Iterator[Case]:
     for kept in _subsets(case.earlier):
         yield replace(case, earlier=kept)
+
+
+def _simpler_earlier(case: Case) -> Iterator[Case]:
+    for i, before in enumerate(case.earlier):
+        for reduce in _REDUCERS:
+            for simpler in reduce(before):
+                yield replace(case, earlier=(*case.earlier[:i], simpler, *case.earlier[i + 1 :]))
 
 
 def _fewer_faults(case: Case) -> Iterator[Case]:
@@ -304,7 +311,7 @@ def _follow(block: RamBlock, device: int, before: Region, after: Region) -> RamB
 _Reducer = Callable[[Case], Iterator[Case]]
 _REDUCERS: tuple[_Reducer, ...] = (
     *(_fewer_earlier, _fewer_faults, _fewer_segments, _without_unused, _merged_blocks),
-    *(_simpler_segments, _simpler_total, _simpler_world, _simpler_faults),
+    *(_simpler_segments, _simpler_total, _simpler_world, _simpler_faults, _simpler_earlier),
 )
 
 

@@ -85,9 +85,13 @@ def _print_violation(number: int, violation: ViolationEntry, report: Report, pag
     page.line(Text(f"{number}. {clause.id}: ", style="bold red") + Text(violation.summary, style="bold"))
     page.paragraph(clause.rule, indent=3, style="dim")
     page.line()
-    for name, text in case_rows(violation.case):
-        page.row(name, text)
-    page.line()
+    calls = (*violation.case.earlier, violation.case)
+    for i, case in enumerate(calls, 1):
+        if len(calls) > 1:
+            page.line(f"   call {i} of {len(calls)} in one process")
+        for name, text in case_rows(case):
+            page.row(name, text)
+        page.line()
     evidence = violation.evidence
     page.row("expected", evidence.expected)
     page.row("seen", evidence.seen)
@@ -121,9 +125,6 @@ def _short_json(case: Case) -> str:
 
 def case_rows(case: Case) -> Iterator[tuple[str, str]]:
     """A case as a small table: what is there, the iovec as it should lie, what fails."""
-    for number, before in enumerate(case.earlier, 1):
-        for name, text in case_rows(before):
-            yield f"call {number}: {name}" if name else "", text
     for number, device in enumerate(case.devices):
         yield from _device_rows(number, device)
     for number, block in enumerate(case.ram_blocks):

@@ -186,6 +186,14 @@ class Worker:
             self.run(before)
         if plans is None:
             plans = (case.fault_plan,)
+        observations = self._run_plans(case, plans, max_hangs)
+        if len(plans) > 1 and any(seen.harness_changes for seen in observations):
+            # Something that is not the subject's was changed, by system calls of its own. By which run?
+            self.renew()
+            observations = [seen for plan in plans for seen in self._run_plans(case, [plan], max_hangs)]
+        return observations
+
+    def _run_plans(self, case: Case, plans: Sequence[Sequence[Fault]], max_hangs: int) -> list[Observation]:
         flags = self._flags | wire.TWICE
         observations: list[Observation] = []
         strikes = 0
@@ -194,10 +202,13 @@ class Worker:
             ended = self._watch()
             progress = self._progress()
             self.history += [(case, plan) for plan in plans[len(observations) :][: progress.finished]]
-            if progress.finished:
+            finished = wire.unpack_reply(self._replies(), progress.finished, progress.changes)
+            observations += finished
+            if finished:
                 strikes = 0
-                observations += wire.unpack_reply(self._replies(), progress.finished, progress.changes)
             if ended is None:
+                if progress.changes or any(seen.pages_end != seen.pages_before for seen in finished):
+                    self.renew()  # what the subject did to its process is not undone
                 continue
             last = self._unfinished(progress, ended)
             self._restart()

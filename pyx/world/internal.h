@@ -82,7 +82,7 @@ struct vv_progress {
     u64 note_bytes;
     char note[936];
 };
-extern struct vv_progress *vv_progress;
+extern struct vv_progress *vv_progress;      /* progress.c */
 
 /* ---- memory.c ------------------------------------------------------------------------------------ */
 

@@ -209,45 +209,35 @@ static bool grows_by_itself(const struct vv_vma *vma)
     return (vma->start <= here && here < vma->end) || (vma->end == heap_end);
 }
 
-static u64 walk(struct vv_vma *out, u64 max)
-{
-    struct vv_vma vma;
-    u64 at = 0, n = 0;
-
-    vv_observe_refresh(false);
-    while (n < max && vv_vma_at_or_after(at, &vma)) {
-        if (vma.end <= at) {
-            break;
-        }
-        at = vma.end;
-        if (!vv_memory_in_arena(vma.start) && !grows_by_itself(&vma)) {
-            out[n++] = vma;
-        }
-    }
-    return n;
-}
-
 void vv_snapshot_take(void)
 {
-    n_snapshot = walk(snapshot, SNAPSHOT_MAX / 2);
+    struct vv_vma vma;
+    u64 at = 0;
+
+    n_snapshot = 0;
+    vv_observe_refresh(false);
+    while (n_snapshot < SNAPSHOT_MAX && vv_vma_at_or_after(at, &vma) && vma.end > at) {
+        at = vma.end;
+        if (!vv_memory_in_arena(vma.start) && !grows_by_itself(&vma)) {
+            snapshot[n_snapshot++] = vma;
+        }
+    }
 }
 
+/* New mappings do not count, even where the kernel merged one with an old one: what was there must still be. */
 u64 vv_snapshot_changes(void)
 {
-    struct vv_vma *now = snapshot + SNAPSHOT_MAX / 2;
-    u64 n = walk(now, SNAPSHOT_MAX / 2), changes = 0, i = 0, j = 0;
+    u64 i, changes = 0;
 
-    while (i < n_snapshot || j < n) {
-        if (i < n_snapshot && j < n && !memcmp(&snapshot[i], &now[j], sizeof(*now))) {
-            i++, j++;
-        } else {
+    vv_observe_refresh(false);
+    for (i = 0; i < n_snapshot; i++) {
+        const struct vv_vma *was = &snapshot[i];
+        struct vv_vma is;
+
+        if (!vv_vma_at_or_after(was->start, &is) || is.start > was->start || is.end < was->end
+            || is.flags != was->flags || is.memory != was->memory
+            || (was->memory != VV_MEM_ANONYMOUS && is.offset + (was->start - is.start) != was->offset)) {
             changes++;
-            if (j == n || (i < n_snapshot && snapshot[i].start <= now[j].start)) {
-                j += j < n && snapshot[i].start == now[j].start;
-                i++;
-            } else {
-                j++;
-            }
         }
     }
     return changes;

@@ -22,9 +22,7 @@
 #define STACK_TOUCHED (4u << 20)
 
 vv_entry vv_subject;
-struct vv_progress *vv_progress;
 
-static struct vv_progress own_progress;     /* when no parent watches */
 static uint8_t *signal_stack;
 static struct vv_vma *first_vmas, *other_vmas;      /* room for a mapping's runs */
 
@@ -83,9 +81,6 @@ int vv_start(void)
     if (vv_memory_init() < 0) {
         return -1;
     }
-    if (!vv_progress) {
-        vv_progress = &own_progress;
-    }
     if (!signal_stack) {
         signal_stack = room(SIGNAL_STACK);
         first_vmas = room(MAX_VMAS * sizeof(*first_vmas));
@@ -96,19 +91,6 @@ int vv_start(void)
         grow_stack();           /* children inherit it */
     }
     return vv_after_fork();
-}
-
-_Noreturn void vv_die(const char *format, ...)
-{
-    va_list rest;
-    int length;
-
-    va_start(rest, format);
-    length = vsnprintf(vv_progress->note, sizeof(vv_progress->note), format, rest);
-    va_end(rest);
-    vv_progress->note_bytes = length < (int)sizeof(vv_progress->note) ? (u64)length : sizeof(vv_progress->note) - 1;
-    signal(SIGABRT, SIG_DFL);
-    abort();
 }
 
 /* ---- requests ------------------------------------------------------------------------------------- */

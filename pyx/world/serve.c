@@ -11,7 +11,10 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <malloc.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -20,6 +23,8 @@
 #include <unistd.h>
 
 #include "internal.h"
+
+#define HEAP_RESERVE (8u << 20)
 
 enum { STARTED = 1, ENDED = 2 };
 struct notice { int64_t kind, value; };
@@ -93,6 +98,17 @@ static _Noreturn void work(int control, int data, uint8_t *shared, u64 request_c
     _exit(0);
 }
 
+/* The C library allocates for itself too, in fopen() or qsort(), and must not change mappings by it. */
+static void steady_heap(void)
+{
+    void *reserve;
+
+    mallopt(M_MMAP_MAX, 0);
+    mallopt(M_TRIM_THRESHOLD, INT_MAX);
+    reserve = malloc(HEAP_RESERVE);
+    free(reserve);
+}
+
 int vv_serve(int control, int data, void *shared, u64 request_capacity, u64 reply_capacity, const char *library)
 {
     const struct rlimit no_core = {0, 0};
@@ -104,6 +120,7 @@ int vv_serve(int control, int data, void *shared, u64 request_capacity, u64 repl
     if (vv_start() < 0) {
         return -1;
     }
+    steady_heap();
     for (;;) {
         int status = 0;
         pid_t pid = fork();

@@ -42,6 +42,9 @@ def write(cut: Cut, sources: Iterable[Parsed]) -> str:
     } - cut.claims
     for name in sorted(configuration):
         defines += [f"#ifndef {name}", f"#define {name} 1", "#endif"]
+    # QEMU generates its tracepoints when it is built, so no source defines them.
+    used = {name for item in cut.kept for name in item.uses if name.startswith("trace_")}
+    defines += [f"#define {name}(...) VFIO_VERIFY_TRACEPOINT(__VA_ARGS__)" for name in sorted(used - cut.claims)]
     pieces = [
         "/* Made by vfio_verify. */",
         *defines,

@@ -1,0 +1,26 @@
+/*
+ * What a worker says of itself while it runs, and its last words.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "internal.h"
+
+static struct vv_progress own;              /* when no parent watches */
+struct vv_progress *vv_progress = &own;
+
+_Noreturn void vv_die(const char *format, ...)
+{
+    va_list rest;
+    int length;
+
+    va_start(rest, format);
+    length = vsnprintf(vv_progress->note, sizeof(vv_progress->note), format, rest);
+    va_end(rest);
+    vv_progress->note_bytes = length < (int)sizeof(vv_progress->note) ? (u64)length : sizeof(vv_progress->note) - 1;
+    signal(SIGABRT, SIG_DFL);
+    abort();
+}
