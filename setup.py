@@ -1,4 +1,4 @@
-"""Build of the two extension modules. Everything else about the package is in pyproject.toml."""
+"""Build of the three extension modules. Everything else about the package is in pyproject.toml."""
 
 from __future__ import annotations
 
@@ -72,6 +72,7 @@ if TRACE:
 common = {"define_macros": macros, "extra_compile_args": ["-std=gnu11", "-O2", "-g", "-Wall"]}
 extensions = [
     Extension("vfio_verify._core", ["pyx/_core.pyx"], include_dirs=["pyx"], **common),
+    Extension("vfio_verify._bench", ["pyx/_bench.pyx"], include_dirs=["pyx"], **common),
     Extension(
         "vfio_verify._world",
         ["pyx/_world.pyx", *sorted(glob("pyx/world/*.c"))],

@@ -23,8 +23,8 @@
 #define ARENA_ADDRESS 0x200000000000ull    /* the same in every process where it is free, so that reports are */
 #define NOWHERE_BYTES (1ull << 30)  /* at the arena's end, where no block is ever mapped */
 #define GUARD_PAGES 16              /* unmapped between two RAM blocks */
-#define MAX_STAMPED 16384           /* pages; then all are given back and stamped anew as needed */
-#define STAMP_SLOTS (4 * MAX_STAMPED)
+#define KEPT_STAMPED 4096           /* pages; with more, all are given back before the next layout */
+#define STAMP_SLOTS 262144          /* several times what a layout's comparison needs, and KEPT_STAMPED */
 #define STAMP_BATCH 16              /* pages written at once */
 
 u64 vv_page_size;
@@ -247,7 +247,7 @@ int vv_memory_build(const struct vv_layout *layout)
         return -1;
     }
     arena_used = 0;
-    if (n_stamped > MAX_STAMPED / 2) {
+    if (n_stamped > KEPT_STAMPED) {
         vv_forget_stamps();
     }
     vv_world.layout = *layout;

@@ -31,7 +31,7 @@ struct procmap_query_request {
 #define TEXT_BYTES (4u << 20)
 #define SNAPSHOT_MAX 4096
 #define WHOLE_SEGMENT_PAGES 64          /* larger segments are compared on a sample */
-#define COMPARED_PAGES 8192             /* at most, in one look at a mapping */
+#define COMPARED_PAGES 32768            /* at most, in one look at a mapping */
 
 static int maps_fd = -1, statm_fd = -1;
 static bool parsing, text_read;
@@ -347,7 +347,7 @@ static void visit_segments(struct vv_contents *contents, u64 address, visit_fn *
     const struct vv_layout *layout = &vv_world.layout;
     u64 done = 0, i, memory = 0;
     /* With more segments than pages to compare, every k-th segment is looked at. */
-    const u64 stride = layout->n_segments / (COMPARED_PAGES / 2) + 1;
+    const u64 stride = layout->n_segments / COMPARED_PAGES + 1;
     u64 budget = COMPARED_PAGES;
 
     contents->pages_compared = contents->pages_total = 0;
