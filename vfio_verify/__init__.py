@@ -6,7 +6,7 @@ The house, from the ground up; nothing imports upwards:
     case          one test input, as a value
     observation   all that was seen of one run, as a value
     model         what is expected of a case
-    judge, words  case and observation in, violations out
+    judge, words  case, expectation and observation in, violations out
     generate, strategies, sweep   which cases are run, and under which faults
     wire, worker, _world          the process in which a subject runs
     source, compiler, subject     what is verified: the core, or C code in any usual form

@@ -20,10 +20,11 @@ import hypothesis
 from hypothesis import HealthCheck, Phase
 from msgspec import Struct
 
-from vfio_verify.case import Case
+from vfio_verify.case import Case, Fault
 from vfio_verify.errors import HarnessError
 from vfio_verify.judge import Violation, judge
-from vfio_verify.model import Policy, expect
+from vfio_verify.model import Expectation, Policy, expect
+from vfio_verify.observation import Observation
 from vfio_verify.shrink import Confirmation, cost, dependent, settle
 from vfio_verify.strategies import packed_cases
 from vfio_verify.subject import Subject
@@ -34,6 +35,9 @@ T = TypeVar("T")
 
 _MAX_CAUSES = 4
 """Different ways of violating one clause that are reported."""
+
+_PIECE_BYTES, _RUN_BYTES = 2 << 20, 4096
+"""Of observations held at once, and of one of them besides its trace."""
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _MAX_HANGS = 2
@@ -113,14 +117,26 @@ class _Shard:
         expected = expect(case, self._options.policy)
         self.layouts += 1
         (faultless,) = observations = self._worker.run(case, [()])
-        plans = [(), *fault_plans(faultless)] if faultless.death is None else [()]
-        observations += self._worker.run(case, plans[1:], max_hangs=1)
+        self._judge(case, expected, [()], observations)
+        plans = fault_plans(faultless) if faultless.death is None else []
+        # A sweep of thousands of runs is judged in pieces, so that what was observed is not held all at once.
+        size = max(1, _PIECE_BYTES // (len(faultless.events) + _RUN_BYTES))
+        for start in range(0, len(plans), size):
+            piece = plans[start : start + size]
+            observations = self._worker.run(case, piece, max_hangs=1)
+            self._judge(case, expected, piece, observations)
+            if _hung(observations[-1]):
+                break
+
+    def _judge(
+        self, case: Case, expected: Expectation, plans: Sequence[tuple[Fault, ...]], observations: list[Observation]
+    ) -> None:
         for plan, seen in zip(plans, observations, strict=False):
             verdict = judge(case.with_faults(*plan) if plan else case, expected, seen, has_errp=self._subject.has_errp)
             self.runs += 1
             self.checked.update(verdict.checked)
             self.sampled += seen.pages_compared < seen.pages_total
-            self.hangs += seen.death is not None and seen.death.how == "hang"
+            self.hangs += _hung(seen)
             for violation in verdict.violations:
                 self._keep(violation)
 
@@ -129,6 +145,10 @@ class _Shard:
         if _is_better(violation, self.sightings, key):
             history = tuple(case.with_faults(*plan) for case, plan in self._worker.history)
             self.sightings[key] = Sighting(violation, history)
+
+
+def _hung(seen: Observation) -> bool:
+    return seen.death is not None and seen.death.how == "hang"
 
 
 def run_shard(subject: Subject, options: Options, seed: int, examples: int) -> ShardResult:

@@ -34,6 +34,12 @@ class _Page:
         for line in textwrap.wrap(text, self._width - indent, break_on_hyphens=False):
             self.line(Text(" " * indent + line, style=style))
 
+    def heading(self, start: str, text: str) -> None:
+        lines = textwrap.wrap(start + text, self._width, break_on_hyphens=False, subsequent_indent="   ")
+        for i, line in enumerate(lines):
+            cut = 0 if i else len(start)
+            self.line(Text(line[:cut], style="bold red") + Text(line[cut:], style="bold"))
+
     def row(self, name: str, text: str, indent: int = 3) -> None:
         """A name in its column, and a text beside it."""
         column = indent + _NAME_WIDTH
@@ -82,7 +88,7 @@ def _print_verdict(report: Report, page: _Page) -> None:
 
 def _print_violation(number: int, violation: ViolationEntry, report: Report, page: _Page) -> None:
     clause = clauses()[violation.clause]
-    page.line(Text(f"{number}. {clause.id}: ", style="bold red") + Text(violation.summary, style="bold"))
+    page.heading(f"{number}. {clause.id}: ", violation.summary)
     page.paragraph(clause.rule, indent=3, style="dim")
     page.line()
     calls = (*violation.case.earlier, violation.case)

@@ -180,4 +180,6 @@ def death_text(death: Death) -> str:
         return f"abort: {death.note}"
     if death.how == "exit":
         return f"exit with status {death.status}"
-    return " ".join(filter(None, (signal.Signals(death.signal).name, death.note)))
+    known = death.signal in signal.valid_signals() and not signal.SIGRTMIN < death.signal < signal.SIGRTMAX
+    name = signal.Signals(death.signal).name if known else f"signal {death.signal}"
+    return f"{name} {death.note}".rstrip()

@@ -1,0 +1,631 @@
+"""The judge, by observations made by hand: each clause violated, held, and not exercised; and what is excused."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+from collections.abc import Iterable
+
+import msgspec
+import pytest
+
+from vfio_verify import judge as judge_module
+from vfio_verify.case import PAGE, Case, Device, RamBlock, Region, Segment
+from vfio_verify.judge import Verdict, judge
+from vfio_verify.model import expect
+from vfio_verify.observation import (
+    ANONYMOUS,
+    BY_RULE,
+    EVENT,
+    FAULTED,
+    OTHER,
+    OUTSIDE,
+    OWNED,
+    RAM,
+    READ,
+    REFUSED,
+    SHARED,
+    STEPS,
+    TOOK_AWAY,
+    UNPLANNED,
+    WRITE,
+    Death,
+    Difference,
+    Event,
+    Observation,
+    Run,
+    SecondCall,
+)
+from vfio_verify.spec import clauses
+
+A = 0x7F00_0000_0000
+FAILED = 2**64 - 1
+HOST = 0x2000_0000_0000
+NOREPLACE = 0x100000
+RESERVING, OVERLAYING = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS, mmap.MAP_SHARED | 0x10
+
+VALID = Case(
+    (Device((Region(0, 16 * PAGE), Region(2, 16 * PAGE))),),
+    (RamBlock(0, 0, 0), RamBlock(0, 2, 0)),
+    (Segment(0, 0, PAGE), Segment(0, 2 * PAGE, 2 * PAGE)),
+    3 * PAGE,
+)
+EITHER = msgspec.structs.replace(VALID, iovec=(VALID.iovec[0], Segment(0, 2 * PAGE, PAGE + 8)), total_size=2 * PAGE + 8)
+
+
+def call(step: str, *arguments: int, result: int = 0, error: int = 0, flags: int = 0) -> Event:
+    asked = [argument % 2**64 for argument in (*arguments, 0, 0, 0, 0, 0, 0)[:6]]
+    return Event(STEPS.index(step), flags, *asked, result, error)
+
+
+def reserve(length: int = 3 * PAGE, at: int = A) -> Event:
+    return call("mmap", 0, length, 0, RESERVING, -1, 0, result=at)
+
+
+def overlay(page: int, count: int, source: int, **more: int) -> Event:
+    at = A + page * PAGE
+    return call("mmap", at, count * PAGE, 1, OVERLAYING, 5, source * PAGE, **{"result": at, "flags": OWNED, **more})
+
+
+def failed(event: Event, error: int = errno.ENOMEM, *, flags: int = FAULTED) -> Event:
+    kept = event.flags & (OWNED | OUTSIDE)
+    return event._replace(result=FAILED, errno=error, flags=flags | kept)
+
+
+def munmap(page: int = 0, count: int = 3, *, flags: int = OWNED, error: int = 0) -> Event:
+    return call("munmap", A + page * PAGE, count * PAGE, flags=flags, error=error, result=FAILED if error else 0)
+
+
+GOOD = [reserve(), overlay(0, 1, 0), overlay(1, 2, 2)]
+RUNS = (Run(0, PAGE, READ | SHARED, 0, 0), Run(PAGE, 3 * PAGE, READ | SHARED, 0, 2 * PAGE))
+WHOLE = SecondCall(mapped=True, like_first=True, differences=0, first_whole=True, first_differences=0)
+
+
+def seen(events: Iterable[Event] = (), **fields: object) -> Observation:
+    """What was seen of a run with this trace. What is not given is as in a process without a fault."""
+    events = list(events)
+    union = 0
+    for event in events:
+        union |= event.flags
+    usual = {
+        "address": A,
+        "base": A,
+        "error_given": True,
+        "pages_before": 1000,
+        "pages_after": 1000,
+        "lowest_fd_before": 7,
+        "lowest_fd_after": 7,
+        "block_hosts": (HOST, HOST + 2**20),
+        "events": b"".join(EVENT.pack(*event) for event in events),
+        "counts": tuple(sum(event.step == step for event in events) for step in range(len(STEPS))),
+        "flags_union": union,
+    }
+    return Observation(**{**usual, **fields})
+
+
+def success(events: Iterable[Event] = GOOD, **fields: object) -> Observation:
+    return seen(events, **{"mapped": True, "runs": RUNS, "pages_after": 1003, "second": WHOLE, **fields})
+
+
+def failure(events: Iterable[Event] = (), **fields: object) -> Observation:
+    return seen(events, **{"mapped": False, "address": 0, "error_left": True, "message": b"no", **fields})
+
+
+def dead(how: str = "signal", events: Iterable[Event] = (), **fields: object) -> Observation:
+    signal = 11 if how == "signal" else 0
+    return seen(events, mapped=False, address=0, death=Death(how, **{"signal": signal, **fields}))
+
+
+def told(what: Observation, case: Case = VALID, *, has_errp: bool = True) -> Verdict:
+    return judge(case, expect(case), what, has_errp=has_errp)
+
+
+def status(clause: str, what: Observation, case: Case = VALID, *, has_errp: bool = True) -> str:
+    verdict = told(what, case, has_errp=has_errp)
+    violated = any(violation.clause == clause for violation in verdict.violations)
+    assert clause in verdict.checked or not violated
+    return "violated" if violated else "holds" if clause in verdict.checked else "not exercised"
+
+
+def violated(what: Observation, case: Case = VALID) -> set[str]:
+    return {violation.clause for violation in told(what, case).violations}
+
+
+def runs(*changes: tuple[int, Run | None]) -> tuple[Run, ...]:
+    """RUNS page by page, with some pages replaced or (None) gone."""
+    pages = {i: Run(i * PAGE, (i + 1) * PAGE, READ | SHARED, 0, offset * PAGE) for i, offset in enumerate((0, 2, 3))}
+    for number, run in changes:
+        if run is None:
+            del pages[number]
+        else:
+            pages[number] = run
+    return tuple(pages.values())
+
+
+def page(number: int, flags: int = READ | SHARED, memory: int = 0, offset: int = 0) -> Run:
+    return Run(number * PAGE, (number + 1) * PAGE, flags, memory, offset)
+
+
+# ---- all clauses -------------------------------------------------------------------------------------------
+
+
+def test_every_clause_of_the_spec_has_a_judge_and_no_other_has():
+    assert judge_module.judged_clauses() == set(clauses())
+
+
+def test_a_run_as_it_should_be_violates_nothing_and_exercises_what_it_can():
+    verdict = told(success())
+    assert verdict.violations == ()
+    assert verdict.checked == {
+        *("CONTIGUOUS", "CONTENTS", "READ_ONLY", "ACCEPTS_VALID", "ERROR_SET", "CONFINED", "NO_WINDOW", "NO_LEAK"),
+        *("REPEATABLE", "SURVIVES"),
+    }
+
+
+def test_a_failure_as_it_should_be_violates_nothing():
+    verdict = told(failure([reserve(), failed(overlay(0, 1, 0)), munmap()]))
+    assert verdict.violations == ()
+    assert {"FAULT_REPORTED", "UNMAP_ON_ERROR", "ERROR_SET", "NO_WINDOW", "NO_LEAK"} <= verdict.checked
+    assert not {"ACCEPTS_VALID", "CONTIGUOUS", "CONTENTS", "READ_ONLY", "REPEATABLE"} & verdict.checked
+
+
+def test_a_death_is_judged_by_nothing_but_what_it_proves():
+    assert told(dead(signal=11)).checked == {"SURVIVES"}
+
+
+def test_a_violation_carries_its_case_and_its_observation():
+    what = success(runs=())
+    violation = told(what).violations[0]
+    assert violation.case == VALID
+    assert violation.observation is what
+
+
+def test_findings_of_one_cause_are_told_once():
+    what = success(differences=(Difference(1, 0, 0, 1, 2), Difference(1, 1, 8, 1, 2)))
+    assert [violation.clause for violation in told(what).violations] == ["CONTENTS"]
+
+
+# ---- CONTIGUOUS --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"runs": ()},
+        {"runs": runs((0, None))},
+        {"runs": runs((1, None))},
+        {"runs": runs((2, None))},
+        {"runs": runs((1, page(1, SHARED, OTHER)))},
+        {"runs": runs((1, page(1, READ | SHARED, OTHER)))},
+        {"runs": runs((1, page(1, READ, ANONYMOUS)))},
+        {"address": A + 8},
+        {"address": 0},
+        {"strays": (Run(3 * PAGE, 4 * PAGE, SHARED, OTHER, 0),), "pages_after": 1004},
+        {"pages_after": 1004},
+        {"pages_after": 1002},
+    ],
+    ids=[
+        *("nothing", "hole first", "hole", "hole last", "placeholder", "other file", "anonymous"),
+        *("misaligned", "NULL", "stray", "page too many", "page too few"),
+    ],
+)
+def test_a_mapping_that_is_not_tiled_violates_contiguous(fields):
+    assert status("CONTIGUOUS", success(**fields)) == "violated"
+
+
+def test_overlays_in_another_order_than_the_iovecs_violate_contiguous_and_contents():
+    case = msgspec.structs.replace(VALID, iovec=(Segment(0, 0, PAGE), Segment(0, 2 * PAGE, PAGE)), total_size=2 * PAGE)
+    swapped = success(runs=(page(0, offset=2 * PAGE), page(1, offset=0)), pages_after=1002)
+    assert violated(swapped, case) == {"CONTIGUOUS", "CONTENTS"}
+
+
+def test_pages_merged_or_not_tile_as_well():
+    assert status("CONTIGUOUS", success()) == status("CONTIGUOUS", success(runs=runs())) == "holds"
+
+
+def test_a_misaligned_last_length_is_tiled_to_the_end_of_its_page():
+    whole = (page(0), Run(PAGE, 3 * PAGE, READ | SHARED, 0, 2 * PAGE))
+    assert status("CONTIGUOUS", success(runs=whole), EITHER) == "holds"
+    assert status("CONTIGUOUS", success(runs=(page(0), page(1, offset=2 * PAGE))), EITHER) == "violated"
+
+
+# ---- CONTENTS, READ_ONLY -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"runs": runs((1, page(1, offset=7 * PAGE)))},
+        {"runs": runs((1, page(1, memory=1, offset=2 * PAGE)))},
+        {"runs": runs((1, page(1, memory=RAM, offset=2 * PAGE)))},
+        {"runs": runs((1, page(1, READ | SHARED, ANONYMOUS)))},
+        {"runs": runs((1, page(1, READ, 0, 2 * PAGE)))},
+        {"differences": (Difference(1, 0, 8, 1, 2),)},
+        {"differences": (Difference(2, 0, 0, 1, 2),)},
+        {"differences": (Difference(3, 1, 0, 1, 2),)},
+    ],
+    ids=["offset", "device", "plain RAM", "anonymous", "private", "word", "device unseen", "guest unseen"],
+)
+def test_other_memory_than_the_segments_violates_contents(fields):
+    assert status("CONTENTS", success(**fields)) == "violated"
+
+
+def test_holes_and_placeholder_pages_are_no_matter_of_contents():
+    what = success(runs=runs((0, None), (1, page(1, SHARED, OTHER))), differences=(Difference(4, 0, 0, 1, 0),))
+    assert status("CONTENTS", what) == "holds"
+    assert status("CONTIGUOUS", what) == "violated"
+
+
+def test_the_summary_names_the_page_that_is_wrong():
+    what = success(runs=runs((1, page(1, memory=1, offset=(2 << 40) + 3 * PAGE))))
+    (violation,) = (v for v in told(what).violations if v.clause == "CONTENTS")
+    assert violation.expected == "at A+0x1000: device 0, region 0 + 0x2000"
+    assert violation.seen == "at A+0x1000: device 1, region 2 + 0x3000"
+
+
+@pytest.mark.parametrize("flags", [READ | WRITE | SHARED, READ | SHARED | 4, READ, WRITE | SHARED])
+def test_access_other_than_shared_and_readable_violates_read_only(flags):
+    assert status("READ_ONLY", success(runs=runs((2, page(2, flags, 0, 3 * PAGE))))) == "violated"
+
+
+def test_shared_and_readable_pages_hold_read_only_and_placeholders_are_contiguous_matter():
+    assert status("READ_ONLY", success()) == "holds"
+    assert status("READ_ONLY", success(runs=runs((1, page(1, SHARED, OTHER))))) == "holds"
+
+
+@pytest.mark.parametrize("clause", ["CONTIGUOUS", "CONTENTS", "READ_ONLY", "REPEATABLE"])
+def test_what_is_not_mapped_or_was_not_to_be_has_no_tiles(clause):
+    wrong_total = msgspec.structs.replace(VALID, total_size=PAGE)
+    assert status(clause, failure()) == "not exercised"
+    assert status(clause, dead()) == "not exercised"
+    assert status(clause, success(runs=(), second=None), wrong_total) == "not exercised"
+
+
+# ---- ACCEPTS_VALID, and what is refused --------------------------------------------------------------------
+
+
+def test_a_refused_valid_layout_violates_accepts_valid():
+    assert status("ACCEPTS_VALID", failure(message=b"too many")) == "violated"
+    assert status("ACCEPTS_VALID", success()) == "holds"
+
+
+def test_what_may_be_refused_what_must_be_and_what_died_do_not_exercise_accepts_valid():
+    wrong_total = msgspec.structs.replace(VALID, total_size=PAGE)
+    assert status("ACCEPTS_VALID", failure(), EITHER) == "not exercised"
+    assert status("ACCEPTS_VALID", failure(), wrong_total) == "not exercised"
+    assert status("ACCEPTS_VALID", dead()) == "not exercised"
+
+
+def test_a_planned_fault_excuses_a_failure():
+    assert status("ACCEPTS_VALID", failure([failed(reserve())])) == "not exercised"
+    assert status("ACCEPTS_VALID", failure([call("find_block", HOST, flags=FAULTED, error=1)])) == "not exercised"
+
+
+def test_a_refusal_by_the_devices_rules_excuses_nothing():
+    refused = failed(overlay(0, 1, 99), errno.EINVAL, flags=BY_RULE | TOOK_AWAY)
+    assert status("ACCEPTS_VALID", failure([reserve(), refused, munmap()])) == "violated"
+
+
+@pytest.mark.parametrize("error", [errno.ENOMEM, errno.EAGAIN])
+def test_a_kernel_without_memory_excuses_a_failure(error):
+    starved = failed(reserve(), error, flags=UNPLANNED)
+    assert status("ACCEPTS_VALID", failure([starved])) == "not exercised"
+
+
+def test_a_kernel_without_memory_for_far_more_than_the_total_excuses_nothing():
+    """A subject that asks for the wrong size is not starved."""
+    assert status("ACCEPTS_VALID", failure([failed(reserve(1 << 50), flags=UNPLANNED)])) == "violated"
+
+
+def test_another_error_of_the_kernel_excuses_nothing():
+    assert status("ACCEPTS_VALID", failure([failed(reserve(), errno.EINVAL, flags=UNPLANNED)])) == "violated"
+
+
+REFUSALS = {
+    "SAME_BLOCK": msgspec.structs.replace(VALID, iovec=(Segment(0, 0, PAGE), Segment(1, 0, 2 * PAGE))),
+    "SIZE_AGREES": msgspec.structs.replace(VALID, total_size=4 * PAGE),
+    "WITHIN_BLOCK": msgspec.structs.replace(VALID, iovec=(Segment(0, 14 * PAGE, 3 * PAGE),)),
+    "ALIGNED": msgspec.structs.replace(VALID, iovec=(Segment(0, 8, 3 * PAGE),)),
+    "NOT_EMPTY": msgspec.structs.replace(VALID, iovec=(*VALID.iovec, Segment(0, 0, 0))),
+}
+
+
+@pytest.mark.parametrize("clause", REFUSALS)
+def test_each_reason_to_refuse_is_its_own_clause(clause):
+    case = REFUSALS[clause]
+    assert violated(success(second=None), case) == {clause}
+    assert status(clause, failure(), case) == "holds"
+    assert status(clause, success()) == "not exercised"
+    assert status(clause, dead(), case) == "not exercised"
+
+
+def test_two_reasons_to_refuse_are_two_violations():
+    both = msgspec.structs.replace(REFUSALS["WITHIN_BLOCK"], total_size=1)
+    assert violated(success(second=None), both) == {"WITHIN_BLOCK", "SIZE_AGREES"}
+
+
+# ---- FAULT_REPORTED ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        failed(overlay(1, 2, 2)),
+        failed(overlay(1, 2, 2), flags=FAULTED | TOOK_AWAY),
+        call("mremap", A, PAGE, PAGE, result=FAILED, error=errno.ENOMEM, flags=FAULTED),
+        call("find_block", HOST, result=FAILED, error=errno.EINVAL, flags=FAULTED),
+        call("find_device", HOST, result=FAILED, error=errno.EINVAL, flags=FAULTED),
+        call("find_index", 0, result=FAILED, error=errno.EINVAL, flags=FAULTED),
+        call("find_region", 0, result=FAILED, error=errno.EINVAL, flags=FAULTED),
+        call("region_info", 0, result=FAILED, error=errno.EIO, flags=FAULTED),
+        call("region_fd", 0, result=FAILED, error=errno.EINVAL, flags=FAULTED),
+    ],
+)
+def test_success_after_a_failed_step_violates_fault_reported(event):
+    events = [reserve(), event, overlay(0, 1, 0)]
+    assert status("FAULT_REPORTED", success(events)) == "violated"
+    assert status("FAULT_REPORTED", failure([*events, munmap()])) == "holds"
+
+
+def test_a_step_done_again_with_success_is_excused():
+    again = [reserve(), failed(overlay(0, 1, 0), errno.EAGAIN), overlay(0, 1, 0), overlay(1, 2, 2)]
+    assert status("FAULT_REPORTED", success(again)) == "not exercised"
+
+
+def test_a_step_done_again_without_success_or_elsewhere_is_not_excused():
+    twice = [reserve(), failed(overlay(0, 1, 0)), failed(overlay(0, 1, 0)), overlay(1, 2, 2)]
+    elsewhere = [reserve(), failed(overlay(0, 1, 0)), overlay(1, 1, 0)]
+    shorter = [reserve(), failed(overlay(1, 2, 2)), overlay(1, 1, 2)]
+    before = [reserve(), overlay(0, 1, 0), failed(overlay(0, 1, 0))]
+    for events in (twice, elsewhere, shorter, before):
+        assert status("FAULT_REPORTED", success(events)) == "violated"
+
+
+@pytest.mark.parametrize("step", ["munmap", "mprotect", "dup", "close", "other_call"])
+def test_failed_cleanup_needs_no_report(step):
+    event = call(step, A, PAGE, result=FAILED, error=errno.EINVAL, flags=FAULTED)
+    assert status("FAULT_REPORTED", success([*GOOD, event])) == "not exercised"
+
+
+def test_failures_outside_the_plan_and_deaths_do_not_exercise_fault_reported():
+    assert status("FAULT_REPORTED", success([*GOOD, failed(reserve(), flags=UNPLANNED)])) == "not exercised"
+    assert status("FAULT_REPORTED", dead(events=[failed(reserve())])) == "not exercised"
+
+
+# ---- ERROR_SET ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("what", "cause"),
+    [
+        (success(error_left=True, message=b"no"), "success"),
+        (failure(error_left=False, message=b""), "none"),
+        (failure(message=b""), "empty"),
+        (failure(message=b" \n"), "empty"),
+        (failure(message=b"no\n"), "newline"),
+        (dead("abort", signal=6, note="an error was set twice: a, b"), "twice"),
+    ],
+)
+def test_an_error_that_is_not_set_as_qemu_wants_it_violates_error_set(what, cause):
+    assert [v.cause for v in told(what).violations if v.clause == "ERROR_SET"] == [cause]
+
+
+def test_one_error_for_a_failure_and_none_for_success_hold_error_set():
+    assert status("ERROR_SET", success()) == status("ERROR_SET", failure()) == "holds"
+    assert status("ERROR_SET", failure(message="é\xff".encode("latin-1"))) == "holds"
+
+
+def test_without_a_place_for_an_error_none_is_missed():
+    assert status("ERROR_SET", failure(error_left=False), has_errp=False) == "not exercised"
+    assert status("ERROR_SET", failure(error_given=False, error_left=False)) == "not exercised"
+    assert status("ERROR_SET", dead("abort", signal=6, note="called abort()")) == "not exercised"
+
+
+# ---- UNMAP_ON_ERROR ----------------------------------------------------------------------------------------
+
+STRAY = (Run(0, 3 * PAGE, SHARED, OTHER, 0),)
+
+
+def test_pages_left_by_a_failure_violate_unmap_on_error():
+    events = [reserve(), failed(overlay(0, 1, 0))]
+    assert status("UNMAP_ON_ERROR", failure(events, strays=STRAY, pages_after=1003)) == "violated"
+    assert status("UNMAP_ON_ERROR", failure(events, pages_after=1001)) == "violated"
+    assert status("UNMAP_ON_ERROR", failure(events, pages_after=999)) == "violated"
+    assert status("UNMAP_ON_ERROR", failure([*events, munmap()])) == "holds"
+
+
+def test_success_death_and_a_refusal_before_the_first_mmap_do_not_exercise_unmap_on_error():
+    assert status("UNMAP_ON_ERROR", success(strays=STRAY)) == "not exercised"
+    assert status("UNMAP_ON_ERROR", dead(events=[reserve()])) == "not exercised"
+    assert status("UNMAP_ON_ERROR", failure([call("find_block", HOST)])) == "not exercised"
+
+
+def test_pages_that_no_recorded_call_mapped_violate_unmap_on_error_too():
+    assert status("UNMAP_ON_ERROR", failure([call("find_block", HOST)], pages_after=1001)) == "violated"
+
+
+def test_a_munmap_that_failed_by_plan_or_for_want_of_memory_excuses_what_stays():
+    for flags in (OWNED | FAULTED, OWNED | UNPLANNED):
+        events = [reserve(), failed(overlay(0, 1, 0)), munmap(flags=flags, error=errno.ENOMEM)]
+        assert status("UNMAP_ON_ERROR", failure(events, strays=STRAY, pages_after=1003)) == "not exercised"
+
+
+def test_a_munmap_that_the_subject_asked_for_wrongly_excuses_nothing():
+    """EINVAL, by a length of 0 or an address inside a page, is the subject's fault, and not the kernel's."""
+    wrong = call("munmap", A + 8, 3 * PAGE, result=FAILED, error=errno.EINVAL, flags=UNPLANNED)
+    events = [reserve(), failed(overlay(0, 1, 0)), wrong]
+    assert status("UNMAP_ON_ERROR", failure(events, strays=STRAY, pages_after=1003)) == "violated"
+
+
+def test_the_hole_of_a_late_failure_is_no_page_left_and_no_window():
+    late = failed(overlay(1, 2, 2), errno.EINVAL, flags=FAULTED | TOOK_AWAY)
+    left = (page(0),)
+    kept = failure([reserve(), overlay(0, 1, 0), late], strays=left, pages_after=1001)
+    gone = failure([reserve(), overlay(0, 1, 0), late, munmap()])
+    assert violated(kept) == {"UNMAP_ON_ERROR"}
+    assert violated(gone) == set()
+    again = success([reserve(), overlay(0, 1, 0), late, overlay(1, 2, 2)])
+    assert violated(again) == set()
+
+
+# ---- CONFINED ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        overlay(3, 1, 0, flags=OUTSIDE | REFUSED),
+        overlay(3, 1, 0, flags=OUTSIDE),
+        munmap(3, 1, flags=OUTSIDE | REFUSED),
+        call("mprotect", HOST, PAGE, 1, flags=OUTSIDE | REFUSED),
+        call("mremap", HOST, PAGE, PAGE, 0, result=FAILED, error=errno.EFAULT, flags=OUTSIDE | REFUSED),
+        call("other_call", HOST, PAGE, 4, flags=OUTSIDE | REFUSED),
+    ],
+)
+def test_a_call_outside_the_reservation_violates_confined(event):
+    assert status("CONFINED", success([*GOOD, event])) == "violated"
+    assert status("CONFINED", failure([reserve(), munmap(), event])) == "violated"
+    assert status("CONFINED", dead(events=[reserve(), event])) == "violated"
+
+
+def test_calls_inside_the_reservation_hold_confined_and_look_ups_do_not_exercise_it():
+    assert status("CONFINED", success([*GOOD, munmap(0, 1)])) == "holds"
+    assert status("CONFINED", failure([call("find_block", HOST), call("dup", 5), call("close", 6)])) == "not exercised"
+
+
+def test_map_fixed_noreplace_touches_nothing():
+    probing = call("mmap", A, PAGE, 0, RESERVING | NOREPLACE, -1, 0, result=FAILED, error=17, flags=OUTSIDE | UNPLANNED)
+    found = call("mmap", A, PAGE, 0, RESERVING | NOREPLACE, -1, 0, result=A, flags=OUTSIDE)
+    assert status("CONFINED", success([probing, found, *GOOD])) == "holds"
+
+
+def test_a_closed_descriptor_is_no_matter_of_confined():
+    assert status("CONFINED", success([*GOOD, call("close", 5, flags=OUTSIDE | REFUSED)])) == "holds"
+
+
+# ---- NO_WINDOW ---------------------------------------------------------------------------------------------
+
+
+def test_mapping_again_what_was_freed_violates_no_window():
+    probed = [reserve(), munmap(), overlay(0, 1, 0, flags=OUTSIDE), overlay(1, 2, 2, flags=OUTSIDE)]
+    one_page = [reserve(), munmap(1, 2), overlay(1, 2, 2, flags=OUTSIDE), overlay(0, 1, 0)]
+    hinted = [reserve(), munmap(), call("mmap", A, 3 * PAGE, 0, RESERVING, -1, 0, result=A)]
+    for events in (probed, one_page, hinted):
+        assert status("NO_WINDOW", success(events)) == "violated"
+
+
+def test_moving_a_mapping_away_and_mapping_there_again_violates_no_window():
+    moved = call("mremap", A, PAGE, PAGE, 3, A + 16 * PAGE, result=A + 16 * PAGE, flags=OWNED)
+    assert status("NO_WINDOW", success([reserve(), moved, overlay(0, 1, 0)])) == "violated"
+
+
+def test_a_page_freed_and_returned_as_a_hole_violates_no_window():
+    what = success([*GOOD, munmap(1, 1)], runs=runs((1, None)))
+    assert status("NO_WINDOW", what) == "violated"
+
+
+def test_trimming_a_reservation_before_the_overlays_is_no_window():
+    """Who reserves more, to align it, frees what is not needed: it is not in the range that is returned."""
+    trimmed = [reserve(5 * PAGE, A - PAGE), munmap(-1, 1), munmap(3, 1), *GOOD[1:]]
+    assert violated(success(trimmed)) == set()
+
+
+def test_another_reservation_that_the_kernel_puts_in_the_same_place_is_no_window():
+    again = [reserve(), munmap(), reserve(), *GOOD[1:]]
+    assert status("NO_WINDOW", success(again)) == "holds"
+
+
+def test_a_munmap_that_was_not_carried_out_frees_nothing():
+    """It is CONFINED that it violates."""
+    refused = success([reserve(), munmap(0, 9, flags=OUTSIDE | REFUSED), *GOOD[1:]])
+    assert violated(refused) == {"CONFINED"}
+
+
+def test_what_was_not_freed_and_who_never_mapped_make_no_window():
+    kept = [reserve(), munmap(error=errno.ENOMEM, flags=FAULTED | OWNED), *GOOD[1:]]
+    assert status("NO_WINDOW", success(kept)) == "holds"
+    assert status("NO_WINDOW", success()) == "holds"
+    assert status("NO_WINDOW", failure([munmap(flags=OUTSIDE | REFUSED)])) == "not exercised"
+    assert status("NO_WINDOW", dead(events=[reserve(), munmap(), overlay(0, 1, 0)])) == "not exercised"
+
+
+# ---- NO_LEAK, REPEATABLE, SURVIVES -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("what", "cause"),
+    [
+        (success(lowest_fd_after=8), "descriptor"),
+        (failure(lowest_fd_after=5), "descriptor"),
+        (failure(heap_live=1, heap_live_bytes=16), "heap"),
+        (success(cached_frees=1), "cache"),
+        (success([*GOOD, call("close", 5, flags=OUTSIDE | REFUSED)]), "close"),
+    ],
+)
+def test_what_stays_behind_or_was_not_the_subjects_violates_no_leak(what, cause):
+    assert [v.cause for v in told(what).violations if v.clause == "NO_LEAK"] == [cause]
+
+
+def test_two_kinds_of_leak_are_two_violations():
+    what = success(lowest_fd_after=8, heap_live=2)
+    assert {v.cause for v in told(what).violations} == {"descriptor", "heap"}
+
+
+def test_a_descriptor_of_ones_own_may_be_closed():
+    assert status("NO_LEAK", success([call("dup", 5, result=9), *GOOD, call("close", 9)])) == "holds"
+    assert status("NO_LEAK", dead()) == "not exercised"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"mapped": False}, {"like_first": False}, {"differences": 1}, {"first_whole": False}, {"first_differences": 3}],
+)
+def test_two_mappings_that_are_not_independent_violate_repeatable(change):
+    assert status("REPEATABLE", success(second=msgspec.structs.replace(WHOLE, **change))) == "violated"
+
+
+def test_without_a_second_call_repeatable_is_not_exercised():
+    assert status("REPEATABLE", success()) == "holds"
+    assert status("REPEATABLE", success(second=None)) == "not exercised"
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        dead(signal=11, note="at NULL + 0x0"),
+        dead("hang", note="2 seconds"),
+        dead("abort", signal=6, note="called abort()"),
+        dead("exit", status=3),
+        dead(events=[failed(reserve())], signal=11),
+        dead(signal=35),  # a real-time signal, which has no name of its own
+        failure(bad_frees=1),
+    ],
+)
+def test_every_end_but_a_return_violates_survives(what):
+    assert status("SURVIVES", what) == "violated"
+
+
+def test_a_return_holds_survives():
+    assert status("SURVIVES", success()) == status("SURVIVES", failure()) == "holds"
+
+
+def test_deaths_in_different_places_are_different_causes():
+    deaths = [
+        dead(signal=11),
+        dead(signal=7),
+        dead("hang", note="2 seconds"),
+        dead(events=[reserve()], signal=11),
+        dead(events=[failed(reserve())], signal=11),
+        dead(events=[call("find_block", HOST)], signal=11),
+    ]
+    causes = [v.cause for what in deaths for v in told(what).violations if v.clause == "SURVIVES"]
+    assert len(set(causes)) == len(deaths)
+    near, far = dead(signal=11, note="at NULL + 0x0"), dead(signal=11, note="elsewhere")
+    assert told(near).violations[0].cause == told(far).violations[0].cause
+
+
+def test_judging_changes_neither_the_case_nor_the_observation():
+    what = success([*GOOD, munmap(3, 1, flags=OUTSIDE | REFUSED)])
+    before = msgspec.json.encode(VALID), msgspec.msgpack.encode(what)
+    assert told(what) == told(what)
+    assert (msgspec.json.encode(VALID), msgspec.msgpack.encode(what)) == before

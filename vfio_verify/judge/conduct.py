@@ -1,0 +1,139 @@
+"""What a call must do and leave on its way: UNMAP_ON_ERROR, CONFINED, NO_WINDOW, NO_LEAK."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vfio_verify.judge.facts import CLOSE, MMAP, MPROTECT, MREMAP, MUNMAP, OTHER_CALL, ClauseJudge, Facts, Finding
+from vfio_verify.observation import OUTSIDE, OWNED, STEPS, Event
+from vfio_verify.words import call_text, place
+
+_MAP_FIXED_NOREPLACE = 0x100000  # linux/mman.h; Python's mmap lacks it
+
+
+def _unmap_on_error(facts: Facts) -> list[Finding] | None:
+    seen = facts.seen
+    extra = seen.pages_after - seen.pages_before
+    if not facts.completed or seen.mapped or facts.unmap_failed or not (facts.took(MMAP, MREMAP) or extra):
+        return None
+    expected = "nothing of the subject's mapped after it failed"
+    if seen.strays:
+        where = ", ".join(f"[{place(run.start, 'R')}, {place(run.end, 'R')})" for run in seen.strays)
+        return [
+            Finding("a failed call leaves pages mapped", expected, f"still mapped: {where}, R being its reservation")
+        ]
+    if extra:
+        return [Finding(f"a failed call leaves the process with {extra:+} pages", expected, f"{extra:+} pages")]
+    return []
+
+
+def _confined(facts: Facts) -> list[Finding] | None:
+    if not facts.took(MMAP, MUNMAP, MPROTECT, MREMAP, OTHER_CALL) and not facts.seen.harness_changes:
+        return None
+    expected = "only addresses inside the reservation that it made and still holds"
+    findings = [
+        Finding(
+            f"{STEPS[event.step]} outside the subject's own reservation",
+            expected,
+            call_text(event, facts.case, facts.seen),
+        )
+        for event in facts.events(OUTSIDE)
+        if _touches(event)
+    ]
+    if facts.seen.harness_changes:
+        n = facts.seen.harness_changes
+        changed = f"{n} mapping{'s' * (n != 1)} that {'are' if n > 1 else 'is'} not the subject's changed"
+        findings.append(Finding("changes mappings by system calls of its own", expected, changed, "unseen"))
+    return findings
+
+
+def _touches(event: Event) -> bool:
+    if event.step == MMAP:
+        return not event.a3 & _MAP_FIXED_NOREPLACE
+    return event.step in (MUNMAP, MPROTECT, MREMAP, OTHER_CALL)
+
+
+def _no_window(facts: Facts) -> list[Finding] | None:
+    if not facts.completed or not facts.took(MMAP):
+        return None
+    if not facts.took(MUNMAP, MREMAP):
+        return []
+    freed: list[tuple[int, int]] = []
+    expected = "what is reserved stays reserved until it is overlaid"
+    steps = facts.seen.column("step")
+    first = min(steps.index(step) for step in (MUNMAP, MREMAP) if step in steps)
+    for event in map(facts.seen.event, range(first, len(steps))):
+        if event.errno:
+            continue
+        if event.step == MMAP:
+            start, end = event.result, event.result + _round_up(event.a1, facts.page)
+            asked_for = event.a0 == event.result and event.a0
+            if asked_for and _meets(freed, start, end):
+                text = call_text(event, facts.case, facts.seen)
+                return [Finding("the subject frees part of the range and maps there again", expected, text)]
+            freed = list(_without(freed, start, end))
+        elif event.step in (MUNMAP, MREMAP) and event.flags & OWNED:
+            freed.append((event.a0, event.a0 + _round_up(event.a1, facts.page)))
+            if event.step == MREMAP:
+                freed = list(_without(freed, event.result, event.result + _round_up(event.a2, facts.page)))
+    if facts.rightly_mapped and freed:
+        covered = [(facts.seen.base + run.start, facts.seen.base + run.end) for run in facts.seen.runs]
+        for start, end in covered:
+            freed = list(_without(freed, start, end))
+        if _meets(freed, facts.seen.address, facts.seen.address + facts.length):
+            return [Finding("the subject frees part of the range that it returns", expected, "an unmapped part")]
+    return []
+
+
+def _round_up(length: int, page: int) -> int:
+    return -(-length // page) * page
+
+
+def _meets(ranges: list[tuple[int, int]], start: int, end: int) -> bool:
+    return any(start < e and s < end for s, e in ranges)
+
+
+def _without(ranges: list[tuple[int, int]], start: int, end: int) -> Iterator[tuple[int, int]]:
+    for s, e in ranges:
+        if s < min(e, start):
+            yield s, min(e, start)
+        if max(s, end) < e:
+            yield max(s, end), e
+
+
+def _no_leak(facts: Facts) -> list[Finding] | None:
+    seen = facts.seen
+    if not facts.completed:
+        return None
+    findings = []
+    if seen.lowest_fd_after != seen.lowest_fd_before:
+        findings.append(
+            Finding(
+                "a descriptor stays open, or one that is not the subject's is gone",
+                f"{seen.lowest_fd_before} the lowest free descriptor",
+                f"{seen.lowest_fd_after}",
+                "descriptor",
+            )
+        )
+    if seen.heap_live:
+        blocks = f"{seen.heap_live} heap block{'s' * (seen.heap_live != 1)}"
+        findings.append(
+            Finding(f"{blocks} not freed", "every allocation freed", f"{seen.heap_live_bytes} bytes", "heap")
+        )
+    if seen.cached_frees:
+        findings.append(
+            Finding("cached region information is freed", "the cache keeps it", f"{seen.cached_frees} times", "cache")
+        )
+    closed = [e for e in facts.events(OUTSIDE) if e.step == CLOSE]
+    if closed:
+        text = call_text(closed[0], facts.case, seen)
+        findings.append(Finding("a descriptor is closed that the subject did not open", "left open", text, "close"))
+    return findings
+
+
+CLAUSES: dict[str, ClauseJudge] = {
+    "UNMAP_ON_ERROR": _unmap_on_error,
+    "CONFINED": _confined,
+    "NO_WINDOW": _no_window,
+    "NO_LEAK": _no_leak,
+}

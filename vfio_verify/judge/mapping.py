@@ -1,0 +1,154 @@
+"""What a mapping must be: CONTIGUOUS, CONTENTS, READ_ONLY, REPEATABLE."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from vfio_verify.judge.facts import ClauseJudge, Facts, Finding
+from vfio_verify.observation import ANONYMOUS, OTHER, READ, SHARED, UNEQUAL, UNREADABLE, Run
+from vfio_verify.words import access, memory_name, place, stamp_name
+
+
+def _contiguous(facts: Facts) -> list[Finding] | None:
+    if not facts.rightly_mapped:
+        return None
+    seen, page = facts.seen, facts.page
+    tiled = f"[A, A+{facts.length:#x}) tiled by the segments' overlays, and nothing else mapped"
+    if seen.address % page or not seen.address:
+        return [Finding("the address is not one of a page", "a page-aligned address A", f"{seen.address:#x}")]
+    findings = [Finding(what, tiled, where) for what, where in _untiled(facts)]
+    extra = seen.pages_after - seen.pages_before - facts.length // page
+    if seen.strays:
+        where = ", ".join(f"[{place(run.start)}, {place(run.end)})" for run in seen.strays)
+        findings.append(Finding("pages stay mapped outside the mapping", tiled, f"also mapped: {where}"))
+    elif extra and not findings:
+        more = "more" if extra > 0 else "fewer"
+        findings.append(
+            Finding(
+                f"the process has {abs(extra)} {more} pages mapped than the mapping accounts for",
+                tiled,
+                f"{extra:+} pages",
+            )
+        )
+    return findings
+
+
+def _untiled(facts: Facts) -> Iterator[tuple[str, str]]:
+    at = 0
+    for run in facts.seen.runs:
+        if run.start > at:
+            yield "there is a hole in the mapping", f"nothing mapped in [{place(at)}, {place(run.start)})"
+        where = f"[{place(run.start)}, {place(run.end)})"
+        if not run.flags & READ:
+            yield "a placeholder page is left in the mapping", f"{where} is not readable"
+        elif run.memory in (OTHER, ANONYMOUS):
+            yield "part of the mapping is no overlay of the device", f"{where} is anonymous memory"
+        at = run.end
+    if at < facts.length:
+        yield "there is a hole in the mapping", f"nothing mapped in [{place(at)}, {place(facts.length)})"
+    yield from _out_of_order(facts)
+
+
+def _out_of_order(facts: Facts) -> Iterator[tuple[str, str]]:
+    """All segments' memory is there, each piece once, but not in its place."""
+    overlays = facts.expected.overlays
+    wanted = [(overlay.memory, overlay.offset) for overlay in overlays]
+    found = [_backing_at(facts.seen.runs, overlay.start) for overlay in overlays]
+    if found == wanted or Counter(found) != Counter(wanted):
+        return
+    first = next(i for i, (f, w) in enumerate(zip(found, wanted, strict=True)) if f != w)
+    belongs = next(o for o in overlays if (o.memory, o.offset) == found[first])
+    yield (
+        "the overlays are not in iovec order",
+        f"at {place(overlays[first].start)} there is what belongs at {place(belongs.start)}",
+    )
+
+
+def _backing_at(runs: tuple[Run, ...], position: int) -> tuple[int, int] | None:
+    for run in runs:
+        if run.start <= position < run.end:
+            return run.memory, run.offset + position - run.start
+    return None
+
+
+def _contents(facts: Facts) -> list[Finding] | None:
+    if not facts.rightly_mapped:
+        return None
+    return [*_wrong_backing(facts), *_wrong_words(facts)]
+
+
+def _wrong_backing(facts: Facts) -> Iterator[Finding]:
+    for overlay in facts.expected.overlays:
+        for run in facts.seen.runs:
+            start, end = max(run.start, overlay.start), min(run.end, overlay.end)
+            if start >= end or not run.flags & READ:
+                continue  # what cannot be read is a hole or a placeholder: CONTIGUOUS
+            wanted = overlay.offset + start - overlay.start
+            got = run.offset + start - run.start
+            if run.memory != overlay.memory or (got != wanted and run.memory < OTHER):
+                yield Finding(
+                    "a page shows other memory than the segment's",
+                    f"at {place(start)}: {memory_name(overlay.memory, wanted)}",
+                    f"at {place(start)}: {memory_name(run.memory, got)}",
+                )
+            elif not run.flags & SHARED:
+                yield Finding(
+                    "a page is a private copy of the segment's memory",
+                    f"at {place(start)}: {memory_name(overlay.memory, wanted)}, shared",
+                    f"at {place(start)}: a private mapping of it",
+                )
+
+
+_WHAT = {
+    UNEQUAL: "a word differs from the segment's memory",
+    2: "a change made by the device does not show",
+    3: "a change made through the guest's mapping does not show",
+}
+
+
+def _wrong_words(facts: Facts) -> Iterator[Finding]:
+    for d in facts.seen.differences:
+        if d.kind == UNREADABLE:
+            continue  # the mappings say why: CONTIGUOUS
+        yield Finding(
+            _WHAT[d.kind],
+            f"segment {d.segment}, byte {d.offset:#x}: {stamp_name(d.expected)}",
+            f"segment {d.segment}, byte {d.offset:#x}: {stamp_name(d.seen)}",
+        )
+
+
+def _read_only(facts: Facts) -> list[Finding] | None:
+    if not facts.rightly_mapped:
+        return None
+    return [
+        Finding(
+            "a page's access is not shared and read-only",
+            "r--s",
+            f"{access(run.flags)} at [{place(run.start)}, {place(run.end)})",
+        )
+        for run in facts.seen.runs
+        if run.flags != READ | SHARED and run.flags & ~SHARED
+    ]
+
+
+def _repeatable(facts: Facts) -> list[Finding] | None:
+    second = facts.seen.second
+    if second is None or not facts.rightly_mapped:
+        return None
+    expected = "a second mapping, independent of the first"
+    if not second.mapped:
+        return [Finding("the same call fails the second time", expected, "failure")]
+    if not second.like_first or second.differences:
+        return [Finding("the second mapping is not like the first", expected, "other pages, or the same address")]
+    if not second.first_whole or second.first_differences:
+        return [Finding("ending the second mapping damages the first", expected, "the first mapping has changed")]
+    return []
+
+
+CLAUSES: dict[str, ClauseJudge] = {
+    "CONTIGUOUS": _contiguous,
+    "CONTENTS": _contents,
+    "READ_ONLY": _read_only,
+    "REPEATABLE": _repeatable,
+}

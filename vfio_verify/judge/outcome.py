@@ -1,0 +1,104 @@
+"""What a call must answer: refusals, ACCEPTS_VALID, FAULT_REPORTED, ERROR_SET, SURVIVES."""
+
+from __future__ import annotations
+
+from vfio_verify.judge.facts import ClauseJudge, Facts, Finding
+from vfio_verify.observation import EVENT, FAULTED, STEPS
+from vfio_verify.words import death_text, step_text
+
+
+def _accepts_valid(facts: Facts) -> list[Finding] | None:
+    if not facts.completed or not facts.expected.must_map or facts.failed_steps or facts.starved:
+        return None
+    if facts.seen.mapped:
+        return []
+    n = len(facts.case.iovec)
+    return [
+        Finding(
+            "a well-formed layout is refused, and no step failed",
+            f"a mapping of {n} segment{'s' * (n != 1)}, {facts.expected.total_size:#x} bytes",
+            "failure" + (f": {facts.seen.message.decode(errors='backslashreplace')!r}" if facts.seen.message else ""),
+        )
+    ]
+
+
+def _refusing(name: str) -> ClauseJudge:
+    """The judge of a clause that asks for a refusal."""
+
+    def refused(facts: Facts) -> list[Finding] | None:
+        reasons = [refusal for refusal in facts.expected.refusals if refusal.clause == name]
+        if not reasons or not facts.completed:
+            return None
+        if not facts.seen.mapped:
+            return []
+        return [Finding(f"mapped, although {reason.reason}", "failure", "success") for reason in reasons]
+
+    return refused
+
+
+def _fault_reported(facts: Facts) -> list[Finding] | None:
+    unanswered = facts.unanswered_faults() if facts.failed_steps and facts.completed else []
+    if not unanswered:
+        return None
+    if not facts.seen.mapped:
+        return []
+    event = unanswered[0]
+    return [
+        Finding(
+            f"success, although a step failed: {step_text(event)}",
+            "failure, or the same step done again with success",
+            "success",
+        )
+    ]
+
+
+def _error_set(facts: Facts) -> list[Finding] | None:
+    seen = facts.seen
+    if seen.death is not None:
+        if not seen.death.note.startswith("an error was set twice"):
+            return None
+        summary = "an error is set over another one, which aborts"
+        return [Finding(summary, "one error", seen.death.note, "twice")]
+    if not seen.error_given or not facts.has_errp:
+        return None
+    text = seen.message.decode(errors="backslashreplace")
+    if seen.mapped:
+        if seen.error_left:
+            return [Finding("success sets an error", "no error", repr(text), "success")]
+        return []
+    if not seen.error_left:
+        return [Finding("failure sets no error", "an error in *errp", "*errp is NULL", "none")]
+    if not text.strip():
+        return [Finding("the error's message is empty", "a message", repr(text), "empty")]
+    if text.endswith("\n"):
+        summary = "the error's message ends in a newline"
+        return [Finding(summary, repr(text.rstrip("\n")), repr(text), "newline")]
+    return []
+
+
+def _survives(facts: Facts) -> list[Finding] | None:
+    death = facts.seen.death
+    if death is None:
+        if facts.seen.bad_frees:
+            return [
+                Finding(
+                    "frees what is not allocated, on which the C library aborts", "no such free", "a bad free", "free"
+                )
+            ]
+        return []
+    last = facts.seen.event(len(facts.seen.events) // EVENT.size - 1) if facts.seen.events else None
+    after = f" after {step_text(last)}" if last is not None and last.flags & FAULTED else ""
+    where = f"{STEPS[last.step]}, {bool(last.flags & FAULTED)}" if last is not None else "start"
+    text = death_text(death)
+    # Not by the address: one fault of the subject's may read many.
+    cause = f"{death.how} {death.signal} after {where}"
+    return [Finding(f"{text}{after}", "a return, with success or failure", text, cause)]
+
+
+CLAUSES: dict[str, ClauseJudge] = {
+    "ACCEPTS_VALID": _accepts_valid,
+    "FAULT_REPORTED": _fault_reported,
+    "ERROR_SET": _error_set,
+    "SURVIVES": _survives,
+    **{name: _refusing(name) for name in ("SAME_BLOCK", "SIZE_AGREES", "WITHIN_BLOCK", "ALIGNED", "NOT_EMPTY")},
+}
