@@ -18,9 +18,7 @@ from vfio_verify import compiler
 from vfio_verify.errors import InputError
 from vfio_verify.source import read_source
 
-pytestmark = pytest.mark.skipif(
-    not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler"
-)
+pytestmark = pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler")
 
 RESOURCE_DEVICE = "void *subject(struct virtio_gpu_simple_resource *res, VFIODevice *vdev)"
 RESOURCE = "void *subject(struct virtio_gpu_simple_resource *res)"
@@ -149,9 +147,7 @@ def test_helpers_of_two_files_keep_their_own_statics(tmp_path):
 
     def added(path: str, text: str) -> str:
         lines = text.split("\n")
-        return f"--- /dev/null\n+++ b/{path}\n@@ -0,0 +1,{len(lines)} @@\n" + "".join(
-            f"+{line}\n" for line in lines
-        )
+        return f"--- /dev/null\n+++ b/{path}\n@@ -0,0 +1,{len(lines)} @@\n" + "".join(f"+{line}\n" for line in lines)
 
     one = "static int helper(void) { return 1; }\nint first(void) { return helper(); }"
     two = f"int first(void);\nstatic int helper(void) {{ return 2; }}\n{POINTER} {{ return (void *)(uintptr_t)(10 * helper() + first()); }}"
@@ -166,10 +162,10 @@ def test_every_call_of_the_world_is_wrapped(build):
     """Called by name only, so that each is an undefined symbol of the library."""
     # The compiler may give assert() and the like no plain name, so the address of each is taken.
     table = ", ".join(f"(void *){name}" for name in compiler.WRAPPED)
-    extra = "#include <sys/shm.h>\n#include <malloc.h>\n#include <assert.h>\n#include <fcntl.h>\n#include <sys/mman.h>\n"
-    library = build(
-        f"{extra}static void *table[] = {{ {table} }};\n{POINTER}\n{{\n    return table[n];\n}}\n"
+    extra = (
+        "#include <sys/shm.h>\n#include <malloc.h>\n#include <assert.h>\n#include <fcntl.h>\n#include <sys/mman.h>\n"
     )
+    library = build(f"{extra}static void *table[] = {{ {table} }};\n{POINTER}\n{{\n    return table[n];\n}}\n")
     found = symbols(library)
     for name in compiler.WRAPPED:
         assert f"__wrap_{name}" in found
@@ -200,9 +196,7 @@ def test_signed_overflow_wraps_as_in_qemu(build):
 
 
 def test_a_pointer_of_another_type_is_no_reason_to_refuse(build):
-    assert ask(
-        build(f"struct odd;\n{POINTER}\n{{\n    struct odd *o = iov;\n    return o;\n}}\n"), iov=64
-    ) == (1, 64)
+    assert ask(build(f"struct odd;\n{POINTER}\n{{\n    struct odd *o = iov;\n    return o;\n}}\n"), iov=64) == (1, 64)
 
 
 # ---- what does not compile -------------------------------------------------------------------------------
@@ -251,9 +245,7 @@ def test_a_prototype_without_a_definition_is_told_where_it_is_called(build):
 def test_errors_are_told_with_the_users_file_and_line(build):
     with pytest.raises(InputError) as caught:
         build(f"\n\n{POINTER}\n{{\n    return 1 +;\n}}\n")
-    assert re.search(
-        r"subject\(\) does not compile:\n  \S.*subject file.c:5: .*expected expression", str(caught.value)
-    )
+    assert re.search(r"subject\(\) does not compile:\n  \S.*subject file.c:5: .*expected expression", str(caught.value))
 
 
 def test_only_a_handful_of_errors_is_shown(build):

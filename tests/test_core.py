@@ -54,9 +54,7 @@ class Device:
         self.blocks = []
         for file_offset in (0, 1 << 40):
             for page in range(BLOCK_PAGES):
-                stamp = b"".join(
-                    (file_offset + page * PAGE + word).to_bytes(8, "little") for word in range(0, PAGE, 8)
-                )
+                stamp = b"".join((file_offset + page * PAGE + word).to_bytes(8, "little") for word in range(0, PAGE, 8))
                 os.pwrite(self.fd, stamp, file_offset + page * PAGE)
             memory = mmap.mmap(self.fd, BLOCK_PAGES * PAGE, offset=file_offset)
             self.maps.append(memory)
@@ -136,9 +134,7 @@ def test_every_page_is_shared_readable_and_nothing_else(device: Device) -> None:
     with map_dmabuf([(device.page(3), PAGE), (device.page(1), PAGE)], 2 * PAGE, device.blocks) as placeholder:
         new = [line.split() for line in shared_mappings() if line not in before]
         spans = [tuple(int(part, 16) for part in fields[0].split("-")) for fields in new]
-        assert spans == [
-            (placeholder.address + i * PAGE, placeholder.address + (i + 1) * PAGE) for i in range(2)
-        ]
+        assert spans == [(placeholder.address + i * PAGE, placeholder.address + (i + 1) * PAGE) for i in range(2)]
         assert [fields[1] for fields in new] == ["r--s", "r--s"]
         assert [int(fields[2], 16) for fields in new] == [3 * PAGE, PAGE]
 
@@ -159,9 +155,7 @@ def test_later_writes_of_device_and_guest_show_through(device: Device) -> None:
 
 def test_a_misaligned_last_length_is_mapped_whole(device: Device) -> None:
     before = shared_mappings()
-    with map_dmabuf(
-        [(device.page(2), PAGE), (device.page(9), 100)], PAGE + 100, device.blocks
-    ) as placeholder:
+    with map_dmabuf([(device.page(2), PAGE), (device.page(9), 100)], PAGE + 100, device.blocks) as placeholder:
         assert placeholder.size == PAGE + 100
         assert bytes(placeholder) == device.read(device.page(2), PAGE) + device.read(device.page(9), 100)
         assert ctypes.string_at(placeholder.address + PAGE, PAGE) == device.read(device.page(9), PAGE)
@@ -243,9 +237,7 @@ def test_threads_do_not_disturb_each_other(device: Device) -> None:
 # ---- what is refused
 
 
-def expected_refusal(
-    device: Device, iovec: list[tuple[int, int]], total: int
-) -> tuple[Cause, int | None] | None:
+def expected_refusal(device: Device, iovec: list[tuple[int, int]], total: int) -> tuple[Cause, int | None] | None:
     """The rules once more, in Python's unbounded numbers."""
     if not iovec:
         return Cause.NO_SEGMENTS, None
@@ -262,9 +254,7 @@ def expected_refusal(
         return Cause.SIZE_OVERFLOW, None
     owners = []
     for i, (address, length) in enumerate(iovec):
-        holding = [
-            block for block in device.blocks if address in range(block.host, block.host + block.length)
-        ]
+        holding = [block for block in device.blocks if address in range(block.host, block.host + block.length)]
         if not holding:
             return Cause.NO_BLOCK, i
         owners.append(holding[0])
@@ -289,9 +279,7 @@ def assert_told_well(error: PlaceholderError) -> None:
 
 WELL_FORMED_LENGTHS = st.integers(1, 4).map(lambda pages: pages * PAGE)
 ODD_LENGTHS = st.one_of(
-    st.sampled_from(
-        [0, 1, 8, PAGE - 1, PAGE + 1, 17 * PAGE, 1 << 32, 1 << 63, (1 << 64) - PAGE, (1 << 64) - 1]
-    ),
+    st.sampled_from([0, 1, 8, PAGE - 1, PAGE + 1, 17 * PAGE, 1 << 32, 1 << 63, (1 << 64) - PAGE, (1 << 64) - 1]),
     st.integers(0, (1 << 64) - 1),
 )
 
@@ -315,8 +303,7 @@ def layouts(draw: Any) -> Callable[[Device], tuple[list[tuple[int, int]], int]]:
 
     def place(device: Device) -> tuple[list[tuple[int, int]], int]:
         iovec = [
-            ((PAGE if block is None else device.blocks[block].host) + offset, length)
-            for block, offset, length in drawn
+            ((PAGE if block is None else device.blocks[block].host) + offset, length) for block, offset, length in drawn
         ]
         total = sum(length for _, length in iovec) + total_error
         return iovec, total % (1 << 64)
@@ -394,9 +381,7 @@ def test_a_malformed_layout_is_refused_with_its_cause_before_any_system_call(dev
 
 def test_a_message_names_segment_cause_and_numbers(device: Device) -> None:
     with pytest.raises(LayoutError) as caught:
-        map_dmabuf(
-            [(device.page(0), PAGE)] * 3 + [(device.page(1), 100), (device.page(0), PAGE)], 0, device.blocks
-        )
+        map_dmabuf([(device.page(0), PAGE)] * 3 + [(device.page(1), 100), (device.page(0), PAGE)], 0, device.blocks)
     assert str(caught.value) == f"segment 3: length 100 is not a multiple of the page size ({PAGE})"
 
 
@@ -458,9 +443,7 @@ def test_blocks_that_overlap_are_refused(device: Device) -> None:
     [("/proc/self/fd/{}", errno.EACCES), ("/proc/self", errno.ENODEV), (None, errno.EBADF)],
     ids=["write-only", "directory", "closed"],
 )
-def test_an_overlay_that_the_kernel_refuses_leaves_nothing(
-    device: Device, path: str | None, number: int
-) -> None:
+def test_an_overlay_that_the_kernel_refuses_leaves_nothing(device: Device, path: str | None, number: int) -> None:
     fd = os.dup(device.fd)
     if path is not None:
         os.close(fd)
@@ -905,9 +888,7 @@ def test_a_view_blocks_release_and_detach_in_c(device: Device) -> None:
 
 @pytest.mark.parametrize("length", [PAGE, 2 * PAGE, 3 * PAGE, 8 * PAGE, 0, 100, 1 << 40, (1 << 64) - PAGE])
 @pytest.mark.parametrize("base_shift", [0, 8, -3 * PAGE, 1 << 40])
-def test_an_iovec_that_changes_during_the_call_does_no_harm(
-    device: Device, length: int, base_shift: int
-) -> None:
+def test_an_iovec_that_changes_during_the_call_does_no_harm(device: Device, length: int, base_shift: int) -> None:
     """CONFINED: what was checked need not be what is mapped."""
     iovec = [(device.page(1, 1), 2 * PAGE), (device.page(4, 1), PAGE), (device.page(6, 1), PAGE)]
     before = shared_mappings()
@@ -954,9 +935,7 @@ def test_an_iovec_that_shrinks_during_the_call_leaves_no_placeholder_page(device
         ("length", 0, Cause.NO_BLOCK),
     ],
 )
-def test_a_look_up_that_answers_wrongly_does_no_harm(
-    device: Device, field: str, value: int, cause: Cause
-) -> None:
+def test_a_look_up_that_answers_wrongly_does_no_harm(device: Device, field: str, value: int, cause: Cause) -> None:
     calls = Calls(device)
     calls.on_look_up = lambda _, block: setattr(block, field, value)
     assert calls.map([(device.page(4), PAGE)], PAGE) == cause
@@ -985,8 +964,6 @@ def test_an_error_survives_pickling(device: Device) -> None:
 def test_the_import_error_of_an_uncompiled_package_says_how_to_build_it() -> None:
     script = "import sys; sys.modules['vfio_verify._core'] = None; import vfio_verify.core"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run(
-        [sys.executable, "-c", script], check=False, env=environment, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", script], check=False, env=environment, capture_output=True, text=True)
     assert done.returncode == 1
     assert "pip install -e ." in done.stderr.splitlines()[-1]

@@ -117,8 +117,7 @@ FORMATS = {
     "crlf diff": (new_file(WHOLE).replace("\n", "\r\n"), None),
     "crlf mail": (mail(new_file(WHOLE)).replace(b"\n", b"\r\n"), "[PATCH] vfio: map it"),
     "plain diff": (
-        "--- old.c\t2026-01-01\n+++ hw/vfio/new.c\t2026-01-02\n@@ -0,0 +1,5 @@\n"
-        + new_file(WHOLE).split("@@\n")[1],
+        "--- old.c\t2026-01-01\n+++ hw/vfio/new.c\t2026-01-02\n@@ -0,0 +1,5 @@\n" + new_file(WHOLE).split("@@\n")[1],
         None,
     ),
 }
@@ -284,9 +283,7 @@ def test_a_hunk_that_begins_inside_a_conditional_leaves_its_directives_out(read)
 
 
 def test_a_file_that_a_series_renames_is_followed(read):
-    first = change(
-        1, "int x;", "static int helper(void) { return 1; }\n" + with_helpers("", "helper()"), path="a.c"
-    )
+    first = change(1, "int x;", "static int helper(void) { return 1; }\n" + with_helpers("", "helper()"), path="a.c")
     second = (
         "diff --git a/a.c b/b.c\nsimilarity index 90%\nrename from a.c\nrename to b.c\n--- a/a.c\n+++ b/b.c\n"
         "@@ -1,2 +1,3 @@\n int x;\n+int y;\n static int helper(void) { return 1; }\n"
@@ -303,9 +300,7 @@ def test_a_file_that_a_series_removes_is_gone(read):
         .replace("--- /dev/null\n+++ b/a.c", "--- a/a.c\n+++ /dev/null")
     )
     gone = gone.replace("@@ -0,0 +1,5 @@", "@@ -1,5 +0,0 @@").replace("\n+bool", "\n-bool")
-    gone = "\n".join(
-        "-" + line[1:] if line[:1] == "+" and line[:3] != "+++" else line for line in gone.split("\n")
-    )
+    gone = "\n".join("-" + line[1:] if line[:1] == "+" and line[:3] != "+++" else line for line in gone.split("\n"))
     source = read(
         mail(new_file(WHOLE, "a.c"), "[PATCH 1/3] a")
         + mail(gone, "[PATCH 2/3] b")
@@ -354,17 +349,13 @@ def test_a_helper_shown_in_part_but_not_changed_is_the_worlds(read):
 
 def test_a_series_is_applied_in_the_order_of_its_numbers(read):
     """The second patch changes what the first one added; the archive holds them the other way round."""
-    first = change(
-        5, "}\n\n", "static int helper(void)\n{\n    return 1;\n}\n\n" + WHOLE.replace("true", "helper()")
-    )
+    first = change(5, "}\n\n", "static int helper(void)\n{\n    return 1;\n}\n\n" + WHOLE.replace("true", "helper()"))
     second = (
         "diff --git a/hw/vfio/old.c b/hw/vfio/old.c\n--- a/hw/vfio/old.c\n+++ b/hw/vfio/old.c\n"
         "@@ -7,4 +7,5 @@\n static int helper(void)\n {\n-    return 1;\n+    int two = 2;\n+    return two;\n }\n"
     )
     series = (
-        mail(second, "[PATCH v2 2/2] second")
-        + mail(first, "[PATCH v2 1/2] first")
-        + mail("", "[PATCH v2 0/2] cover")
+        mail(second, "[PATCH v2 2/2] second") + mail(first, "[PATCH v2 1/2] first") + mail("", "[PATCH v2 0/2] cover")
     )
     source = read(series)
     assert source.title == "[PATCH v2 1/2] first"
@@ -374,10 +365,7 @@ def test_a_series_is_applied_in_the_order_of_its_numbers(read):
 
 
 def test_a_patch_that_does_not_follow_is_refused(read):
-    wrong = (
-        new_file(WHOLE)
-        + "--- a/hw/vfio/new.c\n+++ b/hw/vfio/new.c\n@@ -1,2 +1,3 @@\n another\n+line\n thing\n"
-    )
+    wrong = new_file(WHOLE) + "--- a/hw/vfio/new.c\n+++ b/hw/vfio/new.c\n@@ -1,2 +1,3 @@\n another\n+line\n thing\n"
     with pytest.raises(InputError, match="does not follow from the patches before it"):
         read(wrong)
 
@@ -388,9 +376,7 @@ def test_two_versions_of_a_series_are_refused(read):
 
 
 def test_replies_are_no_patches(read):
-    source = read(
-        mail(new_file(WHOLE)) + mail(new_file(WHOLE.replace("NULL", "iov")), "Re: [PATCH] vfio: map it")
-    )
+    source = read(mail(new_file(WHOLE)) + mail(new_file(WHOLE.replace("NULL", "iov")), "Re: [PATCH] vfio: map it"))
     assert "*addr = NULL" in kept(source)
 
 
@@ -629,16 +615,10 @@ def test_what_is_not_reached_is_left_out(read, name):
 def test_directives_stay_balanced(read):
     text = (
         "#ifndef GUARD\n#define GUARD\n#ifdef X\n# if Y > 2\nstatic int a(void) { return 1; }\n# else\nint not_needed;\n"
-        "# endif\n#elif Z\n#else\n#endif\n#ifdef UNUSED\nint b;\n#endif\n"
-        + with_helpers("", "a()")
-        + "#endif\n"
+        "# endif\n#elif Z\n#else\n#endif\n#ifdef UNUSED\nint b;\n#endif\n" + with_helpers("", "a()") + "#endif\n"
     )
     unit = kept(read(text))
-    assert (
-        len(re.findall(r"^#\s*if", unit, re.MULTILINE))
-        == len(re.findall(r"^#\s*endif", unit, re.MULTILINE))
-        == 3
-    )
+    assert len(re.findall(r"^#\s*if", unit, re.MULTILINE)) == len(re.findall(r"^#\s*endif", unit, re.MULTILINE)) == 3
     assert "UNUSED" not in unit
     assert "not_needed" not in unit
 
@@ -648,9 +628,7 @@ def test_a_static_name_in_two_files_means_each_files_own(read):
         "static int helper(void)\n{\n    return 1;\n}\nint public_one(void)\n{\n    return helper();\n}\n",
         "a.c",
     )
-    two = new_file(
-        with_helpers("static int helper(void)\n{\n    return 2;\n}", "helper() + public_one()"), "b.c"
-    )
+    two = new_file(with_helpers("static int helper(void)\n{\n    return 2;\n}", "helper() + public_one()"), "b.c")
     unit = kept(read(one + two))
     assert (
         unit.index("#define helper vfio_verify_0_helper")
