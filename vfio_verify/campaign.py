@@ -9,11 +9,13 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import signal
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from types import FrameType
 from typing import Any, NamedTuple, TypeVar
 
 import hypothesis
@@ -195,15 +197,17 @@ def check(subject: Subject, options: Options, on_sighting: Callable[[Violation],
     tasks = [(subject, options, options.seed * 1_000_003 + i, n) for i, n in enumerate(shard_sizes(options.examples))]
     interrupted = False
     settled: list[tuple[Sighting, Confirmation]] = []
-    with _Pool(min(options.jobs, len(tasks))) as pool:
+    with _Interrupts() as interrupts, _Pool(min(options.jobs, len(tasks))) as pool:
         try:
             for result in pool.map(run_shard, tasks):
                 merged.add(result)
+                interrupts.raise_if_missed()
             found = [merged.sightings[key] for key in sorted(merged.sightings)]
             jobs = [(subject, options, s.violation, s.history) for s in found]
             settled = list(zip(found, pool.map(settle_sighting, jobs), strict=True))
         except KeyboardInterrupt:
             interrupted = True
+            pool.kill()
     confirmed = {(c.violation.clause, c.violation.cause): c.violation for _, c in settled if c.violation is not None}
     if interrupted:
         confirmed = {key: s.violation for key, s in merged.sightings.items()}
@@ -280,11 +284,40 @@ class _Pool:
         return self
 
     def __exit__(self, *error: object) -> None:
+        if error[0] is not None:
+            self.kill()
         if self._pool is not None:
-            if error[0] is not None:
-                for process in list((self._pool._processes or {}).values()):
-                    process.terminate()
             self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def kill(self) -> None:
+        """End the processes in the middle of their tasks; their workers end with them."""
+        if self._pool is not None:
+            for process in list((self._pool._processes or {}).values()):
+                process.kill()
+
+
+class _Interrupts:
+    """Ctrl-C raises KeyboardInterrupt; one that got lost, as it does in a callback of the garbage collector, can be
+    raised again."""
+
+    def __enter__(self) -> _Interrupts:
+        self._missed = False
+        self._is_main = threading.current_thread() is threading.main_thread()
+        if self._is_main:
+            self._before = signal.signal(signal.SIGINT, self._on_interrupt)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._is_main:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _on_interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        self._missed = True
+        raise KeyboardInterrupt
+
+    def raise_if_missed(self) -> None:
+        if self._missed:
+            raise KeyboardInterrupt
 
 
 def _result(future: Future[T]) -> T:

@@ -6,6 +6,7 @@ a segment names its host address as a block and an offset in it, or as an addres
 
 from __future__ import annotations
 
+import errno
 import mmap
 from typing import Annotated, Literal
 
@@ -20,6 +21,9 @@ REGION_SHIFT = 40
 
 MAX_DEVICES, MAX_REGIONS, MAX_AREAS, MAX_BLOCKS, MAX_SEGMENTS = 4, 64, 256, 256, 65536
 """What one world holds; pyx/world/world.h has the same limits."""
+
+MAX_BLOCK_BYTES = (8 << 40) - (1 << 30)
+"""Of all RAM blocks of a case; ARENA_BYTES and NOWHERE_BYTES in pyx/world/memory.c."""
 
 U64 = Annotated[int, Meta(ge=0)]
 Size = Annotated[int, Meta(gt=0, le=1 << REGION_SHIFT)]
@@ -139,7 +143,7 @@ def from_json(text: bytes | str) -> Case:
     """Read a case of this schema, and check that it can be made real. Raises InputError with the place of the fault."""
     try:
         case = _decoder.decode(text)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise InputError(f"not a case: {error}") from error
     check(case)
     return case
@@ -170,9 +174,17 @@ def check(case: Case) -> None:
         _require(exists, f"segment {number}: there is no RAM block {segment.block}")
         limit = 1 << 30 if segment.block is None else case.block_size(segment.block)
         _require(segment.offset < limit, f"segment {number}: an offset of {segment.offset:#x} is not below {limit:#x}")
+    # 16 unmapped pages follow each block.
+    taken = sum(-(-case.block_size(i) // PAGE) * PAGE + 16 * PAGE for i in range(len(case.ram_blocks)))
+    _require(taken <= MAX_BLOCK_BYTES, f"RAM blocks of {taken:#x} bytes; a world has room for {MAX_BLOCK_BYTES:#x}")
+    for number, fault in enumerate(case.fault_plan):
+        _require(fault.errno in _ERRNOS, f"fault {number}: {fault.errno!r} is not the name of an errno")
     for before in case.earlier:
         _require(not before.earlier, "an earlier case has earlier cases of its own")
         check(before)
+
+
+_ERRNOS = frozenset(errno.errorcode.values())
 
 
 def _require(condition: bool, message: str) -> None:

@@ -89,7 +89,8 @@ class _Trial:
         for violation in verdict.violations:
             if (violation.clause, violation.cause) == self._wanted:
                 self.last = violation
-                return True
+                # Earlier candidates may have left their mark on the process.
+                return fresh or self.fresh or self.accepts(case, fresh=True)
         return False
 
     def adapt(self, case: Case) -> Case:
@@ -204,12 +205,12 @@ def _simpler_segments(case: Case) -> Iterator[Case]:
 def _segment_candidates(segment: Segment) -> Iterator[Segment]:
     odd = segment.length % PAGE
     for length in dict.fromkeys(
-        (PAGE, odd, PAGE + odd, 2 * PAGE, _halved(segment.length) + odd, segment.length - PAGE)
+        (PAGE, odd, PAGE + odd, 2 * PAGE, _halved(segment.length) + odd, *_stepped(segment.length))
     ):
         if 0 < length < segment.length:
             yield replace(segment, length=length)
     odd = segment.offset % PAGE
-    for offset in dict.fromkeys((0, odd, PAGE, _halved(segment.offset) + odd, segment.offset - PAGE)):
+    for offset in dict.fromkeys((0, odd, PAGE, _halved(segment.offset) + odd, *_stepped(segment.offset))):
         if 0 <= offset < segment.offset:
             yield replace(segment, offset=offset)
             if segment.length > PAGE:
@@ -219,6 +220,11 @@ def _segment_candidates(segment: Segment) -> Iterator[Segment]:
         yield replace(segment, length=segment.length - segment.length % PAGE + 1)
     if segment.offset % PAGE > 1:
         yield replace(segment, offset=segment.offset - segment.offset % PAGE + 1)
+
+
+def _stepped(number: int) -> Iterator[int]:
+    """Less by ever fewer pages: what is least is found in some dozen steps, not page by page."""
+    return (number - (PAGE << shift) for shift in reversed(range((number // PAGE).bit_length())))
 
 
 def _halved(number: int) -> int:
@@ -278,7 +284,7 @@ def _region_candidates(region: Region) -> Iterator[Region]:
     yield replace(region, writable=True)
     yield replace(region, index=0)
     if region.areas is None:
-        for size in (PAGE, 2 * PAGE, 4 * PAGE, _halved(region.size), region.size - PAGE):
+        for size in (PAGE, 2 * PAGE, 4 * PAGE, _halved(region.size), *_stepped(region.size)):
             if 0 < size < region.size:
                 yield replace(region, size=size)
         return

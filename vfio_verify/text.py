@@ -45,7 +45,12 @@ class _Page:
         column = indent + _NAME_WIDTH
         blank = " " * (len(text) - len(text.lstrip()))
         lines = textwrap.wrap(
-            text, self._width - column, break_on_hyphens=False, initial_indent=blank, subsequent_indent=blank + "  "
+            text,
+            self._width - column,
+            break_on_hyphens=False,
+            break_long_words=False,
+            initial_indent=blank,
+            subsequent_indent=blank + "  ",
         )
         for i, line in enumerate(lines or [""]):
             label = Text(" " * indent + (name if not i else "").ljust(_NAME_WIDTH), style="cyan")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import mmap
 import operator
 import os
@@ -94,38 +95,62 @@ class Worker:
         self._cpu_seconds, self._sleep_seconds = cpu_seconds, sleep_seconds
         self._flags = wire.PARSE_MAPS if parse_maps else 0
         self._library = library
-        self._process: subprocess.Popen[bytes] | None = None
-        self._start()
+        self._pid = 0
+        self._resources = contextlib.ExitStack()
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
 
     # ---- life --------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
+        keep = self._resources.enter_context
+        self._errors = keep(tempfile.TemporaryFile())  # noqa: SIM115  # the stack of resources closes it
         size = _PROGRESS_BYTES + _REQUEST_BYTES + _REPLY_BYTES
         memory = os.memfd_create("vfio-verify")
-        os.ftruncate(memory, size)
-        self._shared = mmap.mmap(memory, size)
-        self._view = memoryview(self._shared)
-        self._control, their_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._data, their_data = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed in close()
-        fds = (their_control.fileno(), their_data.fileno(), memory)
-        arguments = (*map(str, fds), str(_REQUEST_BYTES), str(_REPLY_BYTES), str(self._library or ""))
-        root = str(Path(vfio_verify.__file__).parent.parent)
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _BOOT, root, *arguments],
-                pass_fds=fds,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=self._errors,
-                env={name: os.environ[name] for name in _KEPT if name in os.environ},
-                start_new_session=True,
-            )
+            os.ftruncate(memory, size)
+            self._shared = mmap.mmap(memory, size)
+            self._view = memoryview(self._shared)
+            self._resources.callback(self._release_memory)
+            control, data = (socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2))
+            self._control, self._data = keep(control[0]), keep(data[0])
+            with control[1], data[1]:
+                fds = (control[1].fileno(), data[1].fileno(), memory)
+                self._process = self._spawn(fds)
         finally:
-            their_control.close()
-            their_data.close()
             os.close(memory)
+        self._resources.callback(self._end_process)
         self._expect_start()
+
+    def _spawn(self, fds: tuple[int, ...]) -> subprocess.Popen[bytes]:
+        arguments = (*map(str, fds), str(_REQUEST_BYTES), str(_REPLY_BYTES), str(self._library or ""))
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _BOOT, str(Path(vfio_verify.__file__).parent.parent), *arguments],
+            pass_fds=fds,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._errors,
+            env={name: os.environ[name] for name in _KEPT if name in os.environ},
+            start_new_session=True,
+        )
+
+    def _release_memory(self) -> None:
+        # An exception on its way out may hold parts of the view by its traceback; they end with it.
+        with contextlib.suppress(BufferError):
+            self._view.release()
+            self._shared.close()
+
+    def _end_process(self) -> None:
+        self._kill()
+        self._control.close()  # tells the parent of workers to end too
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1.0)
+        if self._process.returncode is None:
+            self._process.kill()
+            self._process.wait()
 
     def _expect_start(self) -> None:
         """Wait for a fresh worker's greeting. Raises InputError when the subject cannot be loaded."""
@@ -149,20 +174,7 @@ class Worker:
 
     def close(self) -> None:
         """End the worker and its parent. May be called again."""
-        if self._process is None:
-            return
-        self._kill()
-        self._control.close()
-        self._data.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(1.0)
-        if self._process.returncode is None:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
-        self._view.release()
-        self._shared.close()
-        self._errors.close()
+        self._resources.close()
 
     def __enter__(self) -> Self:
         return self
@@ -264,7 +276,10 @@ class Worker:
         """What is known of the run in which a worker ended."""
         at = progress.reply_bytes + wire.RECORD_BYTES
         events = bytes(self._replies()[at : at + min(progress.n_events, _SHOWN_EVENTS) * EVENT.size])
-        trace = list(map(Event._make, EVENT.iter_unpack(events)))
+        events = events[: len(events) // EVENT.size * EVENT.size]
+        # The subject may have written there: what cannot be a step ends the trace.
+        trace = list(itertools.takewhile(lambda e: e.step < len(STEPS), map(Event._make, EVENT.iter_unpack(events))))
+        events = events[: len(trace) * EVENT.size]
         head = wire.unpack_head(self._replies())
         return Observation(
             mapped=False,

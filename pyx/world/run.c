@@ -169,6 +169,7 @@ static bool comparable(const struct vv_layout *layout)
 static void call_subject(struct vv_call *call)
 {
     const struct vv_layout *layout = &vv_world.layout;
+    const pid_t caller = getpid();
 
     vv_fill_iov();
     call->iov = vv_world.iov;
@@ -180,6 +181,9 @@ static void call_subject(struct vv_call *call)
     vv_progress->in_subject++;
     vv_calls.active = true;
     vv_subject(call);
+    if (getpid() != caller) {
+        _exit(0);               /* a child that the subject forked: only its parent answers */
+    }
     vv_calls.active = false;
     vv_progress->in_subject = 0;
 }
@@ -222,6 +226,7 @@ static void call_twice(struct vv_record *record, struct vv_call *call, u64 n_fir
     record->second_called = 1;
     record->second_mapped = (u64)call->mapped;
     record->second_address = second;
+    vv_observe_refresh(false);
     if (call->mapped && visible_bytes(second, total)) {
         n = vv_observe_range(second, second + bytes, other_vmas, MAX_VMAS);
         record->second_like_first = same_runs(first_vmas, n_first, first, other_vmas, n, second)
@@ -236,6 +241,7 @@ static void call_twice(struct vv_record *record, struct vv_call *call, u64 n_fir
             vv_calls.active = false;
         }
     }
+    vv_observe_refresh(false);
     n = vv_observe_range(first, first + bytes, other_vmas, MAX_VMAS);
     record->first_whole_after = same_runs(first_vmas, n_first, first, other_vmas, n, first);
     if (compare && record->first_whole_after) {
@@ -417,6 +423,9 @@ int64_t vv_run_request(const u64 *bytes, u64 request_bytes, uint8_t *reply, u64 
         vv_progress->plan = i;
         vv_progress->n_events = vv_progress->reservation = 0;
         run_plan(record, room_left, faults, *n_faults, request->flags, compare);
+        if (record->events_dropped && i) {
+            break;              /* alone in a reply its trace has room */
+        }
         at += record->bytes;
         vv_progress->finished = i + 1;
         vv_progress->reply_bytes = (u64)(at - reply);

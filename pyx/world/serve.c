@@ -109,6 +109,29 @@ static void steady_heap(void)
     free(reserve);
 }
 
+/* Children of the worker that left its process group are this process's now: it is their subreaper. */
+static void end_orphans(void)
+{
+    char path[64];
+    int orphan;
+    FILE *children;
+
+    snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
+    for (;;) {
+        children = fopen(path, "re");
+        if (!children || fscanf(children, "%d", &orphan) != 1) {
+            break;
+        }
+        fclose(children);
+        kill(orphan, SIGKILL);
+        while (waitpid(orphan, NULL, 0) < 0 && errno == EINTR) {
+        }
+    }
+    if (children) {
+        fclose(children);
+    }
+}
+
 int vv_serve(int control, int data, void *shared, u64 request_capacity, u64 reply_capacity, const char *library)
 {
     const struct rlimit no_core = {0, 0};
@@ -116,6 +139,7 @@ int vv_serve(int control, int data, void *shared, u64 request_capacity, u64 repl
 
     vv_progress = shared;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
     setrlimit(RLIMIT_CORE, &no_core);
     if (vv_start() < 0) {
         return -1;
@@ -135,6 +159,7 @@ int vv_serve(int control, int data, void *shared, u64 request_capacity, u64 repl
         while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
         }
         kill(-pid, SIGKILL);        /* what it may have forked */
+        end_orphans();
         if (!say(control, ENDED, status) || hear(control, &go, 1) != 1) {
             return 0;
         }

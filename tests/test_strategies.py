@@ -1,0 +1,244 @@
+"""Generated cases: well-formed where promised, broken in every way, of every size, and shrinking to what matters."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cache
+from itertools import combinations
+
+import pytest
+from hypothesis import HealthCheck, Phase, find, given, seed, settings
+from hypothesis import strategies as st
+
+from vfio_verify.case import MAX_SEGMENTS, PAGE, Case, Device, RamBlock, Region, Segment, check, from_json
+from vfio_verify.generate import MALFORMATIONS, any_case, well_formed
+from vfio_verify.model import expect
+from vfio_verify.strategies import cases, packed_cases
+
+GIB = 1 << 30
+REFUSING = ("SAME_BLOCK", "SIZE_AGREES", "WITHIN_BLOCK", "ALIGNED", "NOT_EMPTY")
+SMALLEST = Case((Device((Region(0, PAGE),)),), (RamBlock(0, 0, 0),), (Segment(0, 0, PAGE),), PAGE)
+
+
+def draw(strategy: st.SearchStrategy[Case], count: int, number: int = 1) -> list[Case]:
+    """The same cases each time."""
+    drawn: list[Case] = []
+
+    @seed(number)
+    @settings(max_examples=count, phases=[Phase.generate], database=None, suppress_health_check=list(HealthCheck))
+    @given(strategy)
+    def collect(case: Case) -> None:
+        drawn.append(case)
+
+    collect()
+    return drawn
+
+
+@cache
+def packed() -> tuple[Case, ...]:
+    """As many as a campaign's first seconds have."""
+    return tuple(draw(packed_cases(), 2000))
+
+
+def reasons(case: Case) -> frozenset[str]:
+    return frozenset(refusal.clause for refusal in expect(case).refusals)
+
+
+# ---- every case is one -------------------------------------------------------------------------------------
+
+
+@given(st.one_of(cases(), cases(valid=True), packed_cases()))
+def test_every_case_can_be_made_real_and_written_down(case):
+    check(case)
+    assert from_json(case.to_json()) == case
+
+
+def test_all_of_thousands_can_be_made_real():
+    for case in packed():
+        check(case)
+
+
+@given(cases(valid=True))
+def test_a_valid_case_must_be_mapped_and_has_no_fault(case):
+    assert expect(case).must_map
+    assert case.fault_plan == ()
+    assert case.earlier == ()
+
+
+class Told:
+    """Choices as given; then always the simplest."""
+
+    def __init__(self, *told: int) -> None:
+        self._told = list(told)
+
+    def integer(self, low: int, high: int) -> int:
+        return min(max(self._told.pop(0), low), high) if self._told else low
+
+
+def test_the_simplest_choices_make_the_smallest_case():
+    assert well_formed(Told()) == any_case(Told()) == SMALLEST
+
+
+@given(st.sampled_from(sorted(MALFORMATIONS)), st.sampled_from(sorted(MALFORMATIONS)), st.data())
+def test_malformations_in_any_order_leave_a_case(first, second, data):
+    class Drawn:
+        def integer(self, low: int, high: int) -> int:
+            assert low <= high
+            return data.draw(st.integers(low, high))
+
+    case = well_formed(Drawn())
+    for name in (first, second):
+        case = MALFORMATIONS[name].apply(Drawn(), case)
+        check(case)
+
+
+# ---- far enough --------------------------------------------------------------------------------------------
+
+BREAKS = {
+    "other block": "SAME_BLOCK",
+    "other device": "SAME_BLOCK",
+    "plain RAM": "SAME_BLOCK",
+    "no block": "SAME_BLOCK",
+    "past the end": "WITHIN_BLOCK",
+    "past the area": "WITHIN_BLOCK",
+    "far past the end": "WITHIN_BLOCK",
+    "misaligned length": "ALIGNED",
+    "misaligned pair": "ALIGNED",
+    "misaligned base": "ALIGNED",
+    "empty segment": "NOT_EMPTY",
+    "no segments": "NOT_EMPTY",
+    "wrong total": "SIZE_AGREES",
+    "sum overflows": "SIZE_AGREES",
+}
+
+
+def test_every_malformation_is_known_here():
+    assert set(BREAKS) == set(MALFORMATIONS)
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_each_malformation_breaks_what_its_name_says(name):
+    class Bytes:
+        def __init__(self, data: bytes) -> None:
+            self._data = iter(data)
+
+        def integer(self, low: int, high: int) -> int:
+            return low + next(self._data, 0) % (high - low + 1)
+
+    broken = []
+
+    @seed(2)
+    @settings(max_examples=150, phases=[Phase.generate], database=None)
+    @given(st.binary(min_size=40, max_size=40), st.binary(min_size=8, max_size=8))
+    def apply(world: bytes, choices: bytes) -> None:
+        broken.append(MALFORMATIONS[name].apply(Bytes(choices), well_formed(Bytes(world))))
+
+    apply()
+    met = Counter(reason for case in broken for reason in reasons(case))
+    assert met[BREAKS[name]] >= len(broken) // 8
+
+
+@pytest.mark.parametrize("clause", REFUSING)
+def test_each_reason_to_refuse_is_met_alone(clause):
+    assert sum(reasons(case) == {clause} for case in packed()) >= 12
+
+
+@pytest.mark.parametrize("pair", list(combinations(REFUSING, 2)), ids="+".join)
+def test_each_two_reasons_to_refuse_are_met_together(pair):
+    assert any(set(pair) <= reasons(case) for case in packed())
+
+
+def test_half_of_the_cases_or_so_must_be_mapped():
+    share = sum(expect(case).must_map for case in packed()) / len(packed())
+    assert 0.35 < share < 0.75
+    either = sum(expect(case).may_map and not expect(case).must_map for case in packed())
+    assert either >= 20
+
+
+def test_from_one_segment_to_hundreds_are_met():
+    lengths = Counter(len(case.iovec) for case in packed())
+    assert set(range(8)) <= set(lengths)
+    assert sum(count for n, count in lengths.items() if n >= 100) >= 10
+    assert 300 <= max(lengths) <= MAX_SEGMENTS
+    assert lengths[1] + lengths[2] > sum(count for n, count in lengths.items() if n > 16)
+
+
+@pytest.mark.parametrize("bound", [2 * GIB, 4 * GIB])
+def test_totals_beyond_2_and_4_gib_must_be_mapped_too(bound):
+    assert sum(expect(case).must_map and case.total_size > bound for case in packed()) >= 3
+
+
+def test_a_sum_beyond_64_bits_is_met_that_agrees_with_the_total_in_64_bits():
+    def wraps(case: Case) -> bool:
+        total = sum(segment.length for segment in case.iovec)
+        return total >= 2**64 and total % 2**64 == case.total_size
+
+    assert any(map(wraps, packed()))
+
+
+WORLDS = {
+    "a sparse region": lambda case: any(r.areas for d in case.devices for r in d.regions),
+    "a segment in a sparse region's second area": lambda case: any(
+        s.block is not None and (case.ram_blocks[s.block].area or 0) > 0 for s in case.iovec
+    ),
+    "two devices": lambda case: len(case.devices) >= 2,
+    "two regions": lambda case: any(len(d.regions) > 1 for d in case.devices),
+    "a high region index": lambda case: any(r.index >= 300 for d in case.devices for r in d.regions),
+    "a read-only region": lambda case: any(not r.writable for d in case.devices for r in d.regions),
+    "a driver that minds areas": lambda case: any(d.mmap_rule == "areas" for d in case.devices),
+    "descriptors of regions": lambda case: any(d.region_fds for d in case.devices),
+    "no place for an error": lambda case: case.errp == "null",
+    "repeats": lambda case: expect(case).must_map and len(set(case.iovec)) < len(case.iovec),
+    "neighbours that merge": lambda case: 0 < len(expect(case).overlays) < len(case.iovec),
+    "overlaps": lambda case: any(
+        a.block == b.block and a.offset < b.offset < a.offset + a.length for a, b in combinations(case.iovec[:8], 2)
+    ),
+    "out of order": lambda case: (
+        expect(case).must_map and any(a.offset > b.offset for a, b in zip(case.iovec, case.iovec[1:], strict=False))
+    ),
+    "a block mapped to its last byte": lambda case: (
+        expect(case).must_map and any(s.offset + s.length == case.block_size(s.block) for s in case.iovec)
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WORLDS)
+def test_every_kind_of_world_and_iovec_is_met(what):
+    assert sum(map(WORLDS[what], packed())) >= 5
+
+
+def test_both_strategies_make_the_same_kinds_of_cases():
+    drawn = draw(cases(), 250)
+    assert set().union(*map(reasons, drawn)) == set(REFUSING)
+    assert any(expect(case).must_map for case in drawn)
+
+
+# ---- shrinking ---------------------------------------------------------------------------------------------
+
+# The predicate, the segments left by each strategy, and the pages left. What no segment names may stay: it is the
+# shrinker of cases (shrink.py) that takes it away.
+PREDICATES = {
+    "anything": (lambda _: True, 1, 1, 1),
+    "three segments": (lambda case: len(case.iovec) >= 3, 3, 3, 3),
+    "a misaligned length": (lambda case: any(s.length % PAGE for s in case.iovec), 1, 6, 6),
+    "two devices": (
+        lambda case: len({case.ram_blocks[s.block].device for s in case.iovec if s.block is not None} - {None}) > 1,
+        2,
+        2,
+        2,
+    ),
+    "more than 4 GiB": (lambda case: expect(case).must_map and case.total_size > 4 * GIB, 2, 2, 4 * GIB // PAGE + 1),
+}
+
+
+@pytest.mark.parametrize("strategy", ["drawn", "packed"])
+@pytest.mark.parametrize("what", PREDICATES)
+def test_shrinking_leaves_no_segment_and_no_page_that_does_not_matter(strategy, what):
+    matters, drawn, packed, pages = PREDICATES[what]
+    quick = settings(max_examples=1500, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    smallest = find(cases() if strategy == "drawn" else packed_cases(), matters, settings=quick)
+    assert len(smallest.iovec) <= (drawn if strategy == "drawn" else packed)
+    assert sum(-(-segment.length // PAGE) for segment in smallest.iovec) <= pages
+    assert all(segment.offset == 0 for segment in smallest.iovec)
+    if what == "anything":
+        assert smallest == SMALLEST
