@@ -23,7 +23,7 @@ sys.stdout.buffer.write(msgspec.json.encode(main(quick=True)))
 @pytest.fixture(scope="module")
 def rows() -> list[Row]:
     """Measured in a process of its own, since the world takes over the signals of the one it runs in."""
-    done = subprocess.run([sys.executable, "-c", _QUICK], capture_output=True, check=False)
+    done = subprocess.run([sys.executable, "-P", "-c", _QUICK], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     return msgspec.json.decode(done.stdout, type=list[Row])
 

@@ -103,7 +103,7 @@ def run_script(body: str) -> None:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([here, *filter(None, sys.path)])}
     script = "import gc, os, resource, time\nfrom test_core import *\n" + textwrap.dedent(body)
     done = subprocess.run(
-        [sys.executable, "-c", script],
+        [sys.executable, "-P", "-c", script],
         check=False,
         env=environment,
         capture_output=True,
@@ -964,6 +964,8 @@ def test_an_error_survives_pickling(device: Device) -> None:
 def test_the_import_error_of_an_uncompiled_package_says_how_to_build_it() -> None:
     script = "import sys; sys.modules['vfio_verify._core'] = None; import vfio_verify.core"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run([sys.executable, "-c", script], check=False, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script], check=False, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 1
     assert "pip install -e ." in done.stderr.splitlines()[-1]

@@ -31,7 +31,7 @@ from vfio_verify.shrink import Confirmation, cost, dependent, settle
 from vfio_verify.strategies import packed_cases
 from vfio_verify.subject import Subject
 from vfio_verify.sweep import fault_plans
-from vfio_verify.worker import Worker
+from vfio_verify.worker import Worker, deaf_to_interrupts
 
 T = TypeVar("T")
 
@@ -153,7 +153,13 @@ def _hung(seen: Observation) -> bool:
     return seen.death is not None and seen.death.how == "hang"
 
 
-def run_shard(subject: Subject, options: Options, seed: int, examples: int) -> ShardResult:
+def run_shard(
+    subject: Subject,
+    options: Options,
+    seed: int,
+    examples: int,
+    between_layouts: Callable[[], None] = lambda: None,
+) -> ShardResult:
     """Generate and run `examples` layouts. Deterministic but for what the subject makes of them."""
     with Worker(subject.library, parse_maps=options.parse_maps) as worker:
         shard = _Shard(subject, options, worker)
@@ -168,6 +174,7 @@ def run_shard(subject: Subject, options: Options, seed: int, examples: int) -> S
         )
         @hypothesis.given(packed_cases())
         def generate(case: Case) -> None:
+            between_layouts()
             shard.meet(case)
 
         with warnings.catch_warnings():
@@ -199,9 +206,10 @@ def check(subject: Subject, options: Options, on_sighting: Callable[[Violation],
     settled: list[tuple[Sighting, Confirmation]] = []
     with _Interrupts() as interrupts, _Pool(min(options.jobs, len(tasks))) as pool:
         try:
-            for result in pool.map(run_shard, tasks):
+            interrupts.deferred = pool.is_here
+            for result in pool.map(run_shard, tasks, between_layouts=interrupts.raise_if_asked):
                 merged.add(result)
-                interrupts.raise_if_missed()
+            interrupts.deferred = False
             found = [merged.sightings[key] for key in sorted(merged.sightings)]
             jobs = [(subject, options, s.violation, s.history) for s in found]
             settled = list(zip(found, pool.map(settle_sighting, jobs), strict=True))
@@ -271,13 +279,22 @@ class _Pool:
     def __init__(self, jobs: int) -> None:
         # spawn: a fork of this process would carry Hypothesis's state and any thread's locks.
         context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(jobs, context, initializer=_leave_signals_to_parent) if jobs > 1 else None
+        self._pool = ProcessPoolExecutor(jobs, context, initializer=_end_with_parent) if jobs > 1 else None
 
-    def map(self, function: Callable[..., T], tasks: Sequence[tuple[Any, ...]]) -> Iterator[T]:
-        """The results in the order of the tasks, each as soon as it and those before it are there."""
+    @property
+    def is_here(self) -> bool:
+        """Are the tasks run in this process?"""
+        return self._pool is None
+
+    def map(self, function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], **here: Any) -> Iterator[T]:
+        """The results in the order of the tasks, each as soon as it and those before it are there.
+
+        `here` are arguments for tasks that are run in this process.
+        """
         if self._pool is None:
-            return (function(*task) for task in tasks)
-        futures: list[Future[T]] = [self._pool.submit(function, *task) for task in tasks]
+            return (function(*task, **here) for task in tasks)
+        with deaf_to_interrupts():  # the first task starts the processes
+            futures: list[Future[T]] = [self._pool.submit(function, *task) for task in tasks]
         return map(_result, futures)
 
     def __enter__(self) -> _Pool:
@@ -297,11 +314,15 @@ class _Pool:
 
 
 class _Interrupts:
-    """Ctrl-C raises KeyboardInterrupt; one that got lost, as it does in a callback of the garbage collector, can be
-    raised again."""
+    """Ctrl-C raises KeyboardInterrupt; while `deferred`, only where `raise_if_asked` is called.
+
+    Hypothesis has a callback in the garbage collector, and what is raised there is printed and lost.
+    """
+
+    deferred = False
 
     def __enter__(self) -> _Interrupts:
-        self._missed = False
+        self._asked = False
         self._is_main = threading.current_thread() is threading.main_thread()
         if self._is_main:
             self._before = signal.signal(signal.SIGINT, self._on_interrupt)
@@ -312,11 +333,12 @@ class _Interrupts:
             signal.signal(signal.SIGINT, self._before)
 
     def _on_interrupt(self, _number: int, _frame: FrameType | None) -> None:
-        self._missed = True
-        raise KeyboardInterrupt
+        self._asked = True
+        if not self.deferred:
+            raise KeyboardInterrupt
 
-    def raise_if_missed(self) -> None:
-        if self._missed:
+    def raise_if_asked(self) -> None:
+        if self._asked:
             raise KeyboardInterrupt
 
 
@@ -327,7 +349,5 @@ def _result(future: Future[T]) -> T:
         raise HarnessError("one of the campaign's processes ended unexpectedly (out of memory?)") from error
 
 
-def _leave_signals_to_parent() -> None:
-    """Ctrl-C reaches the whole process group; the first process answers it, and its end is the end of all."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -72,6 +72,17 @@ class _Progress(NamedTuple):
     iov_end: int
     changes: int
     note_bytes: int
+
+
+@contextlib.contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """Processes started in here never hear Ctrl-C, which reaches a whole process group: the first process answers it,
+    and ends the others."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Worker:
@@ -127,15 +138,16 @@ class Worker:
 
     def _spawn(self, fds: tuple[int, ...]) -> subprocess.Popen[bytes]:
         arguments = (*map(str, fds), str(_REQUEST_BYTES), str(_REPLY_BYTES), str(self._library or ""))
-        return subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _BOOT, str(Path(vfio_verify.__file__).parent.parent), *arguments],
-            pass_fds=fds,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self._errors,
-            env={name: os.environ[name] for name in _KEPT if name in os.environ},
-            start_new_session=True,
-        )
+        with deaf_to_interrupts():
+            return subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _BOOT, str(Path(vfio_verify.__file__).parent.parent), *arguments],
+                pass_fds=fds,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._errors,
+                env={name: os.environ[name] for name in _KEPT if name in os.environ},
+                start_new_session=True,
+            )
 
     def _release_memory(self) -> None:
         # An exception on its way out may hold parts of the view by its traceback; they end with it.
