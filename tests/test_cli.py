@@ -15,6 +15,8 @@ import pytest
 from subject_files import DIRECTORY
 
 from vfio_verify.case import from_json
+from vfio_verify.cli import cli
+from vfio_verify.errors import InputError
 from vfio_verify.spec import clauses
 
 CORRECT = DIRECTORY / "correct" / "check_first.c"
@@ -210,6 +212,24 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_work(run, tmp_pat
 def test_a_wrong_option_exits_with_2(run) -> None:
     refused(run("check", "core", "--examples", "0"))
     refused(run("check"))
+
+
+def test_without_a_directory_for_temporary_files_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    with pytest.raises(InputError, match="TMPDIR"):
+        cli.main(["check", "core", "--examples", "1"], standalone_mode=False)
+
+
+def test_a_reader_that_goes_away_is_no_verdict() -> None:
+    command = [sys.executable, "-P", "-m", "vfio_verify", "spec"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (141, b"")
 
 
 # ---- interrupted ----------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from vfio_verify.errors import InputError
 
@@ -125,10 +126,10 @@ class Case(Struct, frozen=True, order=True, forbid_unknown_fields=True, tag_fiel
         return area.size if area is not None else self.ram_blocks[block].size or 0
 
     def without_faults(self) -> Case:
-        return msgspec.structs.replace(self, fault_plan=()) if self.fault_plan else self
+        return replace(self, fault_plan=()) if self.fault_plan else self
 
     def with_faults(self, *faults: Fault) -> Case:
-        return msgspec.structs.replace(self, fault_plan=faults)
+        return replace(self, fault_plan=faults)
 
     def to_json(self) -> bytes:
         """One line of JSON; `from_json` reads it back to an equal case."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 import click
 
 from vfio_verify import __version__
-from vfio_verify.errors import VfioVerifyError
+from vfio_verify.errors import HarnessError, InputError, VfioVerifyError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,7 +78,11 @@ def check(
 @contextmanager
 def _private_hypothesis() -> Iterator[None]:
     """Hypothesis keeps a directory for itself, by default where it is run; a check leaves nothing there."""
-    with tempfile.TemporaryDirectory(prefix="vfio-verify-") as directory:
+    try:
+        private = tempfile.TemporaryDirectory(prefix="vfio-verify-")
+    except OSError as error:
+        raise InputError(f"no directory for temporary files; set TMPDIR to one: {error}") from error
+    with private as directory:
         os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = directory
         yield
 
@@ -95,8 +99,6 @@ def _report(subject: str, function: str | None, options: Options, case: Case | N
 
 
 def _refuse_unwritable(path: str | None) -> None:
-    from vfio_verify.errors import InputError
-
     target = Path(path or "")
     place = target if target.exists() else target.parent
     if target.is_dir() or not os.access(place, os.W_OK):
@@ -105,7 +107,6 @@ def _refuse_unwritable(path: str | None) -> None:
 
 def _read_case(text: str) -> Case:
     from vfio_verify.case import from_json
-    from vfio_verify.errors import InputError
 
     if text.lstrip().startswith("{"):
         return from_json(text)
@@ -129,13 +130,21 @@ def _write(report: Report, json_file: str | None) -> None:
         return
     print_report(report, _console())
     if json_file is not None:
-        Path(json_file).write_bytes(report.to_json())
+        try:
+            Path(json_file).write_bytes(report.to_json())
+        except OSError as error:
+            raise HarnessError(f"cannot write the report to {json_file}: {error.strerror}") from error
 
 
 def _console() -> Console:
     from rich.console import Console
 
-    return Console(highlight=False, markup=False, emoji=False)
+    class PipeConsole(Console):
+        def on_broken_pipe(self) -> None:
+            """Rich would exit with 1, which is a verdict here."""
+            raise BrokenPipeError
+
+    return PipeConsole(highlight=False, markup=False, emoji=False)
 
 
 @cli.command()
@@ -145,7 +154,6 @@ def spec(as_json: bool, clause: str | None) -> None:
     """Print the spec's clauses, or one CLAUSE: its rule, its source, and what violates it."""
     import msgspec
 
-    from vfio_verify.errors import InputError
     from vfio_verify.spec import clauses
     from vfio_verify.text import print_spec
 

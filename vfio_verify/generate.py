@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
-import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from vfio_verify.case import PAGE, Area, Case, Device, RamBlock, Region, Segment
 
@@ -31,7 +32,7 @@ def pick(choices: Choices, options: Sequence[T]) -> T:
     return options[choices.integer(0, len(options) - 1)]
 
 
-class Malformation(msgspec.Struct, frozen=True):
+class Malformation(Struct, frozen=True):
     """A way to break a well-formed case: its name, and what makes it so."""
 
     name: str
@@ -118,7 +119,7 @@ def well_formed(choices: Choices) -> Case:
     else:
         count = pick(choices, _MANY) if kind in (58, 59) else choices.integer(1, 6)
         iovec = _segments(choices, block, size, count)
-    return msgspec.structs.replace(base, iovec=iovec, total_size=sum(s.length for s in iovec))
+    return replace(base, iovec=iovec, total_size=sum(s.length for s in iovec))
 
 
 # ---- malformations -----------------------------------------------------------------------------------------------
@@ -127,8 +128,8 @@ def well_formed(choices: Choices) -> Case:
 def _replace(case: Case, iovec: Sequence[Segment]) -> Case:
     """Other segments, and a total that agrees with them as the old one did with the old ones."""
     off_by = case.total_size - sum(s.length for s in case.iovec)
-    fitting = tuple(s if s.length < U64 else msgspec.structs.replace(s, length=U64 - 1) for s in iovec)
-    return msgspec.structs.replace(case, iovec=fitting, total_size=(sum(s.length for s in fitting) + off_by) % U64)
+    fitting = tuple(s if s.length < U64 else replace(s, length=U64 - 1) for s in iovec)
+    return replace(case, iovec=fitting, total_size=(sum(s.length for s in fitting) + off_by) % U64)
 
 
 def _at(choices: Choices, case: Case, change: Callable[[Segment], Segment]) -> Case:
@@ -150,7 +151,7 @@ def _in_block(case: Case, segment: Segment) -> int:
 def _other_block(choices: Choices, case: Case) -> Case:
     others = [i for i in range(len(case.ram_blocks)) if all(s.block != i for s in case.iovec)]
     if not others:
-        case = msgspec.structs.replace(case, ram_blocks=(*case.ram_blocks, RamBlock(size=4 * PAGE)))
+        case = replace(case, ram_blocks=(*case.ram_blocks, RamBlock(size=4 * PAGE)))
         others = [len(case.ram_blocks) - 1]
     block = pick(choices, others)
     size = case.block_size(block)
@@ -166,7 +167,7 @@ def _fitted(case: Case, segment: Segment) -> Segment:
     size = _in_block(case, segment)
     if segment.block is None or segment.length > size or segment.offset + segment.length <= size:
         return segment
-    return msgspec.structs.replace(segment, offset=(size - segment.length) // PAGE * PAGE)
+    return replace(segment, offset=(size - segment.length) // PAGE * PAGE)
 
 
 def _other_device(choices: Choices, case: Case) -> Case:
@@ -177,13 +178,11 @@ def _other_device(choices: Choices, case: Case) -> Case:
     if block.device is None:
         return case
     twin = RamBlock(len(case.devices), block.region, block.area)
-    case = msgspec.structs.replace(
-        case, devices=(*case.devices, case.devices[block.device]), ram_blocks=(*case.ram_blocks, twin)
-    )
+    case = replace(case, devices=(*case.devices, case.devices[block.device]), ram_blocks=(*case.ram_blocks, twin))
     last = len(case.ram_blocks) - 1
 
     def move(s: Segment) -> Segment:
-        return msgspec.structs.replace(s, block=last) if s.block == case.iovec[0].block else s
+        return replace(s, block=last) if s.block == case.iovec[0].block else s
 
     return _at(choices, case, move)
 
@@ -195,10 +194,10 @@ def _plain_ram(choices: Choices, case: Case) -> Case:
     size = min(-(-largest // PAGE) * PAGE, 1 << 40)
     if any(s.offset >= size for s in case.iovec):
         return case
-    case = msgspec.structs.replace(case, ram_blocks=(*case.ram_blocks, RamBlock(size=max(size, PAGE))))
+    case = replace(case, ram_blocks=(*case.ram_blocks, RamBlock(size=max(size, PAGE))))
     if choices.integer(0, 1):
-        return _replace(case, [msgspec.structs.replace(s, block=block) for s in case.iovec])
-    return _at(choices, case, lambda s: msgspec.structs.replace(s, block=block))
+        return _replace(case, [replace(s, block=block) for s in case.iovec])
+    return _at(choices, case, lambda s: replace(s, block=block))
 
 
 def _nowhere(choices: Choices, case: Case) -> Case:
@@ -210,7 +209,7 @@ def _nowhere(choices: Choices, case: Case) -> Case:
 def _past_the_end(choices: Choices, case: Case) -> Case:
     def run_past(s: Segment) -> Segment:
         by = pick(choices, (PAGE, 1, 2 * PAGE, 16 * PAGE))
-        return msgspec.structs.replace(s, length=_in_block(case, s) - s.offset + by)
+        return replace(s, length=_in_block(case, s) - s.offset + by)
 
     return _at(choices, case, run_past)
 
@@ -224,13 +223,13 @@ def _past_the_area(choices: Choices, case: Case) -> Case:
         return case
     by = pick(choices, (PAGE, 2 * PAGE, 1))
     room = max(region.size, area.offset + area.size + 4 * PAGE)
-    longer = msgspec.structs.replace(region, areas=region.mmap_areas(), size=room)
+    longer = replace(region, areas=region.mmap_areas(), size=room)
     device = case.devices[entry.device]
     regions = tuple(longer if r is region else r for r in device.regions)
-    changed = msgspec.structs.replace(device, regions=regions, mmap_rule="region")
+    changed = replace(device, regions=regions, mmap_rule="region")
     devices = (*case.devices[: entry.device], changed, *case.devices[entry.device + 1 :])
-    case = msgspec.structs.replace(case, devices=devices)
-    return _at(choices, case, lambda s: msgspec.structs.replace(s, length=_in_block(case, s) - s.offset + by))
+    case = replace(case, devices=devices)
+    return _at(choices, case, lambda s: replace(s, length=_in_block(case, s) - s.offset + by))
 
 
 def _far_past_the_end(choices: Choices, case: Case) -> Case:
@@ -238,14 +237,14 @@ def _far_past_the_end(choices: Choices, case: Case) -> Case:
 
     def run_past(s: Segment) -> Segment:
         down = pick(choices, (PAGE, 1, 2 * PAGE, GIB))
-        return msgspec.structs.replace(s, length=U64 - down - pick(choices, (0, s.offset)))
+        return replace(s, length=U64 - down - pick(choices, (0, s.offset)))
 
     return _at(choices, case, run_past)
 
 
 def _misaligned_length(choices: Choices, case: Case) -> Case:
     by = pick(choices, (1, PAGE - 1, PAGE // 2, 8))
-    return _at(choices, case, lambda s: msgspec.structs.replace(s, length=max(1, s.length - by)))
+    return _at(choices, case, lambda s: replace(s, length=max(1, s.length - by)))
 
 
 def _misaligned_pair(choices: Choices, case: Case) -> Case:
@@ -256,8 +255,8 @@ def _misaligned_pair(choices: Choices, case: Case) -> Case:
     by = pick(choices, (1, PAGE // 2, 8))
     first, second = case.iovec[i : i + 2]
     pair = (
-        msgspec.structs.replace(first, length=max(1, first.length - by)),
-        msgspec.structs.replace(second, length=second.length + by),
+        replace(first, length=max(1, first.length - by)),
+        replace(second, length=second.length + by),
     )
     return _replace(case, (*case.iovec[:i], *pair, *case.iovec[i + 2 :]))
 
@@ -283,17 +282,17 @@ def _empty_segment(choices: Choices, case: Case) -> Case:
         return case
     i = choices.integer(0, len(case.iovec))
     like = case.iovec[min(i, len(case.iovec) - 1)]
-    return _replace(case, (*case.iovec[:i], msgspec.structs.replace(like, length=0), *case.iovec[i:]))
+    return _replace(case, (*case.iovec[:i], replace(like, length=0), *case.iovec[i:]))
 
 
 def _no_segments(choices: Choices, case: Case) -> Case:
     total = pick(choices, (PAGE, 0, 1))
-    return msgspec.structs.replace(case, iovec=(), total_size=total)
+    return replace(case, iovec=(), total_size=total)
 
 
 def _wrong_total(choices: Choices, case: Case) -> Case:
     by = pick(choices, (PAGE, -PAGE, 1, -1, 2 * PAGE, 1 << 32, -(1 << 32), 1 << 31, GIB))
-    return msgspec.structs.replace(case, total_size=max(0, case.total_size + by) % U64)
+    return replace(case, total_size=max(0, case.total_size + by) % U64)
 
 
 def _sum_overflows(choices: Choices, case: Case) -> Case:
@@ -301,9 +300,9 @@ def _sum_overflows(choices: Choices, case: Case) -> Case:
     if not case.iovec:
         return case
     low = pick(choices, (PAGE, 2 * PAGE))
-    huge = msgspec.structs.replace(case.iovec[-1], length=U64 - low)
-    iovec = (*case.iovec, msgspec.structs.replace(huge, length=low), huge)
-    return msgspec.structs.replace(case, iovec=iovec, total_size=sum(s.length for s in case.iovec) % U64)
+    huge = replace(case.iovec[-1], length=U64 - low)
+    iovec = (*case.iovec, replace(huge, length=low), huge)
+    return replace(case, iovec=iovec, total_size=sum(s.length for s in case.iovec) % U64)
 
 
 MALFORMATIONS: dict[str, Malformation] = {

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from vfio_verify.case import Case
 
@@ -37,7 +37,7 @@ class Subject(Struct, frozen=True):
         total = sum(segment.length for segment in case.iovec) % (1 << 64)
         if self.told_total or case.total_size == total:
             return case
-        return msgspec.structs.replace(case, total_size=total)
+        return replace(case, total_size=total)
 
 
 CORE = Subject("core", "core", "core_map", "bool f(struct iovec *, unsigned int, void **, size_t, Error **)")
