@@ -225,7 +225,7 @@ def _median(measure: Callable[[], float], repeats: int) -> float:
 @contextlib.contextmanager
 def _checking(subject: str, arguments: Sequence[str], status: int) -> Iterator[subprocess.Popen[str]]:
     """`vfio-verify check` in a process of its own, which is waited for. HarnessError: another status."""
-    command = [sys.executable, "-m", "vfio_verify", "check", subject, *arguments]
+    command = [sys.executable, "-P", "-m", "vfio_verify", "check", subject, *arguments]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process
