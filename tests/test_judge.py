@@ -584,6 +584,13 @@ def test_two_mappings_that_are_not_independent_violate_repeatable(change):
     assert status("REPEATABLE", success(second=msgspec.structs.replace(WHOLE, **change))) == "violated"
 
 
+def test_a_second_call_that_the_kernel_refused_memory_does_not_exercise_repeatable():
+    starved = msgspec.structs.replace(WHOLE, mapped=False, like_first=False, starved=True)
+    assert status("REPEATABLE", success(second=starved)) == "not exercised"
+    damaged = msgspec.structs.replace(starved, first_whole=False)
+    assert status("REPEATABLE", success(second=damaged)) == "violated"
+
+
 def test_without_a_second_call_repeatable_is_not_exercised():
     assert status("REPEATABLE", success()) == "holds"
     assert status("REPEATABLE", success(second=None)) == "not exercised"

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from vfio_verify import wire
 from vfio_verify.case import PAGE, Area, Case, Device, Fault, RamBlock, Region, Segment
 from vfio_verify.compiler import WRAPPED
+from vfio_verify.judge import judge
 from vfio_verify.model import expect
 from vfio_verify.observation import (
     BY_RULE,
@@ -879,3 +880,37 @@ def test_a_process_that_runs_the_core_keeps_its_own_address_space():
         request.hex(),
     )
     assert printed == "0\n"
+
+
+# ---- a machine with room for one mapping and not for two --------------------------------------------------------
+
+starving = worker_of(
+    """
+#include <sys/resource.h>
+
+void vfio_verify_entry(struct vv_call *call)
+{
+    static const struct rlimit none = {P, RLIM_INFINITY};
+    void *a = mmap(NULL, call->total_size, PROT_NONE, RESERVE, -1, 0);
+
+    if (a == MAP_FAILED) {
+        SAY("no memory");
+        return;
+    }
+    mmap(a, call->total_size, PROT_READ, MAP_SHARED | MAP_FIXED, call->vbasedev->fd, 0);
+    setrlimit(RLIMIT_AS, &none);
+    call->mapped = 1;
+    call->address = a;
+}
+"""
+)
+
+
+def test_a_second_call_for_which_there_is_no_memory_is_no_alarm(starving):
+    case = Case((Device((Region(0, PAGE),)),), (RamBlock(0, 0, 0),), (Segment(0, 0, PAGE),), PAGE)
+    seen = run(starving, case)
+    assert seen.second is not None
+    assert (seen.second.mapped, seen.second.starved, seen.second.first_whole) == (False, True, True)
+    verdict = judge(case, expect(case), seen)
+    assert verdict.violations == ()
+    assert "REPEATABLE" not in verdict.checked

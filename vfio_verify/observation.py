@@ -14,9 +14,9 @@ READ, WRITE, EXEC, SHARED = 1, 2, 4, 8
 RAM, OTHER, ANONYMOUS = 15, 100, 101
 """What stands behind a run of pages: below `RAM` a device's position in the case; `RAM`: plain RAM blocks."""
 
-FAULTED, TOOK_AWAY, REFUSED, OUTSIDE, OWNED, BY_RULE, NESTED, UNPLANNED = (
+FAULTED, TOOK_AWAY, REFUSED, OUTSIDE, OWNED, BY_RULE, NESTED, UNPLANNED, STARVED = (
     *(1, 2, 4, 8),
-    *(16, 32, 64, 128),
+    *(16, 32, 64, 128, 256),
 )
 """Flags of an event; ``enum vv_event_flags`` in pyx/world/world.h says what each means."""
 
@@ -82,6 +82,8 @@ class SecondCall(Struct, frozen=True):
     differences: int
     first_whole: bool
     first_differences: int
+    starved: bool = False
+    """Did the kernel refuse it memory? A machine may have room for one mapping and not for two."""
 
 
 class Observation(Struct, frozen=True):

@@ -15,6 +15,7 @@ from vfio_verify.case import MAX_BLOCKS, MAX_DEVICES, Case, Fault
 from vfio_verify.errors import HarnessError
 from vfio_verify.observation import (
     EVENT,
+    STARVED,
     STEPS,
     Difference,
     Observation,
@@ -27,7 +28,7 @@ NONE = (1 << 64) - 1
 TWICE, PARSE_MAPS, BARE = 1, 2, 4
 
 _FIXED = 25
-_RECORD = struct.Struct(f"={_FIXED + len(STEPS) + 7}Q")
+_RECORD = struct.Struct(f"={_FIXED + len(STEPS) + 8}Q")
 RECORD_BYTES = _RECORD.size
 _FIVE = struct.Struct("=5Q")
 _STEP_NUMBER = {step: number for number, step in enumerate(STEPS)}
@@ -114,7 +115,9 @@ def _unpack_record(data: memoryview, head: Head, harness_changes: int) -> tuple[
     heap_live, heap_live_bytes, cached_frees, bad_frees = words[13:17]
     n_events, n_runs, n_strays, n_differences, dropped, pages_compared, pages_total, flags_union = words[17:_FIXED]
     counts = words[_FIXED : _FIXED + len(STEPS)]
-    called, second_mapped, _, like_first, second_differences, whole, first_differences = words[_FIXED + len(STEPS) :]
+    called, second_mapped, _, like_first, second_differences, whole, first_differences, second_flags = words[
+        _FIXED + len(STEPS) :
+    ]
 
     events_end = _RECORD.size + n_events * EVENT.size
     runs_end = events_end + n_runs * _FIVE.size
@@ -148,7 +151,14 @@ def _unpack_record(data: memoryview, head: Head, harness_changes: int) -> tuple[
         pages_total=pages_total,
         flags_union=flags_union,
         counts=counts,
-        second=SecondCall(bool(second_mapped), bool(like_first), second_differences, bool(whole), first_differences)
+        second=SecondCall(
+            mapped=bool(second_mapped),
+            like_first=bool(like_first),
+            differences=second_differences,
+            first_whole=bool(whole),
+            first_differences=first_differences,
+            starved=bool(second_flags & STARVED),
+        )
         if called
         else None,
         block_hosts=head.hosts,

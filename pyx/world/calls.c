@@ -24,6 +24,7 @@ struct vv_calls vv_calls;
 static struct vv_event spare;
 static int nested;
 
+#define SLACK_BYTES (4u << 20)      /* for alignment: what a reservation may be larger than twice the total */
 #define FIXED_FLAGS (MAP_FIXED | MAP_FIXED_NOREPLACE)
 
 void *vv_raw_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset)
@@ -55,6 +56,7 @@ void vv_calls_again(void)
 {
     vv_calls.max_events = 0;
     vv_calls.n_faults = 0;
+    vv_calls.flags_union = 0;
 }
 
 static u64 planned_fault(enum vv_step step, u64 nth, u64 *when)
@@ -316,6 +318,9 @@ VV_EXPORT void *vv_mmap(void *addr, size_t length, int prot, int flags, int fd, 
         result = vv_raw_mmap(addr, length, prot, flags, fd, offset);
     }
     if (result == MAP_FAILED) {
+        if ((errno == ENOMEM || errno == EAGAIN) && bytes <= 2 * page_up(vv_world.layout.total_size) + SLACK_BYTES) {
+            event->flags |= VV_STARVED;
+        }
         return fail_mmap(event, errno);
     }
     if (!(event->flags & VV_OWNED)) {

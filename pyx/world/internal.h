@@ -65,6 +65,7 @@ struct vv_record {
     u64 counts[VV_STEPS];       /* steps begun in the first call */
     u64 second_called, second_mapped, second_address;
     u64 second_like_first, second_differences, first_whole_after, first_differences_after;
+    u64 second_flags_union;
     /* followed by events, vmas, strays, differences, message (padded to 8) */
 };
 

@@ -224,6 +224,7 @@ static void call_twice(struct vv_record *record, struct vv_call *call, u64 n_fir
     call_subject(call);
     second = (u64)call->address;
     record->second_called = 1;
+    record->second_flags_union = vv_calls.flags_union;
     record->second_mapped = (u64)call->mapped;
     record->second_address = second;
     vv_observe_refresh(false);

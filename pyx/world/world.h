@@ -59,6 +59,7 @@ enum vv_event_flags {
     VV_OWNED = 16,                  /* inside what the subject reserved and still holds */
     VV_BY_RULE = 32,                /* refused by the device's own mmap rules */
     VV_UNPLANNED = 128,             /* failed, by neither the fault plan nor the device's rules */
+    VV_STARVED = 256,               /* no memory for a mapping of a size that the call could rightly ask for */
     VV_NESTED = 64,                 /* made by the world on the subject's behalf (qemu_ram_mmap) */
 };
 
