@@ -8,6 +8,7 @@ import ctypes
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -15,8 +16,10 @@ from pathlib import Path
 import pytest
 
 from vfio_verify import compiler
+from vfio_verify.case import Case
 from vfio_verify.errors import InputError
 from vfio_verify.source import read_source
+from vfio_verify.worker import Worker
 
 pytestmark = pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler")
 
@@ -184,6 +187,14 @@ def test_a_variable_never_set_is_the_same_each_time(build):
     answers = {ask(library) for _ in range(3)}
     assert len(answers) == 1
     assert answers != {(0, None)}
+
+
+def test_a_write_through_null_is_not_optimised_away(build):
+    library = build(f"{BOOL}\n{{ *(volatile int *)0 = 1; return false; }}\n")
+    with Worker(library) as worker:
+        (seen,) = worker.run(Case((), (), (), 0))
+    assert seen.death is not None
+    assert (seen.death.signal, seen.death.note) == (signal.SIGSEGV, "at NULL")
 
 
 def test_tracepoints_need_no_definition(build):

@@ -34,6 +34,8 @@ _FLAGS = (
     *("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-fPIC", "-shared", "-pthread"),
     # QEMU is built with these two; without them a subject could behave as it never does there.
     *("-fno-strict-aliasing", "-fwrapv"),
+    # A read or write through NULL is made, and seen, where the compiler could conclude that it never happens.
+    "-fno-delete-null-pointer-checks",
     # Every call in the text is to be seen: no fortified twin, no allocation optimised away or merged.
     "-U_FORTIFY_SOURCE",
     *(f"-fno-builtin-{name}" for name in ("malloc", "calloc", "realloc", "free", "strdup", "strndup")),

@@ -322,7 +322,7 @@ class Worker:
         if address == wire.NONE:
             return "at no valid address: an uninitialised pointer?"
         if address < _NEAR_NULL:
-            return f"at NULL + {address:#x}"
+            return f"at NULL + {address:#x}" if address else "at NULL"
         if 0 <= address - progress.iov_end < PAGE:
             return "just past the end of the iovec"
         hosts = wire.unpack_head(self._replies()).hosts
