@@ -1,0 +1,107 @@
+"""The report as text: long cases are drawn short, and what is not certain is said to be so."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from vfio_verify.campaign import Options, Result
+from vfio_verify.case import PAGE, Area, Case, Device, Fault, RamBlock, Region, Segment
+from vfio_verify.judge import Violation
+from vfio_verify.observation import EVENT, FAULTED, STEPS, Observation
+from vfio_verify.report import Report, make_report
+from vfio_verify.subject import CORE
+from vfio_verify.text import print_report
+
+DEVICE = Device(
+    (Region(2, 8 * PAGE, (Area(PAGE, 2 * PAGE), Area(4 * PAGE, PAGE)), writable=False),), "areas", region_fds=True
+)
+LONG = Case(
+    devices=(DEVICE,),
+    ram_blocks=(RamBlock(0, 2, 0), RamBlock(size=PAGE)),
+    iovec=tuple(Segment(0, i % 2 * PAGE, PAGE) for i in range(40)),
+    total_size=40 * PAGE,
+    fault_plan=(Fault("mmap", 5, "ENOMEM", "late"), Fault("find_block", 2, persistent=True)),
+    errp="null",
+)
+
+
+def events(n: int, failing: int) -> bytes:
+    step = STEPS.index("find_block")
+    return b"".join(
+        EVENT.pack(step, FAULTED if i == failing else 0, 0, 0, 0, 0, 0, 0, 0, 22 if i == failing else 0)
+        for i in range(n)
+    )
+
+
+def violation(case: Case = LONG, seen: Observation | None = None) -> Violation:
+    seen = seen or Observation(mapped=False, events=events(40, 20), message=b"no room at 0x200000000000")
+    return Violation("ACCEPTS_VALID", "", "a sentence", case, seen, "this", "that")
+
+
+def report(**fields: object) -> Report:
+    usual = {"layouts": 7, "runs": 9, "checked": {"ACCEPTS_VALID": 3}, "confirmed": (), "unconfirmed": ()}
+    return make_report(CORE, Options(seed=4), Result(**{**usual, **fields}))  # type: ignore[arg-type]
+
+
+def text_of(what: Report) -> str:
+    page = io.StringIO()
+    print_report(what, Console(file=page, width=80, highlight=False, markup=False))
+    return page.getvalue()
+
+
+def test_a_case_of_many_segments_shows_the_first_and_the_last() -> None:
+    text = text_of(report(confirmed=(violation(),)))
+    assert " 9  A+0x9000" in text
+    assert "10  A+" not in text
+    assert "...  28 more" in text
+    assert "39  A+0x27000" in text
+
+
+def test_everything_that_makes_a_case_odd_is_told() -> None:
+    text = " ".join(text_of(report(confirmed=(violation(),))).split())
+    assert "region 2, 0x8000 bytes, sparse: [0x1000, 0x3000), [0x4000, 0x5000), read-only" in text
+    assert "its driver maps nothing outside the sparse areas; a descriptor for each region" in text
+    assert "0x1000 bytes of plain RAM" in text
+    assert "errp NULL" in text
+    assert "mmap() number 5 fails with ENOMEM, after what MAP_FIXED covers is gone" in text
+    assert "qemu_ram_block_from_host() number 2 and all later ones fail with EINVAL" in text
+
+
+def test_a_long_trace_shows_its_ends_and_what_failed() -> None:
+    (entry,) = report(confirmed=(violation(),)).violations
+    calls = entry.evidence.calls
+    assert len(calls) < 15
+    assert sum("EINVAL" in call for call in calls) == 1
+    assert [call for call in calls if call.startswith("...")] == ["... 15 more", "... 14 more"]
+
+
+def test_an_address_in_a_message_is_told_by_what_lies_there() -> None:
+    seen = Observation(mapped=False, message=b"no room at 0x200000001000", block_hosts=(0x200000000000,))
+    (entry,) = report(confirmed=(violation(seen=seen),)).violations
+    assert entry.evidence.error == "no room at block 0 + 0x1000"
+
+
+def test_what_did_not_come_again_is_no_violation_but_is_told() -> None:
+    unsure = report(unconfirmed=(violation(),))
+    assert (unsure.verdict, unsure.exit_status) == ("conforms", 0)
+    assert "Seen once, and not again in a fresh process: ACCEPTS_VALID: a sentence" in text_of(unsure)
+
+
+def test_an_interrupted_check_says_so_and_has_its_own_exit_status() -> None:
+    stopped = report(confirmed=(violation(),), interrupted=True)
+    assert stopped.exit_status == 130
+    assert "seed 4; interrupted" in text_of(stopped)
+
+
+def test_layouts_left_out_and_samples_are_noted() -> None:
+    text = " ".join(text_of(report(cut_short=1, sampled=2)).split())
+    assert "The subject hangs often; part of the layouts were left out." in text
+    assert "In 2 runs with large segments, contents were compared on a sample" in text
+
+
+def test_clauses_that_no_run_reached_are_named() -> None:
+    text = " ".join(text_of(report()).split())
+    assert "Not exercised: CONTIGUOUS, CONTENTS," in text
+    assert "No run got as far as they ask about." in text
