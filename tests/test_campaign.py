@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -155,7 +154,6 @@ def workers_of(library: str) -> int:
 
 
 @needs_compiler
-@pytest.mark.skipif(importlib.util.find_spec("vfio_verify.cli") is None, reason="there is no command line yet")
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_ctrl_c_ends_a_check_soon_and_tells_what_was_found_so_far(tmp_path, jobs):
     report = tmp_path / "report.json"
