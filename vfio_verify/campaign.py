@@ -27,7 +27,7 @@ from vfio_verify.errors import HarnessError
 from vfio_verify.judge import Violation, judge
 from vfio_verify.model import Expectation, Policy, expect
 from vfio_verify.observation import Observation
-from vfio_verify.shrink import Confirmation, cost, dependent, settle
+from vfio_verify.shrink import Confirmation, cost, dependent, run_and_judge, settle
 from vfio_verify.strategies import packed_cases
 from vfio_verify.subject import Subject
 from vfio_verify.sweep import fault_plans
@@ -60,7 +60,7 @@ class Sighting(NamedTuple):
     """A violation as it was first met, and the calls made before it in the same process."""
 
     violation: Violation
-    history: tuple[Case, ...]
+    history: tuple[tuple[Case, Sequence[Fault]], ...]
 
 
 Key = tuple[str, str]
@@ -145,8 +145,7 @@ class _Shard:
     def _keep(self, violation: Violation) -> None:
         key = violation.clause, violation.cause
         if _is_better(violation, self.sightings, key):
-            history = tuple(case.with_faults(*plan) for case, plan in self._worker.history)
-            self.sightings[key] = Sighting(violation, history)
+            self.sightings[key] = Sighting(violation, tuple(self._worker.history))
 
 
 def _hung(seen: Observation) -> bool:
@@ -211,7 +210,7 @@ def check(subject: Subject, options: Options, on_sighting: Callable[[Violation],
                 merged.add(result)
             interrupts.deferred = False
             found = [merged.sightings[key] for key in sorted(merged.sightings)]
-            jobs = [(subject, options, s.violation, s.history) for s in found]
+            jobs = [(subject, options, sighting) for sighting in found]
             settled = list(zip(found, pool.map(settle_sighting, jobs), strict=True))
         except KeyboardInterrupt:
             interrupted = True
@@ -235,19 +234,17 @@ def check_case(subject: Subject, options: Options, case: Case) -> Result:
     """Judge one case, its fault plan and earlier calls included, as it is."""
     case = subject.adapt(case)
     with Worker(subject.library, parse_maps=options.parse_maps) as worker:
-        (seen,) = worker.run(case)
-    verdict = judge(case, expect(case, options.policy), seen, has_errp=subject.has_errp)
+        seen, verdict = run_and_judge(worker, subject, options.policy, case)
     violations = tuple(map(dependent, verdict.violations))
     sampled = int(seen.pages_compared < seen.pages_total)
     return Result(1, 1, dict.fromkeys(verdict.checked, 1), violations, (), sampled=sampled)
 
 
-def settle_sighting(
-    subject: Subject, options: Options, violation: Violation, history: tuple[Case, ...]
-) -> Confirmation:
+def settle_sighting(subject: Subject, options: Options, sighting: Sighting) -> Confirmation:
     """Confirm a sighting in a fresh process and make it small."""
+    history = tuple(case.with_faults(*plan) for case, plan in sighting.history)
     with Worker(subject.library, parse_maps=options.parse_maps) as worker:
-        return settle(worker, subject, options.policy, violation, history)
+        return settle(worker, subject, options.policy, sighting.violation, history)
 
 
 class _Merged:

@@ -64,7 +64,7 @@ def check(
     interrupted.
     """
     case = None if case_text is None else _read_case(case_text)
-    if json_file not in (None, "-"):
+    if json_file is not None and json_file != "-":
         _refuse_unwritable(json_file)
     with _private_hypothesis():
         from vfio_verify.campaign import Options
@@ -98,8 +98,8 @@ def _report(subject: str, function: str | None, options: Options, case: Case | N
         return make_report(opened, options, result)
 
 
-def _refuse_unwritable(path: str | None) -> None:
-    target = Path(path or "")
+def _refuse_unwritable(path: str) -> None:
+    target = Path(path)
     place = target if target.exists() else target.parent
     if target.is_dir() or not os.access(place, os.W_OK):
         raise InputError(f"cannot write the report to {path}")

@@ -126,6 +126,11 @@ class Observation(Struct, frozen=True):
         """The events in order."""
         return map(Event._make, EVENT.iter_unpack(self.events))
 
+    @property
+    def n_events(self) -> int:
+        """How many events the trace holds."""
+        return len(self.events) // EVENT.size
+
     def column(self, field: str) -> list[int]:
         """One field of every event, without making the events."""
         return memoryview(self.events).cast("Q")[Event._fields.index(field) :: len(Event._fields)].tolist()

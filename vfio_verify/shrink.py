@@ -15,8 +15,9 @@ from msgspec.structs import replace
 
 from vfio_verify.case import PAGE, Area, Case, Device, RamBlock, Region, Segment, check
 from vfio_verify.errors import InputError
-from vfio_verify.judge import Violation, judge
+from vfio_verify.judge import Verdict, Violation, judge
 from vfio_verify.model import Policy, expect
+from vfio_verify.observation import Observation
 from vfio_verify.subject import Subject
 from vfio_verify.worker import Worker
 
@@ -60,6 +61,12 @@ def dependent(violation: Violation) -> Violation:
     return replace(violation, clause="REPEATABLE", summary=summary)
 
 
+def run_and_judge(worker: Worker, subject: Subject, policy: Policy, case: Case) -> tuple[Observation, Verdict]:
+    """Run one case, its fault plan and earlier calls included."""
+    (seen,) = worker.run(case)
+    return seen, judge(case, expect(case, policy), seen, has_errp=subject.has_errp)
+
+
 class _Trial:
     """Asks of one candidate after another whether it violates the clause."""
 
@@ -84,8 +91,7 @@ class _Trial:
         self.left -= 1
         if fresh or self.fresh:
             self._worker.renew()
-        (seen,) = self._worker.run(case)
-        verdict = judge(case, expect(case, self._policy), seen, has_errp=self._subject.has_errp)
+        _, verdict = run_and_judge(self._worker, self._subject, self._policy, case)
         for violation in verdict.violations:
             if (violation.clause, violation.cause) == self._wanted:
                 self.last = violation

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from vfio_verify.case import Case
 from vfio_verify.judge import conduct, mapping, outcome
-from vfio_verify.judge.facts import ClauseJudge, Facts
+from vfio_verify.judge.facts import ClauseJudge, Facts, Finding
 from vfio_verify.model import Expectation
 from vfio_verify.observation import Observation
 
@@ -51,10 +51,10 @@ def judge(case: Case, expected: Expectation, seen: Observation, *, has_errp: boo
         if findings is None:
             continue
         checked.append(name)
-        first_of_cause = {f.cause: f for f in reversed(findings)}
+        by_cause: dict[str, Finding] = {}
+        for finding in findings:
+            by_cause.setdefault(finding.cause, finding)
         violations += [
-            Violation(name, f.cause, f.summary, case, seen, f.expected, f.seen)
-            for f in findings
-            if first_of_cause[f.cause] is f
+            Violation(name, cause, f.summary, case, seen, f.expected, f.seen) for cause, f in by_cause.items()
         ]
     return Verdict(frozenset(checked), tuple(violations))

@@ -66,16 +66,16 @@ def _no_window(facts: Facts) -> list[Finding] | None:
         if event.errno:
             continue
         if event.step == MMAP:
-            start, end = event.result, event.result + _round_up(event.a1, facts.page)
+            start, end = event.result, event.result + facts.round_up(event.a1)
             asked_for = event.a0 == event.result and event.a0
             if asked_for and _meets(freed, start, end):
                 text = call_text(event, facts.case, facts.seen)
                 return [Finding("the subject frees part of the range and maps there again", expected, text)]
             freed = list(_without(freed, start, end))
         elif event.step in (MUNMAP, MREMAP) and event.flags & OWNED:
-            freed.append((event.a0, event.a0 + _round_up(event.a1, facts.page)))
+            freed.append((event.a0, event.a0 + facts.round_up(event.a1)))
             if event.step == MREMAP:
-                freed = list(_without(freed, event.result, event.result + _round_up(event.a2, facts.page)))
+                freed = list(_without(freed, event.result, event.result + facts.round_up(event.a2)))
     if facts.rightly_mapped and freed:
         covered = [(facts.seen.base + run.start, facts.seen.base + run.end) for run in facts.seen.runs]
         for start, end in covered:
@@ -83,10 +83,6 @@ def _no_window(facts: Facts) -> list[Finding] | None:
         if _meets(freed, facts.seen.address, facts.seen.address + facts.length):
             return [Finding("the subject frees part of the range that it returns", expected, "an unmapped part")]
     return []
-
-
-def _round_up(length: int, page: int) -> int:
-    return -(-length // page) * page
 
 
 def _meets(ranges: list[tuple[int, int]], start: int, end: int) -> bool:

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from vfio_verify.case import Case
 from vfio_verify.model import Expectation
-from vfio_verify.observation import EVENT, FAULTED, STEPS, UNPLANNED, Event, Observation
+from vfio_verify.observation import FAULTED, STEPS, UNPLANNED, Event, Observation
 
 MMAP, MUNMAP, MPROTECT, MREMAP, DUP, CLOSE, OTHER_CALL = range(7)
 
@@ -40,8 +40,12 @@ class Facts:
     def __init__(self, case: Case, expected: Expectation, seen: Observation, has_errp: bool) -> None:
         self.case, self.expected, self.seen, self.has_errp = case, expected, seen, has_errp
         self.page = case.page_size
-        self.length = -(-expected.total_size // self.page) * self.page
+        self.length = self.round_up(expected.total_size)
         self.failed_steps = self._flagged(FAULTED)
+
+    def round_up(self, length: int) -> int:
+        """To whole pages, as mmap(2) and munmap(2) do."""
+        return -(-length // self.page) * self.page
 
     def _flagged(self, flag: int) -> list[int]:
         """Which events carry a flag."""
@@ -87,7 +91,7 @@ class Facts:
         unanswered = []
         for i in self.failed_steps:
             event = self.seen.event(i)
-            later = (e for e in map(self.seen.event, range(i + 1, len(self.seen.events) // EVENT.size)))
+            later = (e for e in map(self.seen.event, range(i + 1, self.seen.n_events)))
             if event.step in _MUST_SUCCEED and not any(_same_step(event, e) for e in later):
                 unanswered.append(event)
         return unanswered

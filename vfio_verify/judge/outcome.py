@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vfio_verify.judge.facts import ClauseJudge, Facts, Finding
-from vfio_verify.observation import EVENT, FAULTED, STEPS
+from vfio_verify.observation import FAULTED, STEPS
 from vfio_verify.words import death_text, step_text
 
 
@@ -86,7 +86,7 @@ def _survives(facts: Facts) -> list[Finding] | None:
                 )
             ]
         return []
-    last = facts.seen.event(len(facts.seen.events) // EVENT.size - 1) if facts.seen.events else None
+    last = facts.seen.event(facts.seen.n_events - 1) if facts.seen.events else None
     after = f" after {step_text(last)}" if last is not None and last.flags & FAULTED else ""
     where = f"{STEPS[last.step]}, {bool(last.flags & FAULTED)}" if last is not None else "start"
     text = death_text(death)
