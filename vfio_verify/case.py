@@ -11,7 +11,7 @@ import mmap
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
 from vfio_verify.errors import InputError
@@ -23,6 +23,9 @@ REGION_SHIFT = 40
 MAX_DEVICES, MAX_REGIONS, MAX_AREAS, MAX_BLOCKS, MAX_SEGMENTS = 4, 64, 256, 256, 65536
 """What one world holds; pyx/world/world.h has the same limits."""
 
+MAX_CALLS = 64
+"""Of one case, at once or in sequence."""
+
 MAX_BLOCK_BYTES = (8 << 40) - (1 << 30)
 """Of all RAM blocks of a case; ARENA_BYTES and NOWHERE_BYTES in pyx/world/memory.c."""
 
@@ -33,6 +36,13 @@ Step = Literal[
     "find_device", "find_block", "find_index", "find_region", "region_info", "region_fd",
 ]  # fmt: skip
 """The calls and look-ups that are counted, in the order of ``enum vv_step`` in pyx/world/world.h."""
+
+
+KernelFaultKind = Literal[
+    "address_space", "map_count", "closed_descriptor", "read_only_descriptor", "write_only_descriptor", "sealed",
+    "truncated", "seccomp", "hugetlb",
+]  # fmt: skip
+"""What the kernel itself is made to fail by."""
 
 
 class Area(Struct, frozen=True, order=True, forbid_unknown_fields=True):
@@ -94,17 +104,75 @@ class Fault(Struct, frozen=True, order=True, forbid_unknown_fields=True):
     persistent: bool = False
 
 
-class Case(Struct, frozen=True, order=True, forbid_unknown_fields=True, tag_field="schema", tag="vfio-verify/case@1"):
-    """Everything that one call of a subject depends on. `earlier` are the calls made before it in the same process,
-    their mappings ended; it is empty unless a finding needs them."""
+class KernelFault(Struct, frozen=True, order=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A failure that the kernel itself makes, in a process made for it. `at` is the mmap, from 1, before which it is
+    set up; 0: before the call."""
+
+    kind: KernelFaultKind
+    at: Annotated[int, Meta(ge=0, le=1 << 17)] = 0
+
+
+class Call(Struct, frozen=True, order=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="do", tag="map"):
+    """Another call of the subject in the case's world."""
+
+    iovec: tuple[Segment, ...]
+    total_size: U64
+    fault_plan: tuple[Fault, ...] = ()
+
+
+class End(Struct, frozen=True, order=True, forbid_unknown_fields=True, tag_field="do", tag="end"):
+    """The caller ends a mapping by ``munmap(address, total_size)``. `mapping` counts the calls from 0, the case's."""
+
+    mapping: U64
+
+
+class Change(Struct, frozen=True, order=True, forbid_unknown_fields=True, tag_field="do", tag="change"):
+    """The device changes the memory of a RAMBlock: the 8-byte word at `offset`."""
+
+    block: U64
+    offset: U64
+
+
+class Drop(Struct, frozen=True, order=True, forbid_unknown_fields=True, tag_field="do", tag="drop"):
+    """A RAMBlock goes, and its host address with it; mappings of its memory stay."""
+
+    block: U64
+
+
+class Fork(Struct, frozen=True, order=True, forbid_unknown_fields=True, tag_field="do", tag="fork"):
+    """The process forks; the child reads every mapping, and ends."""
+
+
+Action = Call | End | Change | Drop | Fork
+
+
+class Case(
+    Struct,
+    frozen=True,
+    order=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    tag_field="schema",
+    tag="vfio-verify/case@1",
+):
+    """Everything that one call of a subject depends on.
+
+    `earlier` are calls made before it in the same process, their mappings ended; it is empty unless a finding needs
+    them. `sequence` is done after it, in order, in the same world; `alongside` is called at the same time, each by a
+    thread of its own. Empty ones are not written.
+    """
 
     devices: tuple[Device, ...]
     ram_blocks: tuple[RamBlock, ...]
     iovec: tuple[Segment, ...]
     total_size: U64
-    fault_plan: tuple[Fault, ...] = ()
-    errp: Literal["object", "null"] = "object"
-    page_size: int = PAGE
+    # A factory's value is written even where it is the default.
+    fault_plan: tuple[Fault, ...] = field(default_factory=lambda: ())
+    errp: Literal["object", "null"] = field(default_factory=lambda: "object")
+    page_size: int = field(default_factory=lambda: PAGE)
+    kernel_fault: KernelFault | None = None
+    sequence: tuple[Action, ...] = ()
+    alongside: tuple[Call, ...] = ()
     earlier: tuple[Case, ...] = ()
 
     def region_of(self, block: int) -> Region | None:
@@ -157,29 +225,24 @@ def check(case: Case) -> None:
         "regions": (sum(len(d.regions) for d in case.devices), MAX_REGIONS),
         "areas": (sum(len(r.mmap_areas()) for d in case.devices for r in d.regions), MAX_AREAS),
         "RAM blocks": (len(case.ram_blocks), MAX_BLOCKS),
-        "segments": (len(case.iovec), MAX_SEGMENTS),
+        "calls": (1 + len(case.alongside) + len(case.sequence), MAX_CALLS),
     }
     for name, (count, limit) in counts.items():
         _require(count <= limit, f"{count} {name}; a world holds at most {limit}")
     _require(case.page_size == PAGE, f"made for pages of {case.page_size} bytes; this machine's have {PAGE}")
-    words = (case.total_size, *(segment.length for segment in case.iovec))
-    _require(all(word < 1 << 64 for word in words), "a size or length of 2**64 or more")
     for number, device in enumerate(case.devices):
         _check_device(number, device)
     for number, block in enumerate(case.ram_blocks):
         _check_block(case, number, block)
     areas = [block for block in case.ram_blocks if block.device is not None]
     _require(len(set(areas)) == len(areas), "two RAM blocks of one mmap area")
-    for number, segment in enumerate(case.iovec):
-        exists = segment.block is None or segment.block < len(case.ram_blocks)
-        _require(exists, f"segment {number}: there is no RAM block {segment.block}")
-        limit = 1 << 30 if segment.block is None else case.block_size(segment.block)
-        _require(segment.offset < limit, f"segment {number}: an offset of {segment.offset:#x} is not below {limit:#x}")
+    _check_call(case, case)
     # 16 unmapped pages follow each block.
     taken = sum(-(-case.block_size(i) // PAGE) * PAGE + 16 * PAGE for i in range(len(case.ram_blocks)))
     _require(taken <= MAX_BLOCK_BYTES, f"RAM blocks of {taken:#x} bytes; a world has room for {MAX_BLOCK_BYTES:#x}")
-    for number, fault in enumerate(case.fault_plan):
-        _require(fault.errno in _ERRNOS, f"fault {number}: {fault.errno!r} is not the name of an errno")
+    for call in case.alongside:
+        _check_call(case, call)
+    _check_sequence(case)
     for before in case.earlier:
         _require(not before.earlier, "an earlier case has earlier cases of its own")
         check(before)
@@ -191,6 +254,44 @@ _ERRNOS = frozenset(errno.errorcode.values())
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise InputError(f"not a case: {message}")
+
+
+def _check_call(case: Case, call: Case | Call) -> None:
+    _require(len(call.iovec) <= MAX_SEGMENTS, f"{len(call.iovec)} segments; a world holds at most {MAX_SEGMENTS}")
+    words = (call.total_size, *(segment.length for segment in call.iovec))
+    _require(all(word < 1 << 64 for word in words), "a size or length of 2**64 or more")
+    for number, segment in enumerate(call.iovec):
+        exists = segment.block is None or segment.block < len(case.ram_blocks)
+        _require(exists, f"segment {number}: there is no RAM block {segment.block}")
+        limit = 1 << 30 if segment.block is None else case.block_size(segment.block)
+        _require(segment.offset < limit, f"segment {number}: an offset of {segment.offset:#x} is not below {limit:#x}")
+    for number, fault in enumerate(call.fault_plan):
+        _require(fault.errno in _ERRNOS, f"fault {number}: {fault.errno!r} is not the name of an errno")
+
+
+def _check_sequence(case: Case) -> None:
+    """What is ended or dropped is there, and not ended or dropped before."""
+    mappings, blocks = {0}, set(range(len(case.ram_blocks)))
+    calls = 1
+    for number, action in enumerate(case.sequence):
+        where = f"sequence, step {number}"
+        match action:
+            case Call():
+                _check_call(case, action)
+                used = {segment.block for segment in action.iovec if segment.block is not None}
+                _require(used <= blocks, f"{where}: a RAM block that was dropped is used")
+                mappings.add(calls)
+                calls += 1
+            case End(mapping):
+                _require(mapping in mappings, f"{where}: there is no mapping {mapping}")
+                mappings.discard(mapping)
+            case Change(block, offset):
+                _require(block in blocks, f"{where}: there is no RAM block {block}")
+                inside = offset % 8 == 0 and offset + 8 <= case.block_size(block)
+                _require(inside, f"{where}: {offset:#x} is no word of RAM block {block}")
+            case Drop(block):
+                _require(block in blocks, f"{where}: there is no RAM block {block}")
+                blocks.discard(block)
 
 
 def _check_device(number: int, device: Device) -> None:
