@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from vfio_verify.campaign import Options, Result, check, shard_sizes
+from vfio_verify.campaign import Options, Result, check, shards
 from vfio_verify.errors import InputError
 from vfio_verify.judge import judge
 from vfio_verify.model import expect
@@ -121,7 +121,7 @@ def test_a_library_that_cannot_be_loaded_is_an_input_error_with_any_number_of_jo
 
 @pytest.mark.parametrize("examples", [1, 9, 10, 11, 50, 250, 1000, 1001])
 def test_shards_add_up_to_the_examples_and_none_is_empty(examples):
-    sizes = list(shard_sizes(examples))
+    sizes = [part.examples for part in shards(Options(examples=examples))]
     assert sum(sizes) == examples
     assert min(sizes) >= 1
     assert sizes[:-1] == sorted(sizes[:-1])

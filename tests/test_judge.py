@@ -11,6 +11,7 @@ import pytest
 
 from vfio_verify import judge as judge_module
 from vfio_verify.case import PAGE, Case, Device, RamBlock, Region, Segment
+from vfio_verify.generate import larger_than
 from vfio_verify.judge import Verdict, judge
 from vfio_verify.model import expect
 from vfio_verify.observation import (
@@ -18,6 +19,7 @@ from vfio_verify.observation import (
     BY_RULE,
     EVENT,
     FAULTED,
+    MAX_STRAYS,
     OTHER,
     OUTSIDE,
     OWNED,
@@ -51,6 +53,9 @@ VALID = Case(
     3 * PAGE,
 )
 EITHER = msgspec.structs.replace(VALID, iovec=(VALID.iovec[0], Segment(0, 2 * PAGE, PAGE + 8)), total_size=2 * PAGE + 8)
+
+
+LARGE = larger_than(0)
 
 
 def call(step: str, *arguments: int, result: int = 0, error: int = 0, flags: int = 0) -> Event:
@@ -447,7 +452,32 @@ def test_pages_that_no_recorded_call_mapped_violate_unmap_on_error_too():
 def test_a_munmap_that_failed_by_plan_or_for_want_of_memory_excuses_what_stays():
     for flags in (OWNED | FAULTED, OWNED | UNPLANNED):
         events = [reserve(), failed(overlay(0, 1, 0)), munmap(flags=flags, error=errno.ENOMEM)]
-        assert status("UNMAP_ON_ERROR", failure(events, strays=STRAY, pages_after=1003)) == "not exercised"
+        assert status("UNMAP_ON_ERROR", failure(events, strays=STRAY, pages_after=1003)) == "holds"
+
+
+def test_what_no_failing_munmap_was_to_remove_violates_unmap_on_error():
+    part = munmap(0, 1, flags=OWNED | FAULTED, error=errno.ENOMEM)
+    events = [reserve(), failed(overlay(0, 1, 0)), part]
+    verdict = told(failure(events, strays=STRAY, pages_after=1003))
+    assert "[R+0x1000, R+0x3000)" in verdict.violations[0].seen
+    assert violated(failure(events, strays=(page(0),), pages_after=1001)) == set()
+    unseen = failure(events, strays=(page(0),), pages_after=1004)
+    assert told(unseen).violations[0].summary == "a failed call leaves the process with +3 pages"
+
+
+def test_where_more_was_left_than_is_listed_a_failing_munmap_excuses_the_pages():
+    pages = tuple(page(2 * i) for i in range(MAX_STRAYS))
+    whole = munmap(0, 1000, flags=OWNED | FAULTED, error=errno.ENOMEM)
+    events = [reserve(1000 * PAGE), failed(overlay(0, 1, 0)), whole]
+    assert violated(failure(events, strays=pages, pages_after=2000)) == set()
+
+
+def test_what_a_failing_munmap_left_beside_a_mapping_is_excused():
+    """A reservation trimmed, without success, before the overlays: its edge stays."""
+    edge = munmap(3, 1, flags=OWNED | FAULTED, error=errno.ENOMEM)
+    events = [reserve(4 * PAGE), edge, *GOOD[1:]]
+    assert violated(success(events, strays=(page(3),), pages_after=1004)) == set()
+    assert violated(success([reserve(4 * PAGE), *GOOD[1:]], strays=(page(3),), pages_after=1004)) == {"CONTIGUOUS"}
 
 
 def test_a_munmap_that_the_subject_asked_for_wrongly_excuses_nothing():
@@ -466,6 +496,28 @@ def test_the_hole_of_a_late_failure_is_no_page_left_and_no_window():
     assert violated(gone) == set()
     again = success([reserve(), overlay(0, 1, 0), late, overlay(1, 2, 2)])
     assert violated(again) == set()
+
+
+# ---- UNCHARGED ---------------------------------------------------------------------------------------------
+
+
+def test_a_charged_placeholder_that_the_kernel_refuses_gets_an_advice():
+    for flags in (RESERVING, RESERVING | 0x4000, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS):
+        refused = call("mmap", 0, LARGE.total_size, 0, flags, -1, 0, result=FAILED, error=errno.ENOMEM, flags=UNPLANNED)
+        assert violated(failure([refused]), LARGE) == ({"UNCHARGED"} if flags == RESERVING else set())
+    assert not clauses()["UNCHARGED"].fails_a_check
+
+
+def test_a_mapping_of_64_gib_holds_uncharged_and_a_small_one_does_not_exercise_it():
+    length = LARGE.total_size
+    whole = success(
+        [reserve(length), overlay(0, length // PAGE, 0)],
+        runs=(Run(0, length, READ | SHARED, 0, 0),),
+        pages_after=1000 + length // PAGE,
+    )
+    assert status("UNCHARGED", whole, LARGE) == "holds"
+    assert violated(whole, LARGE) == set()
+    assert status("UNCHARGED", success()) == "not exercised"
 
 
 # ---- CONFINED ----------------------------------------------------------------------------------------------

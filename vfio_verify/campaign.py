@@ -7,6 +7,7 @@ fresh worker, so the result is the same with any number of jobs.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import multiprocessing
 import signal
 import threading
@@ -15,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, TypeVar
 
@@ -24,13 +26,14 @@ from msgspec import Struct
 
 from vfio_verify.case import Case, Fault
 from vfio_verify.errors import HarnessError
+from vfio_verify.generate import larger_than
 from vfio_verify.judge import Violation, judge
 from vfio_verify.model import Expectation, Policy, expect
 from vfio_verify.observation import Observation
 from vfio_verify.shrink import Confirmation, cost, dependent, run_and_judge, settle
 from vfio_verify.strategies import packed_cases
 from vfio_verify.subject import Subject
-from vfio_verify.sweep import fault_plans
+from vfio_verify.sweep import fault_plans, pair_plans
 from vfio_verify.worker import Worker, deaf_to_interrupts
 
 T = TypeVar("T")
@@ -102,7 +105,7 @@ class Result(Struct, frozen=True):
 # ---- one shard --------------------------------------------------------------------------------------------
 
 
-class _Shard:
+class _Running:
     """Runs layouts on a worker and keeps the smallest case of each way of violating a clause."""
 
     def __init__(self, subject: Subject, options: Options, worker: Worker) -> None:
@@ -120,15 +123,28 @@ class _Shard:
         self.layouts += 1
         (faultless,) = observations = self._worker.run(case, [()])
         self._judge(case, expected, [()], observations)
-        plans = fault_plans(faultless) if faultless.death is None else []
+        if faultless.death is None:
+            self._sweep(case, expected, faultless)
+
+    def _sweep(self, case: Case, expected: Expectation, faultless: Observation) -> None:
+        """A fault at each position, and then pairs of faults."""
         # A sweep of thousands of runs is judged in pieces, so that what was observed is not held all at once.
         size = max(1, _PIECE_BYTES // (len(faultless.events) + _RUN_BYTES))
-        for start in range(0, len(plans), size):
-            piece = plans[start : start + size]
-            observations = self._worker.run(case, piece, max_hangs=1)
-            self._judge(case, expected, piece, observations)
+        singles = fault_plans(faultless, self.layouts)
+        pairs: list[tuple[Fault, ...]] = []
+        for piece in _pieces(singles, size):
+            observations = self._run_plans(case, expected, piece)
+            pairs += pair_plans(piece, observations, self.layouts)
             if _hung(observations[-1]):
-                break
+                return
+        for piece in _pieces(pairs, size):
+            if _hung(self._run_plans(case, expected, piece)[-1]):
+                return
+
+    def _run_plans(self, case: Case, expected: Expectation, plans: Sequence[tuple[Fault, ...]]) -> list[Observation]:
+        observations = self._worker.run(case, plans, max_hangs=1)
+        self._judge(case, expected, plans, observations)
+        return observations
 
     def _judge(
         self, case: Case, expected: Expectation, plans: Sequence[tuple[Fault, ...]], observations: list[Observation]
@@ -148,22 +164,35 @@ class _Shard:
             self.sightings[key] = Sighting(violation, tuple(self._worker.history))
 
 
+def _pieces(plans: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (plans[start : start + size] for start in range(0, len(plans), size))
+
+
 def _hung(seen: Observation) -> bool:
     return seen.death is not None and seen.death.how == "hang"
 
 
-def run_shard(
-    subject: Subject,
-    options: Options,
-    seed: int,
-    examples: int,
-    between_layouts: Callable[[], None] = lambda: None,
-) -> ShardResult:
-    """Generate and run `examples` layouts. Deterministic but for what the subject makes of them."""
-    with Worker(subject.library, parse_maps=options.parse_maps) as worker:
-        shard = _Shard(subject, options, worker)
+class Shard(Struct, frozen=True):
+    """A part of a campaign: so many layouts, from a seed of its own. The first begins with a layout that no generator
+    would come upon: one larger than this machine's memory."""
 
-        @hypothesis.seed(seed)
+    number: int
+    seed: int
+    examples: int
+
+
+def run_shard(
+    subject: Subject, options: Options, part: Shard, between_layouts: Callable[[], None] = lambda: None
+) -> ShardResult:
+    """Generate and run a shard's layouts. Deterministic but for what the subject makes of them."""
+    examples = part.examples
+    with Worker(subject.library, parse_maps=options.parse_maps) as worker:
+        shard = _Running(subject, options, worker)
+        if part.number == 0 and examples > 1:
+            shard.meet(larger_than(2 * _memory_and_swap()))
+            examples -= 1
+
+        @hypothesis.seed(part.seed)
         @hypothesis.settings(
             max_examples=examples,
             phases=[Phase.generate],
@@ -182,13 +211,22 @@ def run_shard(
     return ShardResult(shard.layouts, shard.runs, dict(shard.checked), shard.sightings, shard.hangs, shard.sampled)
 
 
-def shard_sizes(examples: int) -> Iterator[int]:
+def _memory_and_swap() -> int:
+    """Bytes that this machine has, after which the kernel refuses to charge more."""
+    with Path("/proc/meminfo").open() as lines:
+        sizes = {name: int(rest.split()[0]) << 10 for name, _, rest in (line.partition(":") for line in lines)}
+    return sizes["MemTotal"] + sizes.get("SwapTotal", 0)
+
+
+def shards(options: Options) -> Iterator[Shard]:
     """The first shards are small, so that a subject that fails often is known to fail soon."""
-    sizes = iter((10, 40, 100, 100))
-    while examples > 0:
-        size = min(next(sizes, 250), examples)
-        yield size
-        examples -= size
+    sizes = itertools.chain((10, 40, 100, 100), itertools.repeat(250))
+    left = options.examples
+    for number, size in enumerate(sizes):
+        if left <= 0:
+            return
+        yield Shard(number, options.seed * 1_000_003 + number, min(size, left))
+        left -= size
 
 
 # ---- all of them -------------------------------------------------------------------------------------------
@@ -200,7 +238,7 @@ def check(subject: Subject, options: Options, on_sighting: Callable[[Violation],
     Ctrl-C ends it early: what was found so far is in the result, which is then marked as interrupted.
     """
     merged = _Merged(on_sighting or (lambda _: None))
-    tasks = [(subject, options, options.seed * 1_000_003 + i, n) for i, n in enumerate(shard_sizes(options.examples))]
+    tasks = [(subject, options, part) for part in shards(options)]
     interrupted = False
     settled: list[tuple[Sighting, Confirmation]] = []
     with _Interrupts() as interrupts, _Pool(min(options.jobs, len(tasks))) as pool:

@@ -118,7 +118,10 @@ def _read_case(text: str) -> Case:
 
 def _say_found(violation: Violation) -> None:
     """On standard error, as soon as it is known."""
-    click.echo(f"found: {violation.clause}: {violation.summary}", err=True)
+    from vfio_verify.spec import clauses
+
+    what = "found" if clauses()[violation.clause].fails_a_check else "advice"
+    click.echo(f"{what}: {violation.clause}: {violation.summary}", err=True)
 
 
 def _write(report: Report, json_file: str | None) -> None:

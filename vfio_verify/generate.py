@@ -122,6 +122,16 @@ def well_formed(choices: Choices) -> Case:
     return replace(base, iovec=iovec, total_size=sum(s.length for s in iovec))
 
 
+def larger_than(memory: int) -> Case:
+    """A well-formed case whose total is a power of two of more than `memory` bytes, and 64 GiB at least; a RAMBlock
+    is as large as a region can be, and repeated."""
+    total = 1 << max(36, memory.bit_length())
+    length = min(total, 1 << 40)
+    device = Device((Region(0, length),))
+    iovec = (Segment(0, 0, length),) * (total // length)
+    return Case((device,), (RamBlock(0, 0, 0),), iovec, total)
+
+
 # ---- malformations -----------------------------------------------------------------------------------------------
 
 

@@ -58,6 +58,9 @@ class Difference(NamedTuple):
     seen: int
 
 
+MAX_STRAYS = 64
+"""More are not listed; pyx/world/run.c has the same limit."""
+
 UNEQUAL, DEVICE_UNSEEN, GUEST_UNSEEN, UNREADABLE = 1, 2, 3, 4
 
 

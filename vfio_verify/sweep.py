@@ -1,45 +1,107 @@
-"""Which faults a layout is run under: every step of its faultless run, failed once and for good, early and late."""
+"""Which faults a layout is run under.
+
+As SQLite's tests do it: step 1 fails, then step 2, and so on, until a run meets no fault; each once transient (only
+that call) and once persistent (that and all later ones of its kind), and mmap early and late. Then pairs: a step fails,
+and after it one of those that the subject still makes, above all its cleanup.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from vfio_verify.case import Fault, Step
-from vfio_verify.observation import STEPS, Observation
+from vfio_verify.observation import FAULTED, STEPS, Observation
 
-MMAP_ERRNOS = ("ENOMEM", "EINVAL", "EACCES", "EAGAIN", "EBADF", "ENODEV", "EPERM", "ENFILE", "EOVERFLOW")
-"""What mmap(2) and a driver's own mmap step answer."""
+MMAP_ERRNOS = (
+    *("ENOMEM", "EINVAL", "EACCES", "EAGAIN", "EBADF", "ENODEV", "EPERM"),
+    *("ENFILE", "EOVERFLOW", "EBUSY", "EEXIST", "ETXTBSY", "EIO"),
+)
+"""What mmap(2) and a driver's own mmap step answer; EBUSY and EIO are from vfio-pci and the drivers beside it."""
 
-_OTHER_ERRNOS: dict[Step, Sequence[str]] = {
+OTHER_ERRNOS: dict[Step, Sequence[str]] = {
     "munmap": ("ENOMEM", "EINVAL"),
-    "mprotect": ("ENOMEM", "EACCES"),
-    "mremap": ("ENOMEM", "EFAULT", "EAGAIN"),
-    "dup": ("EMFILE", "EBADF"),
-    "close": ("EINTR", "EIO"),
-    "other_call": ("EMFILE",),
-    "region_info": ("EINVAL", "ENOMEM", "ENODEV", "EIO"),
+    "mprotect": ("ENOMEM", "EACCES", "EINVAL"),
+    "mremap": ("ENOMEM", "EFAULT", "EAGAIN", "EINVAL"),
+    "dup": ("EMFILE", "EBADF", "EBUSY", "EINTR", "ENOMEM"),
+    "close": ("EINTR", "EIO", "EBADF", "ENOSPC", "EDQUOT"),
+    "other_call": ("EMFILE", "ENFILE", "EACCES", "ENOENT", "EINVAL", "ENOMEM"),
+    "region_info": ("EINVAL", "ENOMEM", "ENODEV", "EIO", "ENOTTY"),
+    "region_fd": ("EINVAL", "ENOMEM", "ENODEV", "EMFILE"),
 }
+"""By the man page of each call; for the look-ups, what the ioctl or syscall behind them answers. A step that is not
+here just fails: it has no errno."""
+
+_NOT_GIVEN = ("EINVAL",)
+_SHORT = 3
+"""Mappings of a layout that is now and then run with every errno at every position."""
+_EVERY = 8
+"""Of so many short layouts one is."""
+_MAX_PAIRS = 96
+_LATER = 3
+"""Of the steps after a failure, the first and the last so many are failed too."""
 
 
-def fault_plans(faultless: Observation) -> list[tuple[Fault, ...]]:
-    """Plans of one fault, for each position at which the faultless run can fail: only that step, and that step and all
-    later ones of its kind. mmap also fails late at each."""
+def fault_plans(faultless: Observation, turn: int = 0) -> list[tuple[Fault, ...]]:
+    """Plans of one fault, for each position at which the faultless run can fail.
+
+    The errno goes round with the position and the `turn`, the number of the layout: over some layouts every position
+    meets each of them. One in eight short layouts meets all of them by itself.
+    """
+    exhaustive = turn % _EVERY == 0 and faultless.count("mmap") <= _SHORT if faultless.counts else False
     return [
         (fault,)
         for step, count in zip(STEPS, faultless.counts, strict=False)
         for nth in range(1, count + 1)
-        for fault in _faults(step, nth, count)
+        for fault in (_all_faults(step, nth, count) if exhaustive else _faults(step, nth, count, turn))
     ]
 
 
-def _faults(step: Step, nth: int, count: int) -> Sequence[Fault]:
-    # The errno goes round, so that every position meets every errno over many layouts.
+def _faults(step: Step, nth: int, count: int, turn: int) -> Iterator[Fault]:
+    def errno(by: int) -> str:
+        return errnos[(nth + turn + by) % len(errnos)]
+
+    errnos = MMAP_ERRNOS if step == "mmap" else OTHER_ERRNOS.get(step, _NOT_GIVEN)
+    yield Fault(step, nth, errno(0))
     if step == "mmap":
-        early, late = MMAP_ERRNOS[nth % 9], MMAP_ERRNOS[(nth + count) % 9]
+        yield Fault(step, nth, errno(count), "late")
+        yield Fault(step, nth, errno(5), "late", persistent=True)
         # What is worth another try may never succeed.
-        lasting = ("EAGAIN", "ENOMEM")[(nth + count) % 2]
-        return Fault(step, nth, early), Fault(step, nth, late, "late"), Fault(step, nth, lasting, persistent=True)
-    errnos = _OTHER_ERRNOS.get(step, ("EINVAL",))
-    once = Fault(step, nth, errnos[nth % len(errnos)])
-    # The last step of its kind has no later ones.
-    return (once, Fault(step, nth, once.errno, persistent=True)) if nth < count else (once,)
+        yield Fault(step, nth, ("EAGAIN", "ENOMEM")[(nth + turn) % 2], persistent=True)
+    elif nth < count:  # the last step of its kind has no later ones
+        yield Fault(step, nth, errno(0), persistent=True)
+
+
+def _all_faults(step: Step, nth: int, count: int) -> Iterator[Fault]:
+    for errno in MMAP_ERRNOS if step == "mmap" else OTHER_ERRNOS.get(step, _NOT_GIVEN):
+        for persistent in (False, True) if step == "mmap" or nth < count else (False,):
+            yield Fault(step, nth, errno, persistent=persistent)
+            if step == "mmap":
+                yield Fault(step, nth, errno, "late", persistent)
+
+
+def pair_plans(
+    plans: Sequence[tuple[Fault, ...]], observations: Sequence[Observation], turn: int = 0
+) -> list[tuple[Fault, ...]]:
+    """Plans of two faults: each transient one of `plans`, and a second in what the subject did after it."""
+    pairs = [
+        (*plan, second)
+        for plan, seen in zip(plans, observations, strict=False)
+        if not plan[0].persistent and seen.death is None and seen.flags_union & FAULTED
+        for second in _later_faults(seen, turn)
+    ]
+    return pairs[turn % (len(pairs) // _MAX_PAIRS + 1) :: len(pairs) // _MAX_PAIRS + 1]
+
+
+def _later_faults(seen: Observation, turn: int) -> Iterator[Fault]:
+    """A fault for the steps that follow the one that failed."""
+    flags, steps = seen.column("flags"), seen.column("step")
+    first = next((i for i, value in enumerate(flags) if value & FAULTED), len(flags))
+    later = range(first + 1, len(steps))
+    for i in later if len(later) <= 2 * _LATER else (*later[:_LATER], *later[-_LATER:]):
+        step = STEPS[steps[i]]
+        nth = steps[: i + 1].count(steps[i])
+        errnos = MMAP_ERRNOS if step == "mmap" else OTHER_ERRNOS.get(step, _NOT_GIVEN)
+        late = step == "mmap" and (nth + turn) % 2 == 0
+        # A cleanup that tries again is failed again in every other layout.
+        persistent = step == "munmap" and turn % 2 == 1
+        yield Fault(step, nth, errnos[(nth + turn) % len(errnos)], "late" if late else "early", persistent)

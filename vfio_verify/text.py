@@ -74,7 +74,8 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def _print_verdict(report: Report, page: _Page) -> None:
-    violated = [entry for entry in report.clauses if entry.status == "violated"]
+    spec = clauses()
+    violated = [entry for entry in report.clauses if entry.status == "violated" and spec[entry.id].fails_a_check]
     subject = report.subject
     name = Text(f"{subject.function}()" if subject.kind == "C" else subject.name, style="bold")
     if violated:
@@ -93,7 +94,8 @@ def _print_verdict(report: Report, page: _Page) -> None:
 
 def _print_violation(number: int, violation: ViolationEntry, report: Report, page: _Page) -> None:
     clause = clauses()[violation.clause]
-    page.heading(f"{number}. {clause.id}: ", violation.summary)
+    advice = "" if clause.fails_a_check else " (advice)"
+    page.heading(f"{number}. {clause.id}{advice}: ", violation.summary)
     page.paragraph(clause.rule, indent=3, style="dim")
     page.line()
     calls = (*violation.case.earlier, violation.case)

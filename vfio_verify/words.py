@@ -97,12 +97,16 @@ def fd_name(fd: int, seen: Observation) -> str:
     return "fd of RAM" if number + 1 == len(seen.device_fds) else f"fd of device {number}"
 
 
+_LOWEST_ADDRESS = 1 << 44
+"""Programs, RAM blocks and mappings lie above it; sizes, and offsets in all but odd regions, below."""
+
+
 def relative_text(text: str, case: Case, seen: Observation) -> str:
     """A message in which addresses are named as in `address_name`, so that it is the same in every run."""
 
     def name(match: re.Match[str]) -> str:
         address = int(match[0], 16)
-        return match[0] if address < 1 << 32 else address_name(address, case, seen)
+        return match[0] if address < _LOWEST_ADDRESS else address_name(address, case, seen)
 
     return re.sub(r"0x[0-9a-f]{9,16}\b", name, text)
 

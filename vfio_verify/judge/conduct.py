@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from vfio_verify.judge.facts import CLOSE, MMAP, MPROTECT, MREMAP, MUNMAP, OTHER_CALL, ClauseJudge, Facts, Finding
+from vfio_verify.judge.facts import (
+    CLOSE,
+    MMAP,
+    MPROTECT,
+    MREMAP,
+    MUNMAP,
+    OTHER_CALL,
+    ClauseJudge,
+    Facts,
+    Finding,
+    without,
+)
 from vfio_verify.observation import OUTSIDE, OWNED, STEPS, Event
 from vfio_verify.words import call_text, place
 
+_SHOWN = 8
+"""Ranges named in a sentence."""
 _MAP_FIXED_NOREPLACE = 0x100000  # linux/mman.h; Python's mmap lacks it
 
 
 def _unmap_on_error(facts: Facts) -> list[Finding] | None:
     seen = facts.seen
     extra = seen.pages_after - seen.pages_before
-    if not facts.completed or seen.mapped or facts.unmap_failed or not (facts.took(MMAP, MREMAP) or extra):
+    if not facts.completed or seen.mapped or not (facts.took(MMAP, MREMAP) or extra):
         return None
+    strays, excused = facts.left()
     expected = "nothing of the subject's mapped after it failed"
-    if seen.strays:
-        where = ", ".join(f"[{place(run.start, 'R')}, {place(run.end, 'R')})" for run in seen.strays)
+    if excused is None or excused:
+        expected += ", but for what an unmapping that failed was to remove"
+    if strays:
+        where = ", ".join(f"[{place(run.start, 'R')}, {place(run.end, 'R')})" for run in strays[:_SHOWN])
         return [
             Finding("a failed call leaves pages mapped", expected, f"still mapped: {where}, R being its reservation")
         ]
-    if extra:
+    if excused is not None and extra != excused:
+        extra -= excused
         return [Finding(f"a failed call leaves the process with {extra:+} pages", expected, f"{extra:+} pages")]
     return []
 
@@ -71,15 +86,15 @@ def _no_window(facts: Facts) -> list[Finding] | None:
             if asked_for and _meets(freed, start, end):
                 text = call_text(event, facts.case, facts.seen)
                 return [Finding("the subject frees part of the range and maps there again", expected, text)]
-            freed = list(_without(freed, start, end))
+            freed = list(without(freed, start, end))
         elif event.step in (MUNMAP, MREMAP) and event.flags & OWNED:
             freed.append((event.a0, event.a0 + facts.round_up(event.a1)))
             if event.step == MREMAP:
-                freed = list(_without(freed, event.result, event.result + facts.round_up(event.a2)))
+                freed = list(without(freed, event.result, event.result + facts.round_up(event.a2)))
     if facts.rightly_mapped and freed:
         covered = [(facts.seen.base + run.start, facts.seen.base + run.end) for run in facts.seen.runs]
         for start, end in covered:
-            freed = list(_without(freed, start, end))
+            freed = list(without(freed, start, end))
         if _meets(freed, facts.seen.address, facts.seen.address + facts.length):
             return [Finding("the subject frees part of the range that it returns", expected, "an unmapped part")]
     return []
@@ -87,14 +102,6 @@ def _no_window(facts: Facts) -> list[Finding] | None:
 
 def _meets(ranges: list[tuple[int, int]], start: int, end: int) -> bool:
     return any(start < e and s < end for s, e in ranges)
-
-
-def _without(ranges: list[tuple[int, int]], start: int, end: int) -> Iterator[tuple[int, int]]:
-    for s, e in ranges:
-        if s < min(e, start):
-            yield s, min(e, start)
-        if max(s, end) < e:
-            yield max(s, end), e
 
 
 def _no_leak(facts: Facts) -> list[Finding] | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from msgspec import Struct
 
 from vfio_verify.case import Case
 from vfio_verify.model import Expectation
-from vfio_verify.observation import FAULTED, STEPS, UNPLANNED, Event, Observation
+from vfio_verify.observation import FAULTED, MAX_STRAYS, STEPS, UNPLANNED, Event, Observation, Run
 
 MMAP, MUNMAP, MPROTECT, MREMAP, DUP, CLOSE, OTHER_CALL = range(7)
 
@@ -28,6 +29,14 @@ class Finding(Struct, frozen=True):
     expected: str
     seen: str
     cause: str = ""
+
+
+class Left(NamedTuple):
+    """Pages of the subject's outside of what it returned: those that nothing excuses, and how many are excused; None
+    if that is not known."""
+
+    strays: tuple[Run, ...]
+    excused_pages: int | None
 
 
 class Facts:
@@ -61,13 +70,27 @@ class Facts:
         """Did the subject take a step of these kinds?"""
         return bool(self.seen.counts) and any(self.seen.counts[step] for step in steps)
 
-    @property
-    def unmap_failed(self) -> bool:
-        """Did an unmapping fail by plan, or for want of memory? What it was to remove may stay."""
-        return any(
-            e.step == MUNMAP and (e.flags & FAULTED or e.errno == errno.ENOMEM)
+    def left(self) -> Left:
+        """What the subject left outside of what it returned, but for what an unmapping that failed, by plan or for want
+        of memory, was to remove."""
+        failed = [
+            (e.a0, e.a0 + self.round_up(e.a1))
             for e in self.events(FAULTED | UNPLANNED)
-        )
+            if e.step == MUNMAP and (e.flags & FAULTED or e.errno == errno.ENOMEM)
+        ]
+        if not failed:
+            return Left(self.seen.strays, 0)
+        base, strays = self.seen.base, list[Run]()
+        for run in self.seen.strays:
+            rest = [(base + run.start, base + run.end)]
+            for start, end in failed:
+                rest = list(without(rest, start, end))
+            strays += [Run(start - base, end - base, *run[2:]) for start, end in rest]
+        listed = sum(run.end - run.start for run in self.seen.strays)
+        excused = listed - sum(run.end - run.start for run in strays)
+        # Where more was left than is listed, its pages cannot be told apart.
+        all_listed = len(self.seen.strays) < MAX_STRAYS
+        return Left(tuple(strays), excused // self.page if all_listed else None)
 
     @property
     def starved(self) -> bool:
@@ -95,6 +118,15 @@ class Facts:
             if event.step in _MUST_SUCCEED and not any(_same_step(event, e) for e in later):
                 unanswered.append(event)
         return unanswered
+
+
+def without(ranges: list[tuple[int, int]], start: int, end: int) -> Iterator[tuple[int, int]]:
+    """What remains of ranges when [start, end) is taken out of them."""
+    for s, e in ranges:
+        if s < min(e, start):
+            yield s, min(e, start)
+        if max(s, end) < e:
+            yield max(s, end), e
 
 
 def _same_step(failed: Event, event: Event) -> bool:

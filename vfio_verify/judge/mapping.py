@@ -18,11 +18,13 @@ def _contiguous(facts: Facts) -> list[Finding] | None:
     if seen.address % page or not seen.address:
         return [Finding("the address is not one of a page", "a page-aligned address A", f"{seen.address:#x}")]
     findings = [Finding(what, tiled, where) for what, where in _untiled(facts)]
+    strays, excused = facts.left()
     extra = seen.pages_after - seen.pages_before - facts.length // page
-    if seen.strays:
-        where = ", ".join(f"[{place(run.start)}, {place(run.end)})" for run in seen.strays)
+    if strays:
+        where = ", ".join(f"[{place(run.start)}, {place(run.end)})" for run in strays)
         findings.append(Finding("pages stay mapped outside the mapping", tiled, f"also mapped: {where}"))
-    elif extra and not findings:
+    elif excused is not None and extra != excused and not findings:
+        extra -= excused
         more = "more" if extra > 0 else "fewer"
         findings.append(
             Finding(

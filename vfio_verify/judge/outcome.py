@@ -1,10 +1,17 @@
-"""What a call must answer: refusals, ACCEPTS_VALID, FAULT_REPORTED, ERROR_SET, SURVIVES."""
+"""What a call must answer: refusals, ACCEPTS_VALID, FAULT_REPORTED, ERROR_SET, SURVIVES; and UNCHARGED, an advice."""
 
 from __future__ import annotations
 
-from vfio_verify.judge.facts import ClauseJudge, Facts, Finding
-from vfio_verify.observation import FAULTED, STEPS
-from vfio_verify.words import death_text, step_text
+import errno
+import mmap
+
+from vfio_verify.judge.facts import MMAP, ClauseJudge, Facts, Finding
+from vfio_verify.observation import FAULTED, STEPS, UNPLANNED, Event
+from vfio_verify.words import call_text, death_text, step_text
+
+_MAP_NORESERVE = 0x4000  # asm-generic/mman.h; Python's mmap lacks it
+_LARGE = 64 << 30
+"""Bytes of a dmabuf that a machine may lack the memory for."""
 
 
 def _accepts_valid(facts: Facts) -> list[Finding] | None:
@@ -20,6 +27,28 @@ def _accepts_valid(facts: Facts) -> list[Finding] | None:
             "failure" + (f": {facts.seen.message.decode(errors='backslashreplace')!r}" if facts.seen.message else ""),
         )
     ]
+
+
+def _uncharged(facts: Facts) -> list[Finding] | None:
+    if not facts.completed or not facts.expected.must_map:
+        return None
+    for event in facts.events(UNPLANNED):
+        if _charged(event) and event.errno == errno.ENOMEM and _LARGE <= facts.length <= event.a1:
+            return [
+                Finding(
+                    f"a dmabuf of {facts.length:#x} bytes fails, because its placeholder is charged against memory",
+                    "a placeholder that is not charged: with MAP_NORESERVE, or private and PROT_NONE",
+                    call_text(event, facts.case, facts.seen),
+                )
+            ]
+    return [] if facts.seen.mapped and facts.length >= _LARGE else None
+
+
+def _charged(event: Event) -> bool:
+    """Does the kernel take an anonymous mapping like this for memory in use? As mm/vma.c and mm/shmem.c have it."""
+    if event.step != MMAP or not event.a3 & mmap.MAP_ANONYMOUS or event.a3 & _MAP_NORESERVE:
+        return False
+    return bool(event.a3 & mmap.MAP_SHARED or event.a2 & mmap.PROT_WRITE)
 
 
 def _refusing(name: str) -> ClauseJudge:
@@ -100,5 +129,6 @@ CLAUSES: dict[str, ClauseJudge] = {
     "FAULT_REPORTED": _fault_reported,
     "ERROR_SET": _error_set,
     "SURVIVES": _survives,
+    "UNCHARGED": _uncharged,
     **{name: _refusing(name) for name in ("SAME_BLOCK", "SIZE_AGREES", "WITHIN_BLOCK", "ALIGNED", "NOT_EMPTY")},
 }
