@@ -25,6 +25,7 @@ settings.register_profile(
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 PACKAGE = Path(vfio_verify.__file__).parent
+SANITIZED = os.environ.get("VFIO_VERIFY_SANITIZE") == "1"
 
 
 def pytest_report_header() -> str:
@@ -35,3 +36,37 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Under tox the wheel is tested; the checkout beside the tests must not stand in for it."""
     if os.environ.get("VFIO_VERIFY_TEST_INSTALLED") == "1" and PACKAGE.parent == session.config.rootpath:
         pytest.exit(f"the tests would import the checkout, {PACKAGE}, and not the wheel", returncode=4)
+    if SANITIZED and not all(b"__asan_init" in module.read_bytes() for module in PACKAGE.glob("_*.so")):
+        pytest.exit(f"VFIO_VERIFY_SANITIZE is set, and the modules in {PACKAGE} are built without it", returncode=4)
+
+
+# ---- under AddressSanitizer and UndefinedBehaviorSanitizer (tests/sanitized.py) ----------------------------------
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "not_under_asan(reason): skipped by `tox -e asan`, and why")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if SANITIZED and (mark := item.get_closest_marker("not_under_asan")):
+            item.add_marker(pytest.mark.skip(reason=f"not under AddressSanitizer: {mark.args[0]}"))
+
+
+def sanitizer_reports() -> list[Path]:
+    """What the sanitizers wrote in any process of the session, however that process ended."""
+    directory = os.environ.get("VFIO_VERIFY_SANITIZER_REPORTS") if SANITIZED else None
+    return sorted(Path(directory).iterdir()) if directory else []
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A report in a worker looks like the death of a subject, which tests expect: it fails the session here."""
+    if sanitizer_reports():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in sanitizer_reports():
+        terminalreporter.section(f"sanitizer {report.name}", red=True, bold=True)
+        terminalreporter.write_line(report.read_text(errors="backslashreplace"))

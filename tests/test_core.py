@@ -463,6 +463,7 @@ def test_an_overlay_that_the_kernel_refuses_leaves_nothing(device: Device, path:
     assert shared_mappings() == before
 
 
+@pytest.mark.not_under_asan("its shadow memory alone is beyond any limit on the address space")
 def test_a_reservation_beyond_the_address_space_limit_fails() -> None:
     run_script("""
         limit = 4 << 30

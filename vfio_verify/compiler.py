@@ -29,6 +29,9 @@ TIME_LIMIT = 60.0  # seconds; a unit of this kind takes well under one
 _MEMORY_LIMIT = 4 << 20  # KiB of address space, for `ulimit -v`
 _FILE_LIMIT = 512 << 10  # blocks of 512 bytes, for `ulimit -f`
 _SHOWN = 5
+# The first two make files. What is preloaded is meant for this process: a sanitizer's runtime cannot start within
+# the compiler's limit on address space.
+_NOT_THE_COMPILERS = ("DEPENDENCIES_OUTPUT", "SUNPRO_DEPENDENCIES", "LD_PRELOAD")
 
 _FLAGS = (
     *("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-fPIC", "-shared", "-pthread"),
@@ -111,7 +114,7 @@ def build(source: Source, directory: Path) -> Path:
 
 def _run(command: Sequence[str], directory: Path, seconds: float) -> tuple[int, str]:
     """Run a compiler with limits on time, memory and output; its status and its messages."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("DEPENDENCIES_OUTPUT", "SUNPRO_DEPENDENCIES")}
+    environment = {k: v for k, v in os.environ.items() if k not in _NOT_THE_COMPILERS}
     environment |= {"LC_ALL": "C", "TMPDIR": str(directory)}
     limited = f'ulimit -v {_MEMORY_LIMIT}; ulimit -f {_FILE_LIMIT}; ulimit -c 0; exec "$@"'
     log = directory / "compiler.log"

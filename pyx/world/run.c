@@ -380,6 +380,11 @@ static u64 put_head(u64 *reply, const struct vv_layout *layout)
     return n * sizeof(*reply);
 }
 
+static u64 head_bytes(const struct vv_layout *layout)
+{
+    return (1 + VV_MAX_DEVICES + 1 + layout->n_blocks) * sizeof(u64);
+}
+
 int64_t vv_run_request(const u64 *bytes, u64 request_bytes, uint8_t *reply, u64 capacity)
 {
     struct cursor cursor = {bytes + sizeof(struct vv_request) / sizeof(u64), bytes + request_bytes / sizeof(u64)};
@@ -392,6 +397,10 @@ int64_t vv_run_request(const u64 *bytes, u64 request_bytes, uint8_t *reply, u64 
     if (request_bytes < sizeof(*request) || request->magic != VV_REQUEST_MAGIC
         || !read_layout(request, &cursor, &layout)) {
         errno = EBADMSG;
+        return -1;
+    }
+    if (capacity < head_bytes(&layout)) {
+        errno = ENOBUFS;
         return -1;
     }
     vv_progress->plan = vv_progress->finished = 0;
