@@ -149,7 +149,7 @@ class _Shard:
 
 
 def _hung(seen: Observation) -> bool:
-    return seen.death is not None and seen.death.how == "hang"
+    return seen.death is not None and seen.death.is_slow
 
 
 def run_shard(

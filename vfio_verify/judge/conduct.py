@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vfio_verify.judge.facts import CLOSE, MMAP, MPROTECT, MREMAP, MUNMAP, OTHER_CALL, ClauseJudge, Facts, Finding
-from vfio_verify.observation import OUTSIDE, OWNED, STEPS, Event
+from vfio_verify.observation import LEFT_CHILD, LEFT_THREAD, LEFT_TIMER, OUTSIDE, OWNED, STEPS, Event
 from vfio_verify.words import call_text, place
 
 _MAP_FIXED_NOREPLACE = 0x100000  # linux/mman.h; Python's mmap lacks it
@@ -97,6 +97,13 @@ def _without(ranges: list[tuple[int, int]], start: int, end: int) -> Iterator[tu
             yield max(s, end), e
 
 
+_LEFT = (
+    (LEFT_THREAD, "a thread that still runs", "thread"),
+    (LEFT_CHILD, "a child process", "child"),
+    (LEFT_TIMER, "an armed timer", "timer"),
+)
+
+
 def _no_leak(facts: Facts) -> list[Finding] | None:
     seen = facts.seen
     if not facts.completed:
@@ -120,6 +127,9 @@ def _no_leak(facts: Facts) -> list[Finding] | None:
         findings.append(
             Finding("cached region information is freed", "the cache keeps it", f"{seen.cached_frees} times", "cache")
         )
+    for bit, what, cause in _LEFT:
+        if seen.left & bit:
+            findings.append(Finding(f"{what} stays behind", "none when the call returns", what, cause))
     closed = [e for e in facts.events(OUTSIDE) if e.step == CLOSE]
     if closed:
         text = call_text(closed[0], facts.case, seen)
