@@ -276,7 +276,8 @@ class _Pool:
     def __init__(self, jobs: int) -> None:
         # spawn: a fork of this process would carry Hypothesis's state and any thread's locks.
         context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(jobs, context, initializer=_end_with_parent) if jobs > 1 else None
+        with deaf_to_interrupts():  # the pool's semaphores have a process that looks after them
+            self._pool = ProcessPoolExecutor(jobs, context, initializer=_end_with_parent) if jobs > 1 else None
 
     @property
     def is_here(self) -> bool:

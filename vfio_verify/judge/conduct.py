@@ -61,7 +61,8 @@ def _no_window(facts: Facts) -> list[Finding] | None:
     freed: list[tuple[int, int]] = []
     expected = "what is reserved stays reserved until it is overlaid"
     steps = facts.seen.column("step")
-    first = min(steps.index(step) for step in (MUNMAP, MREMAP) if step in steps)
+    # A trace too long to be kept whole may lack them.
+    first = min((steps.index(step) for step in (MUNMAP, MREMAP) if step in steps), default=len(steps))
     for event in map(facts.seen.event, range(first, len(steps))):
         if event.errno:
             continue
