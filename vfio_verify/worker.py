@@ -236,6 +236,13 @@ class Worker:
         patience = _Patience(self._cpu_seconds, self._sleep_seconds)
         while (left := end - time.monotonic()) > 0:
             ready = self._wait(min(left, _TICK_SECONDS))
+            if self._data in ready and self._pid:
+                notice = self._notice(self._data)
+                if notice is not None and notice[0] == _STARTED:
+                    return
+                time.sleep(0 if notice else _TICK_SECONDS)  # a process that ends closes this before it has ended
+                why = _DAMAGE.get(self._parent_end() or 0) or self._note() or "no reason given"
+                raise InputError(f"the subject cannot be loaded: {why}")
             if self._control in ready:
                 kind, value = self._notice(self._control) or (0, 0)
                 if kind == _STARTED:
@@ -249,13 +256,6 @@ class Worker:
                     if begun and self._library is not None:
                         raise InputError(f"the subject cannot be loaded: {_DAMAGE[_PARENT_ENDED]}")
                     raise HarnessError(f"the worker's parent is gone{self._complaint()}")
-            elif self._data in ready:
-                notice = self._notice(self._data)
-                if notice is not None and notice[0] == _STARTED:
-                    return
-                time.sleep(0 if notice else _TICK_SECONDS)  # a process that ends closes this before it has ended
-                why = _DAMAGE.get(self._parent_end() or 0) or self._note() or "no reason given"
-                raise InputError(f"the subject cannot be loaded: {why}")
             if self._pid and self._library is not None and patience.end(0, *self._process_state()):
                 raise InputError("the subject does not return while it is loaded")
         raise HarnessError(f"no worker starts within {_START_SECONDS:.0f} seconds{self._complaint()}")
