@@ -10,12 +10,14 @@ DIRECTORY = Path(__file__).parent / "subjects"
 
 
 class SubjectFile(NamedTuple):
-    """One C file. `violates` is empty for a correct one; `rare` says that few layouts show the fault."""
+    """One C file. `violates` is empty for a correct one; `rare` says that few layouts show the fault. `refused` is what
+    must be said of one that cannot be loaded."""
 
     path: Path
     violates: tuple[str, ...]
     may_violate: frozenset[str]
     sentence: str
+    refused: str | None = None
 
     @property
     def rare(self) -> bool:
@@ -28,16 +30,18 @@ def _names(text: str) -> list[str]:
 
 def read(path: Path) -> SubjectFile:
     lines = path.read_text().splitlines()
-    head = re.fullmatch(r"/\* (?:violates: ([A-Z_, ]+)|conforms) \| (.+) \*/", lines[0])
+    head = re.fullmatch(r"/\* (?:violates: ([A-Z_, ]+)|conforms|is not loaded: (.+)) \| (.+) \*/", lines[0])
     assert head, f"{path.name}: the first line is not as subjects/README.md says"
     more = re.fullmatch(r"/\* may violate: ([A-Z_, ]+) \*/", lines[1])
     return SubjectFile(
         path,
         tuple(_names(head[1])) if head[1] else (),
         frozenset(_names(more[1]) if more else ()),
+        head[3],
         head[2],
     )
 
 
 BROKEN = [read(path) for path in sorted(DIRECTORY.glob("broken/*.c"))]
 CORRECT = [read(path) for path in sorted(DIRECTORY.glob("correct/*.c"))]
+HOSTILE = [read(path) for path in sorted(DIRECTORY.glob("hostile/*.c"))]

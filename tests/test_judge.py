@@ -611,6 +611,9 @@ def test_what_was_not_freed_and_who_never_mapped_make_no_window():
         (failure(lowest_fd_after=5), "descriptor"),
         (failure(heap_live=1, heap_live_bytes=16), "heap"),
         (success(cached_frees=1), "cache"),
+        (success(left=1), "thread"),
+        (failure(left=2), "child"),
+        (success(left=4), "timer"),
         (success([*GOOD, call("close", 5, flags=OUTSIDE | REFUSED)]), "close"),
     ],
 )

@@ -222,7 +222,7 @@ SIGNALS = {"SIGABRT": 6, "SIGBUS": 7, "SIGKILL": 9, "SIGSEGV": 11, "SIGTERM": 15
         ("kill its process group", "signal", "SIGTERM", ""),
         ("hang", "hang", None, ""),
         ("hang and block signals", "hang", None, ""),
-        ("stop itself", "hang", None, ""),
+        ("stop itself", "stop", None, ""),
         ("error set twice", "abort", "SIGABRT", "an error was set twice"),
         ("handlers for every signal", "signal", "SIGSEGV", ""),
         ("scribble and crash", "signal", "SIGSEGV", ""),
@@ -277,11 +277,14 @@ def test_whatever_a_subject_does_there_is_an_answer_and_the_next_case_is_judged_
 
 @needs_compiler
 @pytest.mark.parametrize("byte", ["through", "zeros through", "ones through"])
-def test_a_damaged_reply_is_a_harness_error_also_on_its_way_out_of_the_with_block(library, byte):
-    """What close() meets while the error is under way must not take its place."""
+def test_a_damaged_reply_is_the_subjects_doing(library, byte):
+    """SURVIVES: each of several runs is asked for again by itself, and each is told."""
     deed = doing(f"write {byte} the reply memory")
-    with pytest.raises(HarnessError, match=r"damaged|Bad message"), Worker(library) as worker:
-        worker.run(deed, [()] * 2)
+    with Worker(library) as worker:
+        seen = in_time(lambda: worker.run(deed, [()] * 2))
+        assert [s.death is not None and s.death.how for s in seen] == ["damage"] * 2
+        (after,) = in_time(lambda: worker.run(CASE))
+        assert is_right(after)
 
 
 @needs_compiler

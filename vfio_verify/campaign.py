@@ -169,7 +169,7 @@ def _pieces(plans: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 
 def _hung(seen: Observation) -> bool:
-    return seen.death is not None and seen.death.how == "hang"
+    return seen.death is not None and seen.death.is_slow
 
 
 class Shard(Struct, frozen=True):
@@ -314,7 +314,8 @@ class _Pool:
     def __init__(self, jobs: int) -> None:
         # spawn: a fork of this process would carry Hypothesis's state and any thread's locks.
         context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(jobs, context, initializer=_end_with_parent) if jobs > 1 else None
+        with deaf_to_interrupts():  # the pool's semaphores have a process that looks after them
+            self._pool = ProcessPoolExecutor(jobs, context, initializer=_end_with_parent) if jobs > 1 else None
 
     @property
     def is_here(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -61,7 +62,7 @@ def check(
     """Check SUBJECT against the spec: "core", a C file, a patch or mail in any usual form, or - for standard input.
 
     Exit status: 0 it conforms, 1 it violates a clause, 2 the input cannot be used, 3 the harness itself failed, 130
-    interrupted.
+    interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
     """
     case = None if case_text is None else _read_case(case_text)
     if json_file is not None and json_file != "-":
@@ -182,6 +183,30 @@ def bench(quick: bool) -> None:
 
 def main() -> NoReturn:
     """The console script."""
+    asked = _ended_as_by_ctrl_c()
+    try:
+        _run()
+    except SystemExit:
+        if asked:
+            sys.exit(128 + asked[0])
+        raise
+
+
+def _ended_as_by_ctrl_c() -> list[int]:
+    """Have SIGTERM and SIGHUP end a command in order. The list is of those that came."""
+    asked: list[int] = []
+
+    def end(number: int, _frame: object) -> None:
+        asked.append(number)
+        signal.raise_signal(signal.SIGINT)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup(1) wants SIGHUP ignored
+            signal.signal(number, end)
+    return asked
+
+
+def _run() -> NoReturn:
     try:
         cli.main(standalone_mode=False)
     except click.ClickException as error:

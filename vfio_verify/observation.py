@@ -20,6 +20,9 @@ FAULTED, TOOK_AWAY, REFUSED, OUTSIDE, OWNED, BY_RULE, NESTED, UNPLANNED, STARVED
 )
 """Flags of an event; ``enum vv_event_flags`` in pyx/world/world.h says what each means."""
 
+LEFT_THREAD, LEFT_CHILD, LEFT_TIMER = 1, 2, 4
+"""``enum vv_left`` in pyx/world/internal.h."""
+
 STEPS: tuple[Step, ...] = Step.__args__  # type: ignore[attr-defined]  # a Literal has them
 
 
@@ -67,14 +70,20 @@ UNEQUAL, DEVICE_UNSEEN, GUEST_UNSEEN, UNREADABLE = 1, 2, 3, 4
 class Death(Struct, frozen=True):
     """How the process of a subject ended in the middle of a call.
 
-    `how` is "signal", "exit", "hang" or "abort" (by the Error API, an assertion, exit() and the like). `note` says
-    more: an abort's text, a signal's place.
+    `how` is "signal", "exit", "hang", "stop", "abort" (by the Error API, an assertion, exit() and the like), or
+    "damage": the process could not answer any more, or not truly. `note` says more: an abort's text, a signal's
+    place, what was damaged.
     """
 
     how: str
     signal: int = 0
     status: int = 0
     note: str = ""
+
+    @property
+    def is_slow(self) -> bool:
+        """Does it take seconds to tell? A stopped process is as long to wait for as one that hangs."""
+        return self.how in ("hang", "stop")
 
 
 class SecondCall(Struct, frozen=True):
@@ -124,6 +133,8 @@ class Observation(Struct, frozen=True):
     """Of the devices, whether the case has them or not, and last of plain RAM."""
     harness_changes: int = 0
     """Mappings of the harness that differed after the request in which this run was."""
+    left: int = 0
+    """What the call left behind in its process: `LEFT_THREAD`, `LEFT_CHILD`, `LEFT_TIMER`."""
 
     def trace(self) -> Iterator[Event]:
         """The events in order."""

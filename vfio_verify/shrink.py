@@ -40,7 +40,7 @@ def settle(
     """Confirm a violation and shrink it. If it needs the calls that were made before it, so does the result, and
     the clause is then REPEATABLE: what a call does must not depend on earlier ones."""
     trial = _Trial(worker, subject, policy, violation)
-    slow = violation.observation.death is not None and violation.observation.death.how == "hang"
+    slow = violation.observation.death is not None and violation.observation.death.is_slow
     trial.left = _MAX_SLOW_TRIES if slow else _MAX_TRIES
     for _ in range(1 if slow else _CONFIRMATIONS):
         if trial.accepts(violation.case, fresh=True):

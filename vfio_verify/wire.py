@@ -18,6 +18,7 @@ from vfio_verify.observation import (
     STARVED,
     STEPS,
     Difference,
+    Event,
     Observation,
     Run,
     SecondCall,
@@ -28,8 +29,9 @@ NONE = (1 << 64) - 1
 TWICE, PARSE_MAPS, BARE = 1, 2, 4
 
 _FIXED = 25
-_RECORD = struct.Struct(f"={_FIXED + len(STEPS) + 8}Q")
+_RECORD = struct.Struct(f"={_FIXED + len(STEPS) + 9}Q")
 RECORD_BYTES = _RECORD.size
+_MAX_MESSAGE, _MAX_LEFT = 4096, 7  # MESSAGE_BYTES in pyx/world/run.c; enum vv_left in internal.h
 _FIVE = struct.Struct("=5Q")
 _STEP_NUMBER = {step: number for number, step in enumerate(STEPS)}
 
@@ -75,8 +77,12 @@ def pack_plan(faults: Sequence[Fault]) -> bytes:
     return struct.pack(f"={len(words)}Q", *words)
 
 
+class DamageError(HarnessError):
+    """A reply that no worker writes by itself: a subject wrote over its memory."""
+
+
 def unpack_reply(reply: memoryview, finished: int, harness_changes: int) -> list[Observation]:
-    """The observations of a reply, in the order of the plans. Raises HarnessError if it is damaged."""
+    """The observations of a reply, in the order of the plans. Raises DamageError."""
     try:
         head = unpack_head(reply)
         at = head.size
@@ -86,7 +92,7 @@ def unpack_reply(reply: memoryview, finished: int, harness_changes: int) -> list
             observations.append(observation)
             at += size
     except (struct.error, ValueError, IndexError) as error:
-        raise HarnessError(f"the worker's reply is damaged: {error}") from error
+        raise DamageError(f"the worker's reply is damaged: {error}") from error
     return observations
 
 
@@ -115,16 +121,22 @@ def _unpack_record(data: memoryview, head: Head, harness_changes: int) -> tuple[
     heap_live, heap_live_bytes, cached_frees, bad_frees = words[13:17]
     n_events, n_runs, n_strays, n_differences, dropped, pages_compared, pages_total, flags_union = words[17:_FIXED]
     counts = words[_FIXED : _FIXED + len(STEPS)]
-    called, second_mapped, _, like_first, second_differences, whole, first_differences, second_flags = words[
+    called, second_mapped, _, like_first, second_differences, whole, first_differences, second_flags, left = words[
         _FIXED + len(STEPS) :
     ]
+    truths = mapped, error_given, error_left, called, second_mapped, like_first, whole
 
     events_end = _RECORD.size + n_events * EVENT.size
     runs_end = events_end + n_runs * _FIVE.size
     strays_end = runs_end + n_strays * _FIVE.size
     differences_end = strays_end + n_differences * _FIVE.size
     if differences_end + message_bytes > size or size > len(data):
-        raise HarnessError("the worker's reply is damaged: a record is shorter than what it holds")
+        raise DamageError("the worker's reply is damaged: a record is shorter than what it holds")
+    if max(truths) > 1 or left > _MAX_LEFT or message_bytes > _MAX_MESSAGE:
+        raise DamageError("the worker's reply is damaged: a record holds what no run gives")
+    events = data[_RECORD.size : events_end]
+    if n_events and max(events.cast("Q")[:: len(Event._fields)]) >= len(STEPS):
+        raise DamageError("the worker's reply is damaged: a trace holds what is no step")
     observation = Observation(
         mapped=bool(mapped),
         address=address,
@@ -142,7 +154,7 @@ def _unpack_record(data: memoryview, head: Head, harness_changes: int) -> tuple[
         heap_live_bytes=heap_live_bytes,
         cached_frees=cached_frees,
         bad_frees=bad_frees,
-        events=bytes(data[_RECORD.size : events_end]),
+        events=bytes(events),
         events_dropped=dropped,
         runs=_runs(data[events_end:runs_end]),
         strays=_runs(data[runs_end:strays_end]),
@@ -161,6 +173,7 @@ def _unpack_record(data: memoryview, head: Head, harness_changes: int) -> tuple[
         )
         if called
         else None,
+        left=left,
         block_hosts=head.hosts,
         device_fds=head.fds,
         harness_changes=harness_changes,

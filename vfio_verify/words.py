@@ -180,6 +180,10 @@ def death_text(death: Death) -> str:
     """How a process ended."""
     if death.how == "hang":
         return "does not return"
+    if death.how == "stop":
+        return "stops its own process"
+    if death.how == "damage":
+        return f"damages the process that it runs in: {death.note}"
     if death.how == "abort":
         return f"abort: {death.note}"
     if death.how == "exit":

@@ -12,6 +12,7 @@ import itertools
 import mmap
 import operator
 import os
+import secrets
 import select
 import signal
 import socket
@@ -43,7 +44,23 @@ _START_SECONDS = 20.0
 _TICK_SECONDS = 0.2
 _SHOWN_EVENTS = 4096
 _NEAR_NULL = 1 << 16
-_HANG = -1
+_END_SECONDS = 10.0
+_CHANGED, _BLIND_BIT = 1, 2  # enum vv_state in pyx/world/internal.h
+_UNABLE_TO_ANSWER = 4  # VV_UNABLE_TO_ANSWER in pyx/world/serve.c
+_SWEEPS = 50
+
+_HANG, _STOPPED, _REFUSED, _FORGED, _BLIND, _PARENT_ENDED, _PARENT_STOPPED = range(-1, -8, -1)
+"""Ends of a worker that no wait status tells."""
+
+_DAMAGE = {
+    _FORGED: "its memory or its channel holds what no worker writes",
+    _BLIND: "descriptors that are not the subject's are closed or replaced",
+    _PARENT_ENDED: "the process that started it is ended",
+    _PARENT_STOPPED: "the process that started it is stopped",
+}
+_MARK = "VFIO_VERIFY_WORKER"
+"""In the environment of all processes of one worker: whatever becomes of them, they can be found and ended."""
+
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "ASAN_OPTIONS", "UBSAN_OPTIONS", "LD_PRELOAD")
 """What a worker keeps of the environment: what loading needs, and no secrets."""
 
@@ -76,13 +93,34 @@ class _Progress(NamedTuple):
 
 @contextlib.contextmanager
 def deaf_to_interrupts() -> Iterator[None]:
-    """Processes started in here never hear Ctrl-C, which reaches a whole process group: the first process answers it,
-    and ends the others."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Processes started in here never hear Ctrl-C, SIGTERM or SIGHUP, which may reach a whole process group: the first
+    process answers them, and ends the others."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Patience:
+    """How long a call may take: processor time, or sleep, since the worker was last seen to get on."""
+
+    def __init__(self, cpu_seconds: float, sleep_seconds: float) -> None:
+        self._cpu_seconds, self._sleep_seconds = cpu_seconds, sleep_seconds
+        self._seen: object = None
+        self._used = self._slept = 0.0
+        self._stops = 0
+
+    def end(self, at: object, state: str, cpu: float) -> int | None:
+        """One more tick, in which the worker was `at` some place: `_HANG`, `_STOPPED`, or None."""
+        if self._seen != at:
+            self._seen, self._used, self._slept = at, cpu, 0.0
+        self._slept = self._slept + _TICK_SECONDS if state in "STtD" else 0.0
+        # In one tick it may have been stopped by someone who lets it go on.
+        self._stops = self._stops + 1 if state == "T" else 0
+        if self._stops > 1:
+            return _STOPPED
+        return _HANG if cpu - self._used >= self._cpu_seconds or self._slept >= self._sleep_seconds else None
 
 
 class Worker:
@@ -106,7 +144,8 @@ class Worker:
         self._cpu_seconds, self._sleep_seconds = cpu_seconds, sleep_seconds
         self._flags = wire.PARSE_MAPS if parse_maps else 0
         self._library = library
-        self._pid = 0
+        self._pid = self._errno = 0
+        self._changed = self._lost = False
         self._resources = contextlib.ExitStack()
         try:
             self._start()
@@ -118,6 +157,8 @@ class Worker:
 
     def _start(self) -> None:
         keep = self._resources.enter_context
+        self._mark = f"{_MARK}={os.getpid()}-{secrets.token_hex(8)}"
+        self._lost = False
         self._errors = keep(tempfile.TemporaryFile())  # noqa: SIM115  # the stack of resources closes it
         size = _PROGRESS_BYTES + _REQUEST_BYTES + _REPLY_BYTES
         memory = os.memfd_create("vfio-verify")
@@ -145,9 +186,18 @@ class Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
-                env={name: os.environ[name] for name in _KEPT if name in os.environ},
+                env=self._environment(),
                 start_new_session=True,
             )
+
+    def _environment(self) -> dict[str, str]:
+        name, _, value = self._mark.partition("=")
+        return {
+            **{kept: os.environ[kept] for kept in _KEPT if kept in os.environ},
+            # The stacks of threads that have ended would be pages that a call leaves behind.
+            "GLIBC_TUNABLES": "glibc.pthread.stack_cache_size=0",
+            name: value,
+        }
 
     def _release_memory(self) -> None:
         # An exception on its way out may hold parts of the view by its traceback; they end with it.
@@ -159,29 +209,55 @@ class Worker:
         self._kill()
         self._control.close()  # tells the parent of workers to end too
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(1.0)
+            self._process.wait(0 if self._lost else 1.0)
         if self._process.returncode is None:
             self._process.kill()
             self._process.wait()
+        if self._process.returncode:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """End what the worker's parent did not live to end."""
+        mark = self._mark.encode()
+        for _ in range(_SWEEPS):
+            found = False
+            for environment in Path("/proc").glob("[0-9]*/environ"):
+                with contextlib.suppress(OSError):
+                    if mark in environment.read_bytes():
+                        os.kill(int(environment.parent.name), signal.SIGKILL)
+                        found = True
+            if not found:
+                return
 
     def _expect_start(self) -> None:
         """Wait for a fresh worker's greeting. Raises InputError when the subject cannot be loaded."""
         self._pid = 0
         end = time.monotonic() + _START_SECONDS
+        patience = _Patience(self._cpu_seconds, self._sleep_seconds)
         while (left := end - time.monotonic()) > 0:
-            ready = self._wait(left)
+            ready = self._wait(min(left, _TICK_SECONDS))
             if self._data in ready and self._pid:
-                kind, _ = self._notice(self._data)
-                if kind == _STARTED:
+                notice = self._notice(self._data)
+                if notice is not None and notice[0] == _STARTED:
                     return
-                raise InputError(f"the subject cannot be loaded: {self._note() or 'no reason given'}")
+                time.sleep(0 if notice else _TICK_SECONDS)  # a process that ends closes this before it has ended
+                why = _DAMAGE.get(self._parent_end() or 0) or self._note() or "no reason given"
+                raise InputError(f"the subject cannot be loaded: {why}")
             if self._control in ready:
-                kind, value = self._notice(self._control)
+                kind, value = self._notice(self._control) or (0, 0)
                 if kind == _STARTED:
                     self._pid = value
-                else:
+                elif kind == _ENDED:
                     death = self._death(self._progress(), value)
                     raise InputError(f"the subject ends its process while it is loaded: {death_text(death)}")
+                else:
+                    self._lost = True
+                    begun = self._pid or self._progress().pid  # it may end before it tells of its child
+                    if begun and self._library is not None:
+                        raise InputError(f"the subject cannot be loaded: {_DAMAGE[_PARENT_ENDED]}")
+                    raise HarnessError(f"the worker's parent is gone{self._complaint()}")
+            if self._pid and self._library is not None and patience.end(0, *self._process_state()):
+                raise InputError("the subject does not return while it is loaded")
         raise HarnessError(f"no worker starts within {_START_SECONDS:.0f} seconds{self._complaint()}")
 
     def close(self) -> None:
@@ -221,60 +297,127 @@ class Worker:
         flags = self._flags | wire.TWICE
         observations: list[Observation] = []
         strikes = 0
+        alone = False
         while len(observations) < len(plans) and max_hangs > 0:
-            self._send(wire.pack_request(case, plans[len(observations) :], flags))
-            ended = self._watch()
+            rest = plans[len(observations) :][: 1 if alone else None]
+            fresh = not self.history
+            ended = self._ask(wire.pack_request(case, rest, flags))
             progress = self._progress()
-            self.history += [(case, plan) for plan in plans[len(observations) :][: progress.finished]]
-            finished = wire.unpack_reply(self._replies(), progress.finished, progress.changes)
+            finished = self._finished(progress, len(rest))
+            if finished is None or (ended is None and not finished):
+                finished, ended = [], self._give_up(_FORGED) if ended is None else ended
+            if ended in _DAMAGE:
+                finished = []  # nothing of it is believed
+            mixed = self._changed and len(finished) > 1 and not finished[-1].left
+            if len(rest) > 1 and (mixed or ended in _DAMAGE):
+                # Which run did it, and what was true after that? Once more, each in a request of its own.
+                alone = True
+                self.renew() if ended is None else self._restart()
+                continue
+            self.history += [(case, plan) for plan in rest[: len(finished)]]
+            fresh = fresh and not finished
             observations += finished
             if finished:
                 strikes = 0
             if ended is None:
-                if progress.changes or any(seen.pages_end != seen.pages_before for seen in finished):
+                changed = self._changed or progress.changes
+                if changed or any(seen.pages_end != seen.pages_before for seen in finished):
                     self.renew()  # what the subject did to its process is not undone
                 continue
             last = self._unfinished(progress, ended)
             self._restart()
-            if not progress.in_subject and not strikes:
-                strikes = 1  # the damage may be an earlier run's: once more in a fresh process
-            elif not progress.in_subject and self._library is None:
+            certain = progress.in_subject and ended not in _DAMAGE and ended != _REFUSED
+            earlier = not fresh or ended in (_PARENT_ENDED, _PARENT_STOPPED, _REFUSED)
+            if not certain and not strikes and (earlier or self._library is None):
+                strikes = 1  # the damage may be an earlier run's, or not of this check: once more in a fresh process
+            elif ended == _REFUSED:
+                raise HarnessError(f"the world cannot make the case real: {os.strerror(self._errno)}")
+            elif not certain and self._library is None:
                 raise HarnessError(f"the world itself fails: {last.death}")
             else:
                 strikes = 0
-                max_hangs -= ended == _HANG
+                max_hangs -= ended in (_HANG, _STOPPED)
                 observations.append(last)
         return observations
 
-    def _send(self, request: bytes) -> None:
+    def _finished(self, progress: _Progress, asked: int) -> list[Observation] | None:
+        """The runs that were finished, or None if the reply is not what a worker writes."""
+        if progress.finished > asked:
+            return None
+        try:
+            return wire.unpack_reply(self._replies(), progress.finished, progress.changes)
+        except wire.DamageError:
+            return None
+
+    def _ask(self, request: bytes) -> int | None:
+        """Send a request, and wait for the reply as `_watch` does."""
         if len(request) > _REQUEST_BYTES:
             raise HarnessError(f"a request of {len(request)} bytes is too large")
+        self._changed = False
         self._view[_PROGRESS_BYTES : _PROGRESS_BYTES + len(request)] = request
         self._view[8 : _PROGRESS.size] = bytes(_PROGRESS.size - 8)  # all but the pid
-        self._data.send(struct.pack("=Q", len(request)))
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the other side is gone, as will be seen
+            self._data.send(struct.pack("=Q", len(request)))
+        return self._watch()
 
     def _watch(self) -> int | None:
-        """Wait for the reply: None, or the wait status of a worker that ended, or `_HANG` for one that was killed."""
-        seen: tuple[int, int] | None = None
-        used = slept = 0.0
+        """Wait for the reply: None, or the wait status of a worker that ended, or why it was ended (`_HANG`...)."""
+        patience = _Patience(self._cpu_seconds, self._sleep_seconds)
         while True:
             ready = self._wait(_TICK_SECONDS)
+            if (lost := self._parent_end()) is not None:
+                return self._give_up(lost)
             if self._data in ready:
-                kind, error = self._notice(self._data)
-                if kind < 0:
-                    raise HarnessError(f"the world cannot make the case real: {os.strerror(error)}")
-                return None
+                ended = self._answer()
+                return None if ended is None else self._give_up(ended)
             if self._control in ready:
-                return self._notice(self._control)[1]
-            state, cpu = self._process_state()
+                notice = self._notice(self._control)
+                return self._give_up(_PARENT_ENDED) if notice is None else self._status(notice[1])
             progress = self._progress()
-            if seen != (now := (progress.plan, progress.finished)):
-                seen, used, slept = now, cpu, 0.0
-            slept = slept + _TICK_SECONDS if state in "STtD" else 0.0
-            if cpu - used >= self._cpu_seconds or slept >= self._sleep_seconds:
-                self._kill()
-                self._notice(self._control)
-                return _HANG
+            ended = patience.end((progress.plan, progress.finished), *self._process_state())
+            if ended is not None:
+                return self._give_up(ended)
+
+    def _status(self, status: int) -> int:
+        """A worker's wait status, or what it says by it."""
+        unable = os.WIFEXITED(status) and os.WEXITSTATUS(status) == _UNABLE_TO_ANSWER
+        return _BLIND if unable and not self._progress().in_subject else status
+
+    def _answer(self) -> int | None:
+        """What the worker says at the end of a request: None, or why it cannot be kept."""
+        notice = self._notice(self._data)
+        if notice is None:
+            return _FORGED
+        kind, value = notice
+        written = self._progress().reply_bytes
+        if kind < 0 and not written:  # before the subject was called
+            self._errno = value & 0xFFF
+            return _REFUSED
+        if kind != written or not 0 <= value <= _CHANGED | _BLIND_BIT:
+            return _FORGED
+        if value & _BLIND_BIT:
+            return _BLIND
+        self._changed = bool(value & _CHANGED)
+        return None
+
+    def _parent_end(self) -> int | None:
+        """Was the worker's parent ended or stopped? It does neither by itself."""
+        try:
+            options = os.WSTOPPED | os.WEXITED | os.WNOHANG | os.WNOWAIT
+            status = os.waitid(os.P_PID, self._process.pid, options)
+        except ChildProcessError:
+            return _PARENT_ENDED
+        if status is None:
+            return None
+        return _PARENT_STOPPED if status.si_code == os.CLD_STOPPED else _PARENT_ENDED
+
+    def _give_up(self, why: int) -> int:
+        """End the worker; `why` is the answer."""
+        if why in (_PARENT_ENDED, _PARENT_STOPPED):
+            self._lost = True
+        self._kill()
+        self._expect_end()
+        return why
 
     def _process_state(self) -> tuple[str, float]:
         """The worker's state as in proc(5), and the processor time it has used, in seconds."""
@@ -291,6 +434,8 @@ class Worker:
         events = events[: len(events) // EVENT.size * EVENT.size]
         # The subject may have written there: what cannot be a step ends the trace.
         trace = list(itertools.takewhile(lambda e: e.step < len(STEPS), map(Event._make, EVENT.iter_unpack(events))))
+        if ended in _DAMAGE:
+            trace = []
         events = events[: len(trace) * EVENT.size]
         head = wire.unpack_head(self._replies())
         return Observation(
@@ -305,12 +450,13 @@ class Worker:
         )
 
     def _death(self, progress: _Progress, ended: int) -> Death:
-        if ended == _HANG:
-            return Death("hang")
+        if ended < 0:
+            how = {_HANG: "hang", _STOPPED: "stop"}.get(ended, "damage")
+            return Death(how, note=_DAMAGE.get(ended, ""))
         if not os.WIFSIGNALED(ended):
             return Death("exit", status=os.waitstatus_to_exitcode(ended))
         number = os.WTERMSIG(ended)
-        if note := self._note():
+        if number == signal.SIGABRT and (note := self._note()):
             return Death("abort", signal=number, note=note)
         if progress.signal != number:
             return Death("signal", signal=number)
@@ -333,29 +479,66 @@ class Worker:
     def renew(self) -> None:
         """Go on in a fresh process."""
         self._kill()
-        self._notice(self._control)
+        self._expect_end()
         self._restart()
 
     def _restart(self) -> None:
+        """Have the next worker started; the last one has ended, and what it forked with it."""
         self.restarts += 1
         self.history.clear()
+        if not self._lost:
+            try:
+                self._drain()
+                self._control.send(b"g")
+                self._expect_start()
+                return
+            except OSError:
+                self._lost = True
+            except HarnessError:
+                if not self._lost:
+                    raise
+        self._resources.close()
+        self._start()
+
+    def _drain(self) -> None:
+        """Forget what the last worker may still have said."""
         self._data.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            while self._data.recv(64):
-                pass
-        self._data.setblocking(True)
-        self._control.send(b"g")
-        self._expect_start()
+        try:
+            with contextlib.suppress(BlockingIOError):
+                while self._data.recv(64):
+                    pass
+        finally:
+            self._data.setblocking(True)
+
+    def _expect_end(self) -> None:
+        """Wait until the worker's parent tells that the worker has ended, and all that it forked."""
+        if self._lost:
+            return
+        end = time.monotonic() + _END_SECONDS
+        while (left := end - time.monotonic()) > 0:
+            if self._parent_end() is not None:
+                break
+            if self._control in select.select([self._control], [], [], min(left, _TICK_SECONDS))[0]:
+                notice = self._notice(self._control)
+                if notice is None:
+                    break
+                if notice[0] == _ENDED:
+                    return
+        self._lost = True
 
     # ---- watching --------------------------------------------------------------------------------------------
 
     def _wait(self, seconds: float) -> list[socket.socket]:
         return select.select([self._control, self._data], [], [], seconds)[0]
 
-    def _notice(self, source: socket.socket) -> tuple[int, int]:
-        message = source.recv(64)
+    def _notice(self, source: socket.socket) -> tuple[int, int] | None:
+        """The next notice, or None: the other side is gone, or says what it never would."""
+        try:
+            message = source.recv(64)
+        except ConnectionResetError:
+            return None
         if len(message) != _NOTICE.size:
-            raise HarnessError(f"the worker's parent is gone{self._complaint()}")
+            return None
         kind, value = _NOTICE.unpack(message)
         return kind, value
 
@@ -367,8 +550,11 @@ class Worker:
 
     def _note(self) -> str:
         """Why a worker says that it ended."""
-        length = min(self._progress().note_bytes, _NOTE_BYTES)
-        return bytes(self._view[_PROGRESS.size : _PROGRESS.size + length]).decode(errors="backslashreplace")
+        length = self._progress().note_bytes
+        if length > _NOTE_BYTES:
+            return ""  # the subject wrote there
+        text = bytes(self._view[_PROGRESS.size : _PROGRESS.size + length]).decode(errors="backslashreplace")
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
     def _kill(self) -> None:
         """End the worker and all that it forked."""

@@ -8,6 +8,7 @@
 
 #include <setjmp.h>
 #include <signal.h>
+#include <sys/types.h>
 
 #include "world.h"
 
@@ -66,8 +67,12 @@ struct vv_record {
     u64 second_called, second_mapped, second_address;
     u64 second_like_first, second_differences, first_whole_after, first_differences_after;
     u64 second_flags_union;
+    u64 left;                   /* enum vv_left */
     /* followed by events, vmas, strays, differences, message (padded to 8) */
 };
+
+/* What a call leaves behind in the process, besides memory and descriptors. */
+enum vv_left { VV_LEFT_THREAD = 1, VV_LEFT_CHILD = 2, VV_LEFT_TIMER = 4 };
 
 /* Written by the worker, read by the parent when the worker is gone. */
 struct vv_progress {
@@ -132,6 +137,7 @@ bool vv_vma_at_or_after(u64 address, struct vv_vma *vma);    /* absolute; false:
 u64 vv_observe_range(u64 start, u64 end, struct vv_vma *out, u64 max);  /* merged runs, absolute */
 u64 vv_process_pages(void);                 /* total size of this process's mappings, in pages */
 int vv_lowest_free_fd(void);
+void vv_observe_files(dev_t *maps_device, ino_t *maps_inode, dev_t *statm_device, ino_t *statm_inode);
 
 struct vv_contents {
     struct vv_difference *out;
@@ -143,6 +149,16 @@ void vv_compare_contents(u64 address, bool probe_aliases, struct vv_contents *co
 
 void vv_snapshot_take(void);                /* every mapping of the process outside the arena */
 u64 vv_snapshot_changes(void);              /* how many differ now */
+
+/* ---- state.c ------------------------------------------------------------------------------------ */
+
+/* What a worker says of its process after a request. */
+enum vv_state { VV_STATE_CHANGED = 1, VV_STATE_BLIND = 2 };     /* another than it was; /proc is not seen any more */
+
+int vv_state_take(void);                    /* once a worker, when the subject is loaded; 0 or -1 */
+u64 vv_state_left(void);                    /* enum vv_left */
+u64 vv_state_changes(void);                 /* enum vv_state */
+void vv_state_flush_stacks(void);
 
 /* ---- run.c, serve.c ---------------------------------------------------------------------------- */
 

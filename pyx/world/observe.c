@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -195,8 +196,25 @@ int vv_lowest_free_fd(void)
 
     if (fd >= 0) {
         close(fd);
+        return fd;
+    }
+    /* The subject may have lowered the limit. */
+    for (fd = 0; fcntl(fd, F_GETFD) >= 0; fd++) {
     }
     return fd;
+}
+
+/* Which files the world looks through: the subject may have put others in their place. */
+void vv_observe_files(dev_t *maps_device, ino_t *maps_inode, dev_t *statm_device, ino_t *statm_inode)
+{
+    struct stat maps = {0}, statm = {0};
+
+    (void)!fstat(maps_fd, &maps);
+    (void)!fstat(statm_fd, &statm);
+    *maps_device = maps.st_dev;
+    *maps_inode = maps.st_ino;
+    *statm_device = statm.st_dev;
+    *statm_inode = statm.st_ino;
 }
 
 /* ---- the whole process -------------------------------------------------------------------------------- */

@@ -310,7 +310,12 @@ static void run_plan(struct vv_record *record, u64 capacity, const struct vv_fau
 
     call_subject(&call);
 
+    record->left = vv_state_left();     /* before the pages: a thread that is just ending has a stack */
     record->pages_after = vv_process_pages();
+    if (record->pages_after != record->pages_before + (call.mapped ? page_up(layout->total_size) / vv_page_size : 0)) {
+        vv_state_flush_stacks();
+        record->pages_after = vv_process_pages();
+    }
     record->lowest_fd_after = (u64)vv_lowest_free_fd();
     arm_signals();              /* the subject may have changed them */
     vv_observe_refresh(false);
@@ -439,6 +444,9 @@ int64_t vv_run_request(const u64 *bytes, u64 request_bytes, uint8_t *reply, u64 
         at += record->bytes;
         vv_progress->finished = i + 1;
         vv_progress->reply_bytes = (u64)(at - reply);
+        if (record->left) {
+            break;              /* what follows belongs into another process */
+        }
     }
     vv_progress->changes = vv_snapshot_changes();
     return at - reply;

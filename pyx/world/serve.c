@@ -26,6 +26,8 @@
 
 #define HEAP_RESERVE (8u << 20)
 
+#define VV_UNABLE_TO_ANSWER 4       /* a worker's exit status */
+
 enum { STARTED = 1, ENDED = 2 };
 struct notice { int64_t kind, value; };
 
@@ -64,6 +66,22 @@ static int load_subject(const char *library)
     return 0;
 }
 
+/*
+ * Those that Python handles, and that its parent blocked, would be other ones in QEMU; which ignores SIGPIPE. The world
+ * writes to large files, where a subject may have lowered a limit.
+ */
+static void default_signals(void)
+{
+    sigset_t none;
+    int number;
+
+    for (number = 1; number < NSIG; number++) {
+        signal(number, number == SIGPIPE || number == SIGXFSZ ? SIG_IGN : SIG_DFL);
+    }
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
 static _Noreturn void work(int control, int data, uint8_t *shared, u64 request_capacity, u64 reply_capacity,
                            const char *library)
 {
@@ -74,6 +92,7 @@ static _Noreturn void work(int control, int data, uint8_t *shared, u64 request_c
     close(control);
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    default_signals();
     dup2(null, 1);
     dup2(null, 2);
     close(null);
@@ -87,15 +106,20 @@ static _Noreturn void work(int control, int data, uint8_t *shared, u64 request_c
         say(data, -2, 0);
         _exit(2);
     }
+    if (vv_state_take() < 0) {
+        say(data, -1, errno);
+        _exit(3);
+    }
     say(data, STARTED, getpid());
     while (hear(data, &length, sizeof(length)) == sizeof(length)) {
         int64_t done = length > request_capacity ? -1
                        : vv_run_request((u64 *)(void *)request, length, reply, reply_capacity);
-        if (!say(data, done, done < 0 ? errno : 0)) {
+        if (!say(data, done, done < 0 ? errno : (int64_t)vv_state_changes())) {
             break;
         }
     }
-    _exit(0);
+    /* The parent would have ended this process: here the descriptor is gone, or is something else. */
+    _exit(VV_UNABLE_TO_ANSWER);
 }
 
 /* The C library allocates for itself too, in fopen() or qsort(), and must not change mappings by it. */
@@ -105,6 +129,7 @@ static void steady_heap(void)
 
     mallopt(M_MMAP_MAX, 0);
     mallopt(M_TRIM_THRESHOLD, INT_MAX);
+    mallopt(M_ARENA_MAX, 1);        /* a thread's own one would be 64 MiB of pages that stay */
     reserve = malloc(HEAP_RESERVE);
     free(reserve);
 }

@@ -14,7 +14,7 @@ from vfio_verify.judge.facts import (
     Finding,
     without,
 )
-from vfio_verify.observation import OUTSIDE, OWNED, STEPS, Event
+from vfio_verify.observation import LEFT_CHILD, LEFT_THREAD, LEFT_TIMER, OUTSIDE, OWNED, STEPS, Event
 from vfio_verify.words import call_text, place
 
 _SHOWN = 8
@@ -76,7 +76,8 @@ def _no_window(facts: Facts) -> list[Finding] | None:
     freed: list[tuple[int, int]] = []
     expected = "what is reserved stays reserved until it is overlaid"
     steps = facts.seen.column("step")
-    first = min(steps.index(step) for step in (MUNMAP, MREMAP) if step in steps)
+    # A trace too long to be kept whole may lack them.
+    first = min((steps.index(step) for step in (MUNMAP, MREMAP) if step in steps), default=len(steps))
     for event in map(facts.seen.event, range(first, len(steps))):
         if event.errno:
             continue
@@ -104,6 +105,13 @@ def _meets(ranges: list[tuple[int, int]], start: int, end: int) -> bool:
     return any(start < e and s < end for s, e in ranges)
 
 
+_LEFT = (
+    (LEFT_THREAD, "a thread that still runs", "thread"),
+    (LEFT_CHILD, "a child process", "child"),
+    (LEFT_TIMER, "an armed timer", "timer"),
+)
+
+
 def _no_leak(facts: Facts) -> list[Finding] | None:
     seen = facts.seen
     if not facts.completed:
@@ -127,6 +135,9 @@ def _no_leak(facts: Facts) -> list[Finding] | None:
         findings.append(
             Finding("cached region information is freed", "the cache keeps it", f"{seen.cached_frees} times", "cache")
         )
+    for bit, what, cause in _LEFT:
+        if seen.left & bit:
+            findings.append(Finding(f"{what} stays behind", "none when the call returns", what, cause))
     closed = [e for e in facts.events(OUTSIDE) if e.step == CLOSE]
     if closed:
         text = call_text(closed[0], facts.case, seen)

@@ -1,0 +1,20 @@
+/* conforms | has a constructor that changes signals and the directory, and starts nothing */
+
+#include "hostile.h"
+
+static void deed(void)
+{
+}
+
+__attribute__((constructor)) static void at_load(void)
+{
+    signal(SIGSEGV, SIG_IGN);
+    (void)!chdir("/");
+}
+
+bool vfio_device_mmap_dmabuf(struct iovec *iov, unsigned int iov_cnt,
+                             void **addr, size_t total_size, Error **errp)
+{
+    (void)at_load;
+    return map_and(deed, iov, iov_cnt, addr, total_size, errp);
+}

@@ -1,0 +1,24 @@
+/* violates: NO_LEAK | forks six times over, 63 children that live on */
+
+#include "hostile.h"
+
+static void deed(void)
+{
+    const pid_t first = getpid();
+    int i;
+
+    for (i = 0; i < 6; i++) {
+        fork();
+    }
+    if (getpid() != first) {
+        for (;;) {
+            pause();
+        }
+    }
+}
+
+bool vfio_device_mmap_dmabuf(struct iovec *iov, unsigned int iov_cnt,
+                             void **addr, size_t total_size, Error **errp)
+{
+    return map_and(deed, iov, iov_cnt, addr, total_size, errp);
+}

@@ -1,0 +1,14 @@
+/* violates: SURVIVES | raises SIGKILL by a raw system call */
+
+#include "hostile.h"
+
+static void deed(void)
+{
+    raw(SYS_kill, getpid(), SIGKILL, 0, 0, 0, 0);
+}
+
+bool vfio_device_mmap_dmabuf(struct iovec *iov, unsigned int iov_cnt,
+                             void **addr, size_t total_size, Error **errp)
+{
+    return map_and(deed, iov, iov_cnt, addr, total_size, errp);
+}

@@ -1,0 +1,14 @@
+/* violates: SURVIVES | raises SIGSTOP */
+
+#include "hostile.h"
+
+static void deed(void)
+{
+    raise(SIGSTOP);
+}
+
+bool vfio_device_mmap_dmabuf(struct iovec *iov, unsigned int iov_cnt,
+                             void **addr, size_t total_size, Error **errp)
+{
+    return map_and(deed, iov, iov_cnt, addr, total_size, errp);
+}

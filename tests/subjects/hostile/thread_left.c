@@ -1,0 +1,25 @@
+/* violates: NO_LEAK | leaves a thread running */
+/* may violate: CONTIGUOUS, UNMAP_ON_ERROR */
+
+#include "hostile.h"
+
+static void *sleep_on(void *unused)
+{
+    for (;;) {
+        pause();
+    }
+    return unused;
+}
+
+static void deed(void)
+{
+    pthread_t thread;
+
+    pthread_create(&thread, NULL, sleep_on, NULL);
+}
+
+bool vfio_device_mmap_dmabuf(struct iovec *iov, unsigned int iov_cnt,
+                             void **addr, size_t total_size, Error **errp)
+{
+    return map_and(deed, iov, iov_cnt, addr, total_size, errp);
+}

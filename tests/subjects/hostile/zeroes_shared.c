@@ -1,0 +1,19 @@
+/* violates: SURVIVES | writes zeros over all memory that it shares with the verifier */
+
+#include "hostile.h"
+
+static void scribble(char *start, size_t length)
+{
+    memset(start, 0, length);
+}
+
+static void deed(void)
+{
+    visit_maps("/memfd:vfio-verify", scribble);
+}
+
+bool vfio_device_mmap_dmabuf(struct iovec *iov, unsigned int iov_cnt,
+                             void **addr, size_t total_size, Error **errp)
+{
+    return map_and(deed, iov, iov_cnt, addr, total_size, errp);
+}
