@@ -64,8 +64,8 @@ UNEQUAL, DEVICE_UNSEEN, GUEST_UNSEEN, UNREADABLE = 1, 2, 3, 4
 class Death(Struct, frozen=True):
     """How the process of a subject ended in the middle of a call.
 
-    `how` is "signal", "exit", "hang" or "abort" (by the Error API, an assertion, exit() and the like). `note` says
-    more: an abort's text, a signal's place.
+    `how` is "signal", "exit", "hang", "excess" (of memory or threads) or "abort" (by the Error API, an assertion,
+    exit() and the like). `note` says more: an abort's text, a signal's place.
     """
 
     how: str

@@ -176,6 +176,8 @@ def death_text(death: Death) -> str:
     """How a process ended."""
     if death.how == "hang":
         return "does not return"
+    if death.how == "excess":
+        return death.note
     if death.how == "abort":
         return f"abort: {death.note}"
     if death.how == "exit":

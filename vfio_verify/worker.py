@@ -15,6 +15,7 @@ import os
 import select
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import sys
@@ -30,11 +31,12 @@ from vfio_verify import wire
 from vfio_verify.case import PAGE, Case, Fault
 from vfio_verify.errors import HarnessError, InputError
 from vfio_verify.observation import EVENT, STEPS, Death, Event, Observation
+from vfio_verify.sandbox import Confinement, Parts, readable_by_subject
 from vfio_verify.words import death_text
 
 _PROGRESS = struct.Struct("=12Q")
 _NOTICE = struct.Struct("=2q")
-_STARTED, _ENDED = 1, 2
+_STARTED, _ENDED, _CONFINED = 1, 2, 3
 _PROGRESS_BYTES = 4096
 _NOTE_BYTES = 936
 _REQUEST_BYTES = 16 << 20
@@ -43,7 +45,8 @@ _START_SECONDS = 20.0
 _TICK_SECONDS = 0.2
 _SHOWN_EVENTS = 4096
 _NEAR_NULL = 1 << 16
-_HANG = -1
+_HANG, _TOO_MUCH = -1, -2
+_MEMORY_BYTES, _THREADS = 2 << 30, 256
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "ASAN_OPTIONS", "UBSAN_OPTIONS", "LD_PRELOAD")
 """What a worker keeps of the environment: what loading needs, and no secrets."""
 
@@ -53,6 +56,7 @@ sys.path.insert(0, sys.argv[1])
 from vfio_verify import _world
 control, data, memory, requests, replies = map(int, sys.argv[2:7])
 shared = mmap.mmap(memory, 4096 + requests + replies)
+_world.confine(int(sys.argv[8]), [path.encode("utf-8", "surrogateescape") for path in sys.argv[9:]])
 _world.serve(control, data, shared, requests, replies, sys.argv[7].encode("utf-8", "surrogateescape"))
 """
 
@@ -89,7 +93,8 @@ class Worker:
     """A subject's process. `library` is its shared object; None is the core. A context manager.
 
     A call hangs that takes `cpu_seconds` of processor time, or sleeps for `sleep_seconds`. A process that only waits
-    for a processor does neither: a loaded machine is slow, and not wrong.
+    for a processor does neither: a loaded machine is slow, and not wrong. With a sandbox, one that takes more than
+    `memory_bytes`, or starts very many threads, is ended too.
     """
 
     def __init__(
@@ -99,8 +104,15 @@ class Worker:
         cpu_seconds: float = 1.0,
         sleep_seconds: float = 3.0,
         parse_maps: bool = False,
+        parts: Parts = Parts.ALL,
+        memory_bytes: int = _MEMORY_BYTES,
     ) -> None:
         self.restarts = 0
+        self.confinement = Confinement()
+        """What of the sandbox is in force; `parts` says what is asked for."""
+        self._parts, self._memory_bytes = parts, memory_bytes
+        self._looked = 0.0
+        self._excess = ""
         self.history: list[tuple[Case, Sequence[Fault]]] = []
         """What was called in the present process, in order."""
         self._cpu_seconds, self._sleep_seconds = cpu_seconds, sleep_seconds
@@ -138,6 +150,8 @@ class Worker:
 
     def _spawn(self, fds: tuple[int, ...]) -> subprocess.Popen[bytes]:
         arguments = (*map(str, fds), str(_REQUEST_BYTES), str(_REPLY_BYTES), str(self._library or ""))
+        readable = readable_by_subject(self._library) if self._parts else ()
+        arguments = (*arguments, str(int(self._parts)), *map(str, readable))
         with deaf_to_interrupts():
             return subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _BOOT, str(Path(vfio_verify.__file__).parent.parent), *arguments],
@@ -167,11 +181,15 @@ class Worker:
     def _expect_start(self) -> None:
         """Wait for a fresh worker's greeting. Raises InputError when the subject cannot be loaded."""
         self._pid = 0
+        told = False  # of its confinement; what comes later may be the subject's own words
         end = time.monotonic() + _START_SECONDS
         while (left := end - time.monotonic()) > 0:
             ready = self._wait(left)
             if self._data in ready and self._pid:
-                kind, _ = self._notice(self._data)
+                kind, value = self._notice(self._data)
+                if kind == _CONFINED and not told:
+                    self.confinement, told = Confinement.unpack(value), True
+                    continue
                 if kind == _STARTED:
                     return
                 raise InputError(f"the subject cannot be loaded: {self._note() or 'no reason given'}")
@@ -231,7 +249,8 @@ class Worker:
             if finished:
                 strikes = 0
             if ended is None:
-                if progress.changes or any(seen.pages_end != seen.pages_before for seen in finished):
+                changed = progress.changes or any(seen.pages_end != seen.pages_before for seen in finished)
+                if changed or self._takes_too_much():
                     self.renew()  # what the subject did to its process is not undone
                 continue
             last = self._unfinished(progress, ended)
@@ -271,10 +290,35 @@ class Worker:
             if seen != (now := (progress.plan, progress.finished)):
                 seen, used, slept = now, cpu, 0.0
             slept = slept + _TICK_SECONDS if state in "STtD" else 0.0
+            if self._takes_too_much():
+                self._kill()
+                self._notice(self._control)
+                return _TOO_MUCH
             if cpu - used >= self._cpu_seconds or slept >= self._sleep_seconds:
                 self._kill()
                 self._notice(self._control)
                 return _HANG
+
+    def _takes_too_much(self) -> bool:
+        """Does the worker hold more memory, or more threads, than a subject can need? Looked at now and then."""
+        if not self._parts or time.monotonic() - self._looked < _TICK_SECONDS / 2:
+            return False
+        self._looked = time.monotonic()
+        process = Path(f"/proc/{self._pid}")
+        try:
+            threads = int((process / "stat").read_text().rpartition(")")[2].split()[17])
+            memory = int((process / "statm").read_text().split()[1]) * PAGE
+            # What was written to a memfd and is not mapped; what is mapped counts twice, which does no harm.
+            files = {(s.st_dev, s.st_ino): s for s in (fd.stat() for fd in (process / "fd").iterdir())}
+            memory += sum(s.st_blocks * 512 for s in files.values() if stat.S_ISREG(s.st_mode))
+        except OSError:
+            return False  # it has ended, or closes what is looked at
+        self._excess = ""
+        if memory > self._memory_bytes:
+            self._excess = f"takes more than {self._memory_bytes / (1 << 30):g} GiB of memory"
+        elif threads > _THREADS:
+            self._excess = f"starts more than {_THREADS} threads"
+        return bool(self._excess)
 
     def _process_state(self) -> tuple[str, float]:
         """The worker's state as in proc(5), and the processor time it has used, in seconds."""
@@ -307,6 +351,8 @@ class Worker:
     def _death(self, progress: _Progress, ended: int) -> Death:
         if ended == _HANG:
             return Death("hang")
+        if ended == _TOO_MUCH:
+            return Death("excess", note=self._excess)
         if not os.WIFSIGNALED(ended):
             return Death("exit", status=os.waitstatus_to_exitcode(ended))
         number = os.WTERMSIG(ended)

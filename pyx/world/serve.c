@@ -22,11 +22,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "confine.h"
 #include "internal.h"
 
 #define HEAP_RESERVE (8u << 20)
 
-enum { STARTED = 1, ENDED = 2 };
+enum { STARTED = 1, ENDED = 2, CONFINED = 3 };
 struct notice { int64_t kind, value; };
 
 static bool say(int socket, int64_t kind, int64_t value)
@@ -83,6 +84,8 @@ static _Noreturn void work(int control, int data, uint8_t *shared, u64 request_c
         say(data, -1, errno);
         _exit(3);
     }
+    /* Told before the subject is there, which could tell anything. */
+    say(data, CONFINED, vv_confine());
     if (load_subject(library) < 0) {
         say(data, -2, 0);
         _exit(2);
