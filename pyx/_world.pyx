@@ -34,6 +34,11 @@ cdef extern from "internal.h" nogil:
                  const char *library)
 
 
+cdef extern from "confine.h" nogil:
+    void vv_confine_with(uint64_t parts)
+    int vv_confine_allow(const char *path)
+
+
 cdef object _placeholder = None     # lives as long as the module: the world keeps its address
 
 
@@ -54,6 +59,17 @@ def use_core() -> None:
 
 cdef void *_pointer(object capsule) except NULL:
     return PyCapsule_GetPointer(capsule, PyCapsule_GetName(capsule))
+
+
+def confine(uint64_t parts, readable: list[bytes]) -> None:
+    """Let the workers of `serve` confine themselves by `parts` (vfio_verify/sandbox.py) to files that they may read.
+
+    Raises OSError.
+    """
+    vv_confine_with(parts)
+    for path in readable:
+        if vv_confine_allow(path) < 0:
+            raise OSError(errno, "a path for the subject cannot be opened", path)
 
 
 def serve(int control, int data, shared, uint64_t request_capacity, uint64_t reply_capacity, bytes library) -> None:

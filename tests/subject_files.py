@@ -11,13 +11,14 @@ DIRECTORY = Path(__file__).parent / "subjects"
 
 class SubjectFile(NamedTuple):
     """One C file. `violates` is empty for a correct one; `rare` says that few layouts show the fault. `refused` is what
-    must be said of one that cannot be loaded."""
+    must be said of one that cannot be loaded. `confined` ones can do it only without the sandbox."""
 
     path: Path
     violates: tuple[str, ...]
     may_violate: frozenset[str]
     sentence: str
     refused: str | None = None
+    confined: bool = False
 
     @property
     def rare(self) -> bool:
@@ -32,13 +33,14 @@ def read(path: Path) -> SubjectFile:
     lines = path.read_text().splitlines()
     head = re.fullmatch(r"/\* (?:violates: ([A-Z_, ]+)|conforms|is not loaded: (.+)) \| (.+) \*/", lines[0])
     assert head, f"{path.name}: the first line is not as subjects/README.md says"
-    more = re.fullmatch(r"/\* may violate: ([A-Z_, ]+) \*/", lines[1])
+    more = next(filter(None, (re.fullmatch(r"/\* may violate: ([A-Z_, ]+) \*/", line) for line in lines[1:3])), None)
     return SubjectFile(
         path,
         tuple(_names(head[1])) if head[1] else (),
         frozenset(_names(more[1]) if more else ()),
         head[3],
         head[2],
+        "/* the sandbox refuses it */" in lines[1:3],
     )
 
 

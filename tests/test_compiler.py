@@ -291,17 +291,17 @@ def test_the_compiler_named_by_cc_is_used(build, monkeypatch, tmp_path):
     """With its own arguments."""
     real = shutil.which("cc") or shutil.which("gcc")
     wrapper = tmp_path / "my cc"
-    wrapper.write_text(f'#!/bin/sh\necho "$1" >> "{tmp_path}/used"\nexec {real} "$@"\n')
+    wrapper.write_text(f'#!/bin/sh\necho "$1" >> "$TMPDIR/used"\nexec {real} "$@"\n')
     wrapper.chmod(0o755)
     monkeypatch.setenv("CC", f"'{wrapper}' -DFROM_CC=64")
     assert ask(build(f"{POINTER}\n{{\n    return (void *)FROM_CC;\n}}\n")) == (1, 64)
-    assert set((tmp_path / "used").read_text().split()) == {"-DFROM_CC=64"}
+    assert set((tmp_path / "build/used").read_text().split()) == {"-DFROM_CC=64"}
 
 
 def test_a_compiler_that_does_not_end_is_ended(build, monkeypatch, tmp_path):
     """Its children too."""
     wrapper = tmp_path / "slow"
-    wrapper.write_text(f"#!/bin/sh\nsleep 300 &\necho $! > '{tmp_path}/child'\nwait\n")
+    wrapper.write_text('#!/bin/sh\nsleep 300 &\necho $! > "$TMPDIR/child"\nwait\n')
     wrapper.chmod(0o755)
     monkeypatch.setenv("CC", str(wrapper))
     monkeypatch.setattr(compiler, "TIME_LIMIT", 1.0)
@@ -309,7 +309,7 @@ def test_a_compiler_that_does_not_end_is_ended(build, monkeypatch, tmp_path):
     with pytest.raises(InputError, match="did not finish within 1 seconds"):
         build(f"{POINTER}\n{{\n    return NULL;\n}}\n")
     assert time.monotonic() - began < 20
-    child = Path("/proc", (tmp_path / "child").read_text().strip(), "stat")
+    child = Path("/proc", (tmp_path / "build/child").read_text().strip(), "stat")
     for _ in range(50):
         if not child.exists() or child.read_text().split()[2] == "Z":
             break

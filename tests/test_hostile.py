@@ -26,6 +26,7 @@ from vfio_verify.errors import InputError
 from vfio_verify.judge import judge
 from vfio_verify.model import expect
 from vfio_verify.report import make_report
+from vfio_verify.spec import clauses
 from vfio_verify.subject import CORE, Subject, open_subject
 from vfio_verify.worker import Worker
 
@@ -61,7 +62,11 @@ def variant(file: SubjectFile, directory: Path, when: str | None) -> Path:
 
 
 def told(result: Result) -> tuple[object, ...]:
-    found = [(v.clause, v.cause, v.summary, v.case) for v in (*result.confirmed, *result.unconfirmed)]
+    found = [
+        (v.clause, v.cause, v.summary, v.case)
+        for v in (*result.confirmed, *result.unconfirmed)
+        if clauses()[v.clause].fails_a_check
+    ]
     return result.layouts, result.runs, result.checked, found
 
 
@@ -150,7 +155,8 @@ def usual(correct: Subject) -> tuple[object, ...]:
 
 
 def judged_as_usual(correct: Subject) -> tuple[object, ...]:
-    return told(check(CORE, Options(examples=5, seed=3))), told(check(correct, Options(examples=5, seed=3)))
+    results = [check(subject, Options(examples=5, seed=3)) for subject in (CORE, correct)]
+    return tuple(told(result) for result in results)
 
 
 def test_what_is_usual_is_to_conform(usual: tuple[object, ...]) -> None:
@@ -170,19 +176,35 @@ def test_the_verdict_is_right_and_the_next_subject_is_judged_as_if_nothing_had_b
     file: SubjectFile, when: str | None, tmp_path: Path, correct: Subject, usual: tuple[object, ...]
 ) -> None:
     started = time.monotonic()
-    with open_subject(str(variant(file, tmp_path, when))) as subject:
+    options = Options(examples=EXAMPLES, seed=1, sandbox=not file.confined)
+    with open_subject(str(variant(file, tmp_path, when)), None, options.parts) as subject:
         if file.refused:
             with pytest.raises(InputError, match=file.refused):
-                check(subject, Options(examples=EXAMPLES, seed=1))
+                check(subject, options)
             result = None
         else:
-            result = check(subject, Options(examples=EXAMPLES, seed=1))
+            result = check(subject, options)
     assert time.monotonic() - started < SECONDS
     if result is not None:
         found = [(v.clause, v.summary, v.seen) for v in (*result.confirmed, *result.unconfirmed)]
         clauses = {v.clause for v in result.confirmed}
         assert set(file.violates) <= clauses <= {*file.violates, *file.may_violate}, found
         assert not result.unconfirmed, found
+    assert judged_as_usual(correct) == usual
+
+
+@pytest.mark.usefixtures("nothing_left", "impatient")
+@pytest.mark.parametrize("file", [file for file in HOSTILE if file.confined], ids=lambda file: file.path.stem)
+def test_what_the_sandbox_refuses_leaves_nothing_and_raises_no_other_alarm(
+    file: SubjectFile, tmp_path: Path, correct: Subject, usual: tuple[object, ...]
+) -> None:
+    with open_subject(str(variant(file, tmp_path, None))) as subject:
+        try:
+            result = check(subject, Options(examples=EXAMPLES, seed=1))
+        except InputError:
+            assert file.refused
+        else:
+            assert {v.clause for v in result.confirmed} <= {*file.violates, *file.may_violate, "SURVIVES"}
     assert judged_as_usual(correct) == usual
 
 

@@ -16,7 +16,7 @@ PACKAGE = Path(vfio_verify.__file__).parent
 # where the table says so. `specs` is data. Observations are values, which the world fills and the judge reads.
 LAYERS = (
     ("vfio_verify", "errors", "spec", "_core", "_bench"),
-    ("case", "core"),
+    ("case", "core", "sandbox"),
     ("observation", "model"),
     ("words", "generate"),
     ("strategies", "sweep"),
@@ -44,6 +44,7 @@ FORBIDDEN = {
     "strategies": {"worker", "judge", "subject", "model", "observation"},
     "worker": {"judge", "model", "strategies", "generate", "subject", "shrink", "campaign"},
     "source": {"worker", "judge", "model", "case"},
+    "sandbox": {"worker", "compiler", "source", "case"},
     "compiler": {"worker", "judge", "model", "case"},
 }
 

@@ -30,6 +30,7 @@ from vfio_verify.generate import larger_than
 from vfio_verify.judge import Violation, judge
 from vfio_verify.model import Expectation, Policy, expect
 from vfio_verify.observation import Observation
+from vfio_verify.sandbox import OFF_NOTE, Parts
 from vfio_verify.shrink import Confirmation, cost, dependent, run_and_judge, settle
 from vfio_verify.strategies import packed_cases
 from vfio_verify.subject import Subject
@@ -57,6 +58,14 @@ class Options(Struct, frozen=True):
     policy: Policy = "same-block"
     jobs: int = 1
     parse_maps: bool = False
+    sandbox: bool = True
+    lacking: Parts = Parts.NONE
+    """Parts of the sandbox to go without, as on a kernel that lacks them."""
+
+    @property
+    def parts(self) -> Parts:
+        """The parts of the sandbox to use."""
+        return Parts.ALL & ~self.lacking if self.sandbox else Parts.NONE
 
 
 class Sighting(NamedTuple):
@@ -86,6 +95,7 @@ class ShardResult(Struct, frozen=True):
     sightings: dict[Key, Sighting]
     hangs: int
     sampled: int
+    unconfined: tuple[str, ...] = ()
 
 
 class Result(Struct, frozen=True):
@@ -100,6 +110,8 @@ class Result(Struct, frozen=True):
     cut_short: int = 0
     sampled: int = 0
     """Runs whose contents were compared on a sample."""
+    unconfined: tuple[str, ...] = ()
+    """A line for each part of the sandbox that was missing."""
 
 
 # ---- one shard --------------------------------------------------------------------------------------------
@@ -186,7 +198,7 @@ def run_shard(
 ) -> ShardResult:
     """Generate and run a shard's layouts. Deterministic but for what the subject makes of them."""
     examples = part.examples
-    with Worker(subject.library, parse_maps=options.parse_maps) as worker:
+    with Worker(subject.library, parse_maps=options.parse_maps, parts=options.parts) as worker:
         shard = _Running(subject, options, worker)
         if part.number == 0 and examples > 1:
             shard.meet(larger_than(2 * _memory_and_swap()))
@@ -208,7 +220,19 @@ def run_shard(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on Hypothesis's advice for interactive use
             generate()
-    return ShardResult(shard.layouts, shard.runs, dict(shard.checked), shard.sightings, shard.hangs, shard.sampled)
+    return ShardResult(
+        shard.layouts,
+        shard.runs,
+        dict(shard.checked),
+        shard.sightings,
+        shard.hangs,
+        shard.sampled,
+        _unconfined(options, worker),
+    )
+
+
+def _unconfined(options: Options, worker: Worker) -> tuple[str, ...]:
+    return worker.confinement.notes() if options.sandbox else (OFF_NOTE,)
 
 
 def _memory_and_swap() -> int:
@@ -265,23 +289,25 @@ def check(subject: Subject, options: Options, on_sighting: Callable[[Violation],
         interrupted=interrupted,
         cut_short=merged.cut_short,
         sampled=merged.sampled,
+        unconfined=tuple(merged.unconfined),
     )
 
 
 def check_case(subject: Subject, options: Options, case: Case) -> Result:
     """Judge one case, its fault plan and earlier calls included, as it is."""
     case = subject.adapt(case)
-    with Worker(subject.library, parse_maps=options.parse_maps) as worker:
+    with Worker(subject.library, parse_maps=options.parse_maps, parts=options.parts) as worker:
         seen, verdict = run_and_judge(worker, subject, options.policy, case)
     violations = tuple(map(dependent, verdict.violations))
     sampled = int(seen.pages_compared < seen.pages_total)
-    return Result(1, 1, dict.fromkeys(verdict.checked, 1), violations, (), sampled=sampled)
+    unconfined = _unconfined(options, worker)
+    return Result(1, 1, dict.fromkeys(verdict.checked, 1), violations, (), sampled=sampled, unconfined=unconfined)
 
 
 def settle_sighting(subject: Subject, options: Options, sighting: Sighting) -> Confirmation:
     """Confirm a sighting in a fresh process and make it small."""
     history = tuple(case.with_faults(*plan) for case, plan in sighting.history)
-    with Worker(subject.library, parse_maps=options.parse_maps) as worker:
+    with Worker(subject.library, parse_maps=options.parse_maps, parts=options.parts) as worker:
         return settle(worker, subject, options.policy, sighting.violation, history)
 
 
@@ -293,11 +319,13 @@ class _Merged:
         self.layouts = self.runs = self.cut_short = self.sampled = 0
         self.checked: Counter[str] = Counter()
         self.sightings: dict[Key, Sighting] = {}
+        self.unconfined: dict[str, None] = {}
 
     def add(self, result: ShardResult) -> None:
         self.layouts += result.layouts
         self.runs += result.runs
         self.sampled += result.sampled
+        self.unconfined |= dict.fromkeys(result.unconfined)
         self.cut_short += result.hangs >= _MAX_HANGS
         self.checked.update(result.checked)
         for key, sighting in result.sightings.items():

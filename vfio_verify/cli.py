@@ -48,6 +48,9 @@ def cli() -> None:
 @click.option("--jobs", type=click.IntRange(1), help="Processes to use. [default: one for each processor]")
 @click.option("--json", "json_file", metavar="FILE", help="Write the report as JSON to FILE (- for standard output).")
 @click.option("--case", "case_text", metavar="CASE", help="Judge this one case: its JSON, or a file that holds it.")
+@click.option(
+    "--no-sandbox", is_flag=True, help="Do not confine the compiler and the subject. Only for code that you trust."
+)
 def check(
     subject: str,
     *,
@@ -58,6 +61,7 @@ def check(
     jobs: int | None,
     json_file: str | None,
     case_text: str | None,
+    no_sandbox: bool,
 ) -> None:
     """Check SUBJECT against the spec: "core", a C file, a patch or mail in any usual form, or - for standard input.
 
@@ -70,7 +74,13 @@ def check(
     with _private_hypothesis():
         from vfio_verify.campaign import Options
 
-        options = Options(examples=examples, seed=seed, policy=policy, jobs=jobs or len(os.sched_getaffinity(0)))
+        options = Options(
+            examples=examples,
+            seed=seed,
+            policy=policy,
+            jobs=jobs or len(os.sched_getaffinity(0)),
+            sandbox=not no_sandbox,
+        )
         report = _report(subject, function, options, case)
     _write(report, json_file)
     sys.exit(report.exit_status)
@@ -94,7 +104,7 @@ def _report(subject: str, function: str | None, options: Options, case: Case | N
     from vfio_verify.report import make_report
     from vfio_verify.subject import open_subject
 
-    with open_subject(subject, function) as opened:
+    with open_subject(subject, function, options.parts) as opened:
         result = run_check(opened, options, _say_found) if case is None else check_case(opened, options, case)
         return make_report(opened, options, result)
 

@@ -9,12 +9,15 @@ import shlex
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 
+from vfio_verify import sandbox
 from vfio_verify.errors import HarnessError, InputError
-from vfio_verify.source import Source
+from vfio_verify.sandbox import Parts, Start
+from vfio_verify.source import Source, includes
 from vfio_verify.source.unit import ADAPTER_FILE
 
 WRAPPED = tuple(
@@ -28,6 +31,7 @@ WRAPPED = tuple(
 TIME_LIMIT = 60.0  # seconds; a unit of this kind takes well under one
 _MEMORY_LIMIT = 4 << 20  # KiB of address space, for `ulimit -v`
 _FILE_LIMIT = 512 << 10  # blocks of 512 bytes, for `ulimit -f`
+_CPU_LIMIT = 120  # seconds, for `ulimit -t`; the limit on time ends it sooner
 _SHOWN = 5
 # The first two make files. What is preloaded is meant for this process: a sanitizer's runtime cannot start within
 # the compiler's limit on address space.
@@ -67,6 +71,12 @@ _UNKNOWN = re.compile(
     r"|incomplete (?:definition of )?type '(?:struct |union )?(?P<g>\w+)"
     r"|'(?P<h>\w+)' has (?:an )?incomplete type"
 )
+_CONFINED = re.compile(
+    r"Permission denied|Operation not permitted|file not found: /|[Cc]an(?:'t|not) open|cannot execute"
+)
+"""How a compiler complains of what its sandbox refuses."""
+_ASSEMBLED = re.compile(r"\.(?:incbin|include|macro|irpc?|rept|altmacro)\b", re.IGNORECASE)
+"""What makes the assembler read a file, or hides that it does."""
 _NO_MEMBER = re.compile(
     r"'(?:const )?(?:struct |union )?(?P<a>\w+)'[^']*(?:'[^']*'\})? has no member named '(?P<b>\w+)'"
     r"|no member named '(?P<c>\w+)' in '(?:struct |union )?(?P<d>\w+)'"
@@ -91,11 +101,11 @@ def find_compiler() -> list[str]:
     )
 
 
-def build(source: Source, directory: Path) -> Path:
+def build(source: Source, directory: Path, *, parts: Parts = Parts.ALL) -> Path:
     """Compile a subject to `subject.so` in an existing directory; nothing is written elsewhere.
 
-    Raises InputError if there is no compiler, if the text does not compile, or if it uses names
-    that neither the world nor the C library has.
+    The compiler is confined by `parts` of the sandbox. Raises InputError if there is no compiler, if the text does
+    not compile, if it uses names that neither the world nor the C library has, or reads a file that it may not.
     """
     directory = directory.resolve()
     compiler = find_compiler()
@@ -103,23 +113,55 @@ def build(source: Source, directory: Path) -> Path:
     result.unlink(missing_ok=True)
     text.write_text(source.unit, encoding="utf-8")
     with as_file(files("vfio_verify") / "include") as include:
-        flags = [*_FLAGS, *_optional_flags(compiler, directory)]
+        places = [Path(one) for one in source.include_dirs] if parts else []
+        own = [path for one in places for path in includes.named_by(source.unit, one)]
+        programs = tuple(sandbox.used_by_compiler(compiler))
+        start = Start(programs, (Path(include).resolve(), *own), directory, parts)
+        flags = [*_FLAGS, *_optional_flags(compiler, start)]
         flags += [f"-I{include}", *(f"-iquote{one}" for one in source.include_dirs)]
-        status, messages = _run([*compiler, *flags, *_LINK_FLAGS, "-o", str(result), str(text)], directory, TIME_LIMIT)
+        if parts and not (parts & Parts.LANDLOCK and sandbox.landlock_version()):
+            _refuse_foreign(source, [*compiler, *flags, str(text)], start)
+        status, messages = _run([*compiler, *flags, *_LINK_FLAGS, "-o", str(result), str(text)], start, TIME_LIMIT)
         if status == 0 and result.is_file():
-            _refuse_unresolved(source, result, Path(include), directory)
+            _refuse_unresolved(source, result, Path(include), start)
             return result
-    raise _refusal(source, status, messages)
+    raise _refusal(source, status, messages, parts)
 
 
-def _run(command: Sequence[str], directory: Path, seconds: float) -> tuple[int, str]:
-    """Run a compiler with limits on time, memory and output; its status and its messages."""
+def _refuse_foreign(source: Source, command: Sequence[str], start: Start) -> None:
+    """Where the kernel does not: refuse a text that makes the compiler read files that are not its business."""
+    listed, assembly = start.writable / "subject.d", start.writable / "subject.s"
+    _checked(source, _run([*command, "-M", "-MF", str(listed)], start, TIME_LIMIT), start)
+    names = listed.read_text(encoding="utf-8", errors="replace").replace("\\\n", " ").partition(":")[2]
+    known = (*start.programs, *start.readable, start.writable)
+    for name in re.findall(r"(?:\\ |\S)+", names):
+        path = (start.writable / name.replace("\\ ", " ")).resolve()
+        if not any(path.is_relative_to(one) for one in known):
+            raise InputError(f"{source.name}: {source.function}() includes {path}, which is refused. {sandbox.HINT}")
+    _checked(source, _run([*command, "-S", "-o", str(assembly)], start, TIME_LIMIT), start)
+    if found := _ASSEMBLED.search(assembly.read_text(encoding="utf-8", errors="replace")):
+        raise InputError(
+            f"{source.name}: the assembler's {found[0]} is refused: this kernel cannot confine it. {sandbox.HINT}"
+        )
+
+
+def _checked(source: Source, ended: tuple[int, str], start: Start) -> None:
+    status, messages = ended
+    if status != 0:
+        raise _refusal(source, status, messages, start.parts)
+
+
+def _run(command: Sequence[str], start: Start, seconds: float) -> tuple[int, str]:
+    """Run a compiler confined, with limits on time, memory and output; its status and its messages."""
+    directory = start.writable
     environment = {k: v for k, v in os.environ.items() if k not in _NOT_THE_COMPILERS}
     environment |= {"LC_ALL": "C", "TMPDIR": str(directory)}
-    limited = f'ulimit -v {_MEMORY_LIMIT}; ulimit -f {_FILE_LIMIT}; ulimit -c 0; exec "$@"'
-    log = directory / "compiler.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
+    if start.parts:
+        environment["CCACHE_DISABLE"] = "1"  # it would write into the user's cache
+    limits = {"v": _MEMORY_LIMIT, "f": _FILE_LIMIT, "t": _CPU_LIMIT, "c": 0}
+    limited = "".join(f"ulimit -{letter} {value}; " for letter, value in limits.items()) + 'exec "$@"'
+    with tempfile.TemporaryFile(dir=directory) as output:  # without a name that the compiler could make another file's
+        process = start.run(
             ["/bin/sh", "-c", limited, "sh", *command],
             cwd=directory,
             env=environment,
@@ -138,23 +180,23 @@ def _run(command: Sequence[str], directory: Path, seconds: float) -> tuple[int, 
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)  # the driver's own children too
                 process.wait()
-    with log.open("rb") as written:
-        return status, written.read(1 << 20).decode("utf-8", "replace")
+        output.seek(0)
+        return status, output.read(1 << 20).decode("utf-8", "replace")
 
 
-def _optional_flags(compiler: Sequence[str], directory: Path) -> list[str]:
+def _optional_flags(compiler: Sequence[str], start: Start) -> list[str]:
     """Those of the optional flags that this compiler knows."""
-    probe = directory / "probe.c"
+    probe = start.writable / "probe.c"
     probe.write_text("int probe;\n", encoding="ascii")
     known = []
     for flag in _OPTIONAL_FLAGS:
-        status, _ = _run([*compiler, "-Werror", flag, "-fsyntax-only", str(probe)], directory, TIME_LIMIT)
+        status, _ = _run([*compiler, "-Werror", flag, "-fsyntax-only", str(probe)], start, TIME_LIMIT)
         known += [flag] if status == 0 else []
     probe.unlink()
     return known
 
 
-def _refusal(source: Source, status: int, messages: str) -> InputError:
+def _refusal(source: Source, status: int, messages: str, parts: Parts) -> InputError:
     unknown: dict[str, str] = {}
     errors: list[str] = []
     in_adapter = False
@@ -181,13 +223,14 @@ def _refusal(source: Source, status: int, messages: str) -> InputError:
             "but its #if leaves it out when it is compiled; "
             "define what the condition asks for at the top of the file"
         )
+    hint = f"\n{sandbox.HINT}" if parts and _CONFINED.search(messages) else ""
     if not errors:
         # Not an error in the text: the linker, a signal, a limit.
         tail = "; ".join(messages.strip().splitlines()[-3:]) or "no message"
-        return InputError(f"{source.name}: the C compiler failed (status {status}): {tail}")
+        return InputError(f"{source.name}: the C compiler failed (status {status}): {tail}{hint}")
     more = f"\n  and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
     listed = "".join(f"\n  {error}" for error in errors[:_SHOWN])
-    return InputError(f"{source.name}: {source.function}() does not compile:{listed}{more}")
+    return InputError(f"{source.name}: {source.function}() does not compile:{listed}{more}{hint}")
 
 
 def _defines(source: Source, name: str) -> bool:
@@ -202,11 +245,11 @@ def _unknown_names(unknown: dict[str, str]) -> InputError:
     return InputError("\n".join(lines))
 
 
-def _refuse_unresolved(source: Source, library: Path, include: Path, directory: Path) -> None:
+def _refuse_unresolved(source: Source, library: Path, include: Path, start: Start) -> None:
     """Refuse a library that has declared names which nobody defines, as far as that can be told."""
     if not shutil.which("nm"):
         return  # loading it will tell
-    status, listed = _run(["nm", "-D", "--undefined-only", "--format=posix", str(library)], directory, TIME_LIMIT)
+    status, listed = _run(["nm", "-D", "--undefined-only", "--format=posix", str(library)], start, TIME_LIMIT)
     if status != 0:
         raise HarnessError(f"nm cannot read the compiled subject: {listed.strip()}")
     symbols = [match.groups() for match in re.finditer(r"^(\w+)(?:@\S+)? (\w)", listed, re.MULTILINE)]

@@ -70,9 +70,9 @@ UNEQUAL, DEVICE_UNSEEN, GUEST_UNSEEN, UNREADABLE = 1, 2, 3, 4
 class Death(Struct, frozen=True):
     """How the process of a subject ended in the middle of a call.
 
-    `how` is "signal", "exit", "hang", "stop", "abort" (by the Error API, an assertion, exit() and the like), or
-    "damage": the process could not answer any more, or not truly. `note` says more: an abort's text, a signal's
-    place, what was damaged.
+    `how` is "signal", "exit", "hang", "stop", "excess" (of memory or threads), "abort" (by the Error API, an assertion,
+    exit() and the like), or "damage": the process could not answer any more, or not truly. `note` says more: an
+    abort's text, a signal's place, what was damaged.
     """
 
     how: str

@@ -130,7 +130,7 @@ def _notes(result: Result) -> tuple[str, ...]:
         notes.append(
             f"In {result.sampled} runs with large segments, contents were compared on a sample of their pages."
         )
-    return tuple(notes)
+    return (*notes, *result.unconfined)
 
 
 def _entry(violation: Violation) -> ViolationEntry:

@@ -11,6 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from vfio_verify.case import Case
+from vfio_verify.sandbox import Parts
 
 
 class Subject(Struct, frozen=True):
@@ -44,10 +45,11 @@ CORE = Subject("core", "core", "core_map", "bool f(struct iovec *, unsigned int,
 
 
 @contextmanager
-def open_subject(name: str, function: str | None = None) -> Iterator[Subject]:
+def open_subject(name: str, function: str | None = None, parts: Parts = Parts.ALL) -> Iterator[Subject]:
     """Make a subject of what the user named: ``core``, or C code in any form that `read_source` knows.
 
-    What is compiled lies in a private temporary directory, and is gone at the end. Raises InputError.
+    What is compiled, confined by `parts` of the sandbox, lies in a private temporary directory, and is gone at the
+    end. Raises InputError.
     """
     if name == "core":
         yield CORE
@@ -56,7 +58,7 @@ def open_subject(name: str, function: str | None = None) -> Iterator[Subject]:
     from vfio_verify.compiler import build
     from vfio_verify.source import Signature, read_source
 
-    source = read_source(name, function)
+    source = read_source(name, function, any_include=not parts)
     with tempfile.TemporaryDirectory(prefix="vfio-verify-") as directory:
         yield Subject(
             name=source.name,
@@ -65,7 +67,7 @@ def open_subject(name: str, function: str | None = None) -> Iterator[Subject]:
             signature=source.signature.value,
             title=source.title,
             place=f"{source.file}:{source.line}",
-            library=build(source, Path(directory)),
+            library=build(source, Path(directory), parts=parts),
             has_errp=source.has_errp,
             told_total=source.signature is not Signature.POINTER,
         )

@@ -184,6 +184,8 @@ def death_text(death: Death) -> str:
         return "stops its own process"
     if death.how == "damage":
         return f"damages the process that it runs in: {death.note}"
+    if death.how == "excess":
+        return death.note
     if death.how == "abort":
         return f"abort: {death.note}"
     if death.how == "exit":

@@ -16,6 +16,7 @@ import secrets
 import select
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import sys
@@ -31,11 +32,12 @@ from vfio_verify import wire
 from vfio_verify.case import PAGE, Case, Fault
 from vfio_verify.errors import HarnessError, InputError
 from vfio_verify.observation import EVENT, STEPS, Death, Event, Observation
+from vfio_verify.sandbox import Confinement, Parts, readable_by_subject
 from vfio_verify.words import death_text
 
 _PROGRESS = struct.Struct("=12Q")
 _NOTICE = struct.Struct("=2q")
-_STARTED, _ENDED = 1, 2
+_STARTED, _ENDED, _CONFINED = 1, 2, 3
 _PROGRESS_BYTES = 4096
 _NOTE_BYTES = 936
 _REQUEST_BYTES = 16 << 20
@@ -49,7 +51,7 @@ _CHANGED, _BLIND_BIT = 1, 2  # enum vv_state in pyx/world/internal.h
 _UNABLE_TO_ANSWER = 4  # VV_UNABLE_TO_ANSWER in pyx/world/serve.c
 _SWEEPS = 50
 
-_HANG, _STOPPED, _REFUSED, _FORGED, _BLIND, _PARENT_ENDED, _PARENT_STOPPED = range(-1, -8, -1)
+_HANG, _STOPPED, _REFUSED, _FORGED, _BLIND, _PARENT_ENDED, _PARENT_STOPPED, _TOO_MUCH = range(-1, -9, -1)
 """Ends of a worker that no wait status tells."""
 
 _DAMAGE = {
@@ -61,6 +63,7 @@ _DAMAGE = {
 _MARK = "VFIO_VERIFY_WORKER"
 """In the environment of all processes of one worker: whatever becomes of them, they can be found and ended."""
 
+_MEMORY_BYTES, _THREADS = 2 << 30, 256
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "ASAN_OPTIONS", "UBSAN_OPTIONS", "LD_PRELOAD")
 """What a worker keeps of the environment: what loading needs, and no secrets."""
 
@@ -70,6 +73,7 @@ sys.path.insert(0, sys.argv[1])
 from vfio_verify import _world
 control, data, memory, requests, replies = map(int, sys.argv[2:7])
 shared = mmap.mmap(memory, 4096 + requests + replies)
+_world.confine(int(sys.argv[8]), [path.encode("utf-8", "surrogateescape") for path in sys.argv[9:]])
 _world.serve(control, data, shared, requests, replies, sys.argv[7].encode("utf-8", "surrogateescape"))
 """
 
@@ -127,7 +131,8 @@ class Worker:
     """A subject's process. `library` is its shared object; None is the core. A context manager.
 
     A call hangs that takes `cpu_seconds` of processor time, or sleeps for `sleep_seconds`. A process that only waits
-    for a processor does neither: a loaded machine is slow, and not wrong.
+    for a processor does neither: a loaded machine is slow, and not wrong. With a sandbox, one that takes more than
+    `memory_bytes`, or starts very many threads, is ended too.
     """
 
     def __init__(
@@ -137,8 +142,15 @@ class Worker:
         cpu_seconds: float = 1.0,
         sleep_seconds: float = 3.0,
         parse_maps: bool = False,
+        parts: Parts = Parts.ALL,
+        memory_bytes: int = _MEMORY_BYTES,
     ) -> None:
         self.restarts = 0
+        self.confinement = Confinement()
+        """What of the sandbox is in force; `parts` says what is asked for."""
+        self._parts, self._memory_bytes = parts, memory_bytes
+        self._looked = 0.0
+        self._excess = ""
         self.history: list[tuple[Case, Sequence[Fault]]] = []
         """What was called in the present process, in order."""
         self._cpu_seconds, self._sleep_seconds = cpu_seconds, sleep_seconds
@@ -179,6 +191,8 @@ class Worker:
 
     def _spawn(self, fds: tuple[int, ...]) -> subprocess.Popen[bytes]:
         arguments = (*map(str, fds), str(_REQUEST_BYTES), str(_REPLY_BYTES), str(self._library or ""))
+        readable = readable_by_subject(self._library) if self._parts else ()
+        arguments = (*arguments, str(int(self._parts)), *map(str, readable))
         with deaf_to_interrupts():
             return subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _BOOT, str(Path(vfio_verify.__file__).parent.parent), *arguments],
@@ -232,12 +246,16 @@ class Worker:
     def _expect_start(self) -> None:
         """Wait for a fresh worker's greeting. Raises InputError when the subject cannot be loaded."""
         self._pid = 0
+        told = False  # of its confinement; what comes later may be the subject's own words
         end = time.monotonic() + _START_SECONDS
         patience = _Patience(self._cpu_seconds, self._sleep_seconds)
         while (left := end - time.monotonic()) > 0:
             ready = self._wait(min(left, _TICK_SECONDS))
             if self._data in ready and self._pid:
                 notice = self._notice(self._data)
+                if notice is not None and notice[0] == _CONFINED and not told:
+                    self.confinement, told = Confinement.unpack(notice[1]), True
+                    continue
                 if notice is not None and notice[0] == _STARTED:
                     return
                 time.sleep(0 if notice else _TICK_SECONDS)  # a process that ends closes this before it has ended
@@ -320,7 +338,7 @@ class Worker:
             if finished:
                 strikes = 0
             if ended is None:
-                changed = self._changed or progress.changes
+                changed = self._changed or progress.changes or self._takes_too_much()
                 if changed or any(seen.pages_end != seen.pages_before for seen in finished):
                     self.renew()  # what the subject did to its process is not undone
                 continue
@@ -375,6 +393,8 @@ class Worker:
                 return self._give_up(_PARENT_ENDED) if notice is None else self._status(notice[1])
             progress = self._progress()
             ended = patience.end((progress.plan, progress.finished), *self._process_state())
+            if ended is None and self._takes_too_much():
+                ended = _TOO_MUCH
             if ended is not None:
                 return self._give_up(ended)
 
@@ -419,6 +439,27 @@ class Worker:
         self._expect_end()
         return why
 
+    def _takes_too_much(self) -> bool:
+        """Does the worker hold more memory, or more threads, than a subject can need? Looked at now and then."""
+        if not self._parts or time.monotonic() - self._looked < _TICK_SECONDS / 2:
+            return False
+        self._looked = time.monotonic()
+        process = Path(f"/proc/{self._pid}")
+        try:
+            threads = int((process / "stat").read_text().rpartition(")")[2].split()[17])
+            memory = int((process / "statm").read_text().split()[1]) * PAGE
+            # What was written to a memfd and is not mapped; what is mapped counts twice, which does no harm.
+            files = {(s.st_dev, s.st_ino): s for s in (fd.stat() for fd in (process / "fd").iterdir())}
+            memory += sum(s.st_blocks * 512 for s in files.values() if stat.S_ISREG(s.st_mode))
+        except OSError:
+            return False  # it has ended, or closes what is looked at
+        self._excess = ""
+        if memory > self._memory_bytes:
+            self._excess = f"takes more than {self._memory_bytes / (1 << 30):g} GiB of memory"
+        elif threads > _THREADS:
+            self._excess = f"starts more than {_THREADS} threads"
+        return bool(self._excess)
+
     def _process_state(self) -> tuple[str, float]:
         """The worker's state as in proc(5), and the processor time it has used, in seconds."""
         try:
@@ -451,8 +492,8 @@ class Worker:
 
     def _death(self, progress: _Progress, ended: int) -> Death:
         if ended < 0:
-            how = {_HANG: "hang", _STOPPED: "stop"}.get(ended, "damage")
-            return Death(how, note=_DAMAGE.get(ended, ""))
+            how = {_HANG: "hang", _STOPPED: "stop", _TOO_MUCH: "excess"}.get(ended, "damage")
+            return Death(how, note=self._excess if how == "excess" else _DAMAGE.get(ended, ""))
         if not os.WIFSIGNALED(ended):
             return Death("exit", status=os.waitstatus_to_exitcode(ended))
         number = os.WTERMSIG(ended)

@@ -155,7 +155,8 @@ u64 vv_snapshot_changes(void);              /* how many differ now */
 /* What a worker says of its process after a request. */
 enum vv_state { VV_STATE_CHANGED = 1, VV_STATE_BLIND = 2 };     /* another than it was; /proc is not seen any more */
 
-int vv_state_take(void);                    /* once a worker, when the subject is loaded; 0 or -1 */
+int vv_state_open(void);                    /* once a worker, before it is confined; 0 or -1 */
+void vv_state_take(void);                   /* when the subject is loaded */
 u64 vv_state_left(void);                    /* enum vv_left */
 u64 vv_state_changes(void);                 /* enum vv_state */
 void vv_state_flush_stacks(void);

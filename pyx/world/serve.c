@@ -22,13 +22,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "confine.h"
 #include "internal.h"
 
 #define HEAP_RESERVE (8u << 20)
 
 #define VV_UNABLE_TO_ANSWER 4       /* a worker's exit status */
 
-enum { STARTED = 1, ENDED = 2 };
+enum { STARTED = 1, ENDED = 2, CONFINED = 3 };
 struct notice { int64_t kind, value; };
 
 static bool say(int socket, int64_t kind, int64_t value)
@@ -98,18 +99,17 @@ static _Noreturn void work(int control, int data, uint8_t *shared, u64 request_c
     close(null);
     vv_progress->pid = (u64)getpid();
     vv_progress->note_bytes = vv_progress->signal = vv_progress->in_subject = 0;
-    if (vv_after_fork() < 0) {
+    if (vv_after_fork() < 0 || vv_state_open() < 0) {
         say(data, -1, errno);
         _exit(3);
     }
+    /* Told before the subject is there, which could tell anything. */
+    say(data, CONFINED, vv_confine());
     if (load_subject(library) < 0) {
         say(data, -2, 0);
         _exit(2);
     }
-    if (vv_state_take() < 0) {
-        say(data, -1, errno);
-        _exit(3);
-    }
+    vv_state_take();
     say(data, STARTED, getpid());
     while (hear(data, &length, sizeof(length)) == sizeof(length)) {
         int64_t done = length > request_capacity ? -1

@@ -142,7 +142,7 @@ static void look(struct state *state)
     state->floats = float_controls();
 }
 
-int vv_state_take(void)
+int vv_state_open(void)
 {
     if (task_fd >= 0) {
         close(task_fd);
@@ -150,9 +150,13 @@ int vv_state_take(void)
     }
     task_fd = open("/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     timers_fd = open("/proc/self/timers", O_RDONLY | O_CLOEXEC);     /* not in every kernel */
+    return task_fd < 0 ? -1 : 0;
+}
+
+void vv_state_take(void)
+{
     vv_observe_files(&own_files[0].device, &own_files[0].inode, &own_files[1].device, &own_files[1].inode);
     look(&first);
-    return task_fd < 0 ? -1 : 0;
 }
 
 u64 vv_state_left(void)

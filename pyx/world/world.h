@@ -8,6 +8,7 @@
  *   observe.c  what the kernel says of the address space, and what can be read there
  *   run.c      one request: one layout, several runs with a fault plan each
  *   progress.c what a worker says of itself while it runs, and its last words
+ *   confine.c  what a worker can still do once its subject is there
  *   serve.c    the process that forks workers and the loop inside a worker
  *
  * SPDX-License-Identifier: MIT

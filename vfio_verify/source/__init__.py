@@ -6,6 +6,7 @@ text.py         comments, strings, preprocessor lines
 items.py        the definitions in a piece of text, with exact bounds
 declarations.py what one declaration is, and which names it brings
 signatures.py   the shapes such a function has had
+includes.py     which files beside a C file it may include
 cut.py          find the function, and what it reaches
 world_names.py  what the world declares, and what of it stays the world's
 unit.py         the text to compile, with the adapter that calls the function
@@ -19,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from vfio_verify.errors import InputError
-from vfio_verify.source import cut, formats, items, patch, text, unit, world_names
+from vfio_verify.source import cut, formats, includes, items, patch, text, unit, world_names
 from vfio_verify.source.signatures import Signature
 
 __all__ = ["Signature", "Source", "read_source"]
@@ -54,12 +55,13 @@ class Source(msgspec.Struct, frozen=True):
         return self.signature.has_errp
 
 
-def read_source(path: str, function: str | None = None) -> Source:
+def read_source(path: str, function: str | None = None, *, any_include: bool = False) -> Source:
     """Read a patch, a series, a mail or a C file ("-": standard input), and cut out the function.
 
     `function` is its name; else it is `vfio_device_mmap_dmabuf`, else the one function whose
     types make a known signature. Raises InputError if the input cannot be read, or the function
-    cannot be told, is there only in part, or has an unknown signature.
+    cannot be told, is there only in part, or has an unknown signature; also if a C file includes what is no
+    source of C in its own directory or below, unless `any_include` allows it.
     """
     name = "standard input" if path == "-" else path
     if function is not None and not re.fullmatch(r"[A-Za-z_]\w*", function, re.ASCII):
@@ -67,7 +69,7 @@ def read_source(path: str, function: str | None = None) -> Source:
     content = formats.interpret(formats.decode(formats.read_bytes(path), name), name)
     patches = [] if isinstance(content, formats.CText) else content
     if isinstance(content, formats.CText):
-        fragments = _with_headers(path, content.text)
+        fragments = _with_headers(path, content.text, any_include)
     else:
         fragments = patch.post_image(content, name)
     sources = [items.read(fragment) for fragment in fragments]
@@ -85,7 +87,7 @@ def read_source(path: str, function: str | None = None) -> Source:
     )
 
 
-def _with_headers(path: str, content: str) -> list[patch.Fragment]:
+def _with_headers(path: str, content: str, any_include: bool) -> list[patch.Fragment]:
     """The C file, after the headers beside it that it includes; those are cut like the file itself.
 
     A header of a QEMU tree includes more of QEMU, so to compile it whole would not do.
@@ -93,23 +95,28 @@ def _with_headers(path: str, content: str) -> list[patch.Fragment]:
     if path == "-":
         return [patch.Fragment("<standard input>", 1, content)]
     found: dict[Path, patch.Fragment] = {}
-    _add_headers(path, content, found, {Path(path).resolve()})
+    root = None if any_include else Path(path).resolve().parent
+    _add_headers(path, content, found, {Path(path).resolve()}, root)
     return [*found.values(), patch.Fragment(path, 1, content)]
 
 
-def _add_headers(path: str, content: str, found: dict[Path, patch.Fragment], seen: set[Path]) -> None:
+def _add_headers(
+    path: str, content: str, found: dict[Path, patch.Fragment], seen: set[Path], root: Path | None
+) -> None:
     pre = text.preprocess(content)
     for directive in pre.directives:
         written = re.match(r'\s*"([^"\n]+)"', content[directive.end - len(directive.rest) : directive.end])
         if directive.word != "include" or not written or pre.is_dead(directive.start):
             continue
         header = Path(path).parent / written.group(1)
+        if root is not None and includes.beside(Path(path).parent, written.group(1), root) is None:
+            continue
         resolved = header.resolve()
         if resolved in seen or len(seen) > 100 or not header.is_file():
             continue
         seen.add(resolved)
         inner = formats.decode(formats.read_bytes(str(header)), str(header))
-        _add_headers(str(header), inner, found, seen)
+        _add_headers(str(header), inner, found, seen, root)
         found[resolved] = patch.Fragment(str(header), 1, inner)
 
 

@@ -1,4 +1,5 @@
 /* violates: NO_LEAK | leaves a child that has ended and was not waited for */
+/* the sandbox refuses it */
 
 #include "hostile.h"
 

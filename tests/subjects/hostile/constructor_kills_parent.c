@@ -1,4 +1,5 @@
 /* is not loaded: the process that started it is ended | has a constructor that kills the parent */
+/* the sandbox refuses it */
 
 #include "hostile.h"
 

@@ -1,4 +1,5 @@
 /* violates: NO_LEAK | forks 26 children into sessions of their own, which live on */
+/* the sandbox refuses it */
 
 #include "hostile.h"
 

@@ -1,4 +1,5 @@
 /* violates: NO_LEAK | forks six times over, 63 children that live on */
+/* the sandbox refuses it */
 
 #include "hostile.h"
 

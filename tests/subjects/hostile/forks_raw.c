@@ -1,4 +1,5 @@
 /* violates: NO_LEAK | leaves a child made by a raw system call */
+/* the sandbox refuses it */
 
 #include "hostile.h"
 

@@ -1,4 +1,5 @@
 /* violates: SURVIVES | kills the process that started it */
+/* the sandbox refuses it */
 
 #include "hostile.h"
 

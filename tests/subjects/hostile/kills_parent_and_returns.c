@@ -1,4 +1,5 @@
 /* violates: SURVIVES | kills the process that started it, by a raw system call, and goes on */
+/* the sandbox refuses it */
 
 #include "hostile.h"
 

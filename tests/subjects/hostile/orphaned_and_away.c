@@ -1,4 +1,5 @@
 /* violates: SURVIVES | forks into a session of its own, and kills the process that started it */
+/* the sandbox refuses it */
 
 #include "hostile.h"
 

@@ -1,4 +1,5 @@
 /* violates: SURVIVES | stops the process that started it, and waits a while */
+/* the sandbox refuses it */
 
 #include "hostile.h"
 

@@ -1,0 +1,256 @@
+"""What confines a stranger's code: which files its worker may read, how a compiler is started, what is said of it.
+
+A patch from a mailing list is the code of a stranger. Neither compiling nor running it may read the user's files,
+write outside a private directory, start programs or use the network. The kernel's Landlock and seccomp see to that
+without privileges. The worker confines itself (pyx/world/confine.c); a compiler is started from a thread that has
+confined itself, because both hold for a thread and what it starts, and the rest of this process stays free.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+import errno
+import os
+import platform
+import shutil
+import struct
+import subprocess
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from vfio_verify.errors import HarnessError
+
+
+class Parts(enum.IntFlag):
+    """The parts of the sandbox; ``enum vv_confine_parts`` in pyx/world/confine.h."""
+
+    NONE = 0
+    LANDLOCK = 1
+    SECCOMP = 2
+    LIMITS = 4
+    ALL = 7
+
+
+_STORES = ("/nix/store", "/gnu/store")
+"""Where two distributions keep everything that others keep under /usr."""
+_LIBRARIES = ("/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libx32", "/usr/local/lib")
+_LOADER = ("/etc/ld.so.cache",)
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
+_PROGRAMS = ("/usr", "/bin", "/sbin", *_LIBRARIES)
+_CONFIGURATION = (*_LOADER, "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives")
+_COMPILERS_PATHS = ("CPATH", "C_INCLUDE_PATH", "LIBRARY_PATH", "COMPILER_PATH", "LD_LIBRARY_PATH")
+"""Where the environment may tell a compiler of more directories."""
+HINT = "The compiler runs confined. If it needs files from elsewhere, and you trust the code, check with --no-sandbox."
+
+OFF_NOTE = "Not confined, as --no-sandbox asks: the compiler and the subject could do whatever you can."
+
+
+class Confinement(Struct, frozen=True):
+    """What is in force in a worker. An errno says why a part is missing; 0 if it is not."""
+
+    landlock: int = 0
+    """Its version, 0 if it is missing."""
+    no_landlock: int = 0
+    no_seccomp: int = 0
+
+    @classmethod
+    def unpack(cls, told: int) -> Confinement:
+        """What ``vv_confine()`` returns."""
+        return cls(told & 0xFFFF, told >> 16 & 0xFFFF, told >> 32 & 0xFFFF)
+
+    def notes(self) -> tuple[str, ...]:
+        """One line for each part that is missing."""
+        notes = []
+        if self.no_landlock:
+            can = "read and write" if self.no_seccomp else "read"
+            what = f"the compiler and the subject could {can} what you can"
+            notes.append(f"Not confined by Landlock: {_why(self.no_landlock)}; {what}.")
+        if self.no_seccomp:
+            what = "the subject could start processes, send signals and use the network"
+            notes.append(f"Not confined by seccomp: {_why(self.no_seccomp)}; {what}.")
+        return tuple(notes)
+
+
+def _why(error: int) -> str:
+    kernel = f"this kernel ({platform.release()})"
+    if error in (errno.ENOSYS, errno.EINVAL):
+        return f"{kernel} lacks it, or a container hides it"
+    if error == errno.EOPNOTSUPP:
+        return f"{kernel} has it switched off, or this processor ({platform.machine()}) is not provided for"
+    return f"{kernel} refuses it ({os.strerror(error)})"
+
+
+# ---- paths ---------------------------------------------------------------------------------------------------
+
+
+def readable_by_subject(library: Path | None) -> list[Path]:
+    """What a worker may open: the system's libraries, and the subject's own one."""
+    own = [] if library is None else [library.resolve()]
+    named = _directories(os.environ.get("LD_LIBRARY_PATH", ""))
+    return _existing([*_LIBRARIES, *_STORES, *_LOADER, *_DEVICES, *named, *own])
+
+
+def used_by_compiler(command: Sequence[str]) -> list[Path]:
+    """What a compiler may read and execute: the system's programs and headers, its own installation, and what
+    the user named together with it (``CC="ccache gcc --sysroot=/opt/arm"``)."""
+    named = [path for name in _COMPILERS_PATHS for path in _directories(os.environ.get(name, ""))]
+    for word in command:
+        if not word.startswith("-") and (program := shutil.which(word)):
+            named += [Path(program), *_prefix(Path(program)), *_prefix(Path(program).resolve())]
+        elif "/" in word and not _is_personal(given := Path(word[word.index("/") :])):
+            named.append(given)
+    return _existing([*_PROGRAMS, *_STORES, *_CONFIGURATION, *named])
+
+
+def _prefix(program: Path) -> list[Path]:
+    """The directory of an installation: /opt/cc for /opt/cc/bin/gcc. A home directory is none."""
+    prefix = program.parent.parent
+    return [prefix] if program.parent.name == "bin" and not _is_personal(prefix) else []
+
+
+def _directories(listed: str) -> list[Path]:
+    """The directories of a list such as PATH, but for those that a user's own files lie in."""
+    paths = [Path(one) for one in listed.split(":") if one.startswith("/")]
+    return [path for path in paths if not _is_personal(path.resolve())]
+
+
+def _is_personal(path: Path) -> bool:
+    """Is it a home directory, one above it, or one in which programs keep what is a user's own?"""
+    homes = {Path(os.path.expanduser("~")).resolve(), Path("/root"), *Path("/home").glob("*")}
+    private = {home / name for home in homes for name in (".", ".local", ".config", ".cache")}
+    return any(one.is_relative_to(path.resolve()) for one in private) or path == Path("/tmp")
+
+
+def _existing(paths: Iterable[str | Path]) -> list[Path]:
+    """Each once, by its real name."""
+    return list({Path(path).resolve(): None for path in paths if os.path.exists(path)})
+
+
+# ---- the kernel's interface, for a thread of this process ----------------------------------------------------
+
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # on every architecture
+_FS = {1: 0x1FFF, 2: 0x3FFF, 3: 0x7FFF, 4: 0x7FFF}  # what each version of Landlock knows of files; 0xFFFF from 5 on
+_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR, _TRUNCATE = 1, 2, 4, 8, 1 << 14
+_OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | 1 << 15
+_PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP = 38, 22
+_LD, _JEQ, _JGE, _RET = 0x20, 0x15, 0x35, 0x06
+_ALLOW, _REFUSE, _UNKNOWN = 0x7FFF0000, 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
+
+# By architecture: its number, and the numbers of socket, socketpair, ptrace, process_vm_readv, process_vm_writev,
+# bpf, perf_event_open, userfaultfd, add_key, request_key, keyctl, mount, unshare, setns, open_by_handle_at.
+_REFUSED = {
+    "x86_64": (0xC000003E, (41, 53, 101, 310, 311, 321, 298, 323, 248, 249, 250, 165, 272, 308, 304)),
+    "aarch64": (0xC00000B7, (198, 199, 117, 270, 271, 280, 241, 282, 217, 218, 219, 40, 97, 268, 265)),
+}
+_NEW_EVERYWHERE = (425, 426, 427, 428, 429, 430, 431, 432, 433, 434, 438)  # io_uring, mounts by descriptor, pidfd
+
+
+class Start(Struct, frozen=True):
+    """What a confined program may use: directories and files to read and execute, and one directory to write."""
+
+    programs: tuple[Path, ...]
+    readable: tuple[Path, ...]
+    writable: Path
+    parts: Parts = Parts.ALL
+
+    def run(self, command: Sequence[str], **arguments: Any) -> subprocess.Popen[bytes]:
+        """As subprocess.Popen, from a thread of its own that confines itself first."""
+        started: list[subprocess.Popen[bytes]] = []
+        failed: list[BaseException] = []
+
+        def confine_and_start() -> None:
+            try:
+                self._confine()
+                started.append(subprocess.Popen(command, **arguments))
+            except BaseException as error:  # noqa: BLE001  # raised where it is waited for
+                failed.append(error)
+
+        thread = threading.Thread(target=confine_and_start)
+        thread.start()
+        try:
+            thread.join()
+        except BaseException:
+            thread.join()
+            for process in started:
+                process.kill()
+                process.wait()
+            raise
+        if failed:
+            raise failed[0]
+        return started[0]
+
+    def _confine(self) -> None:
+        c = ctypes.CDLL(None, use_errno=True)
+        c.syscall.restype = ctypes.c_long
+        if self.parts and c.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0:
+            raise HarnessError(f"no_new_privs cannot be set: {os.strerror(ctypes.get_errno())}")
+        if self.parts & Parts.LANDLOCK and (version := landlock_version()):
+            self._restrict_files(c, version)
+        if self.parts & Parts.SECCOMP:
+            _restrict_calls(c)
+
+    def _restrict_files(self, c: ctypes.CDLL, version: int) -> None:
+        known = _FS.get(version, 0xFFFF)
+        rules = struct.pack("=3Q", known, 3 if version >= 4 else 0, 3 if version >= 6 else 0)
+        ruleset = c.syscall(_CREATE_RULESET, rules, 8 * (1 + (version >= 4) + (version >= 6)), 0)
+        try:
+            _checked(ruleset)
+            for path in self.programs:
+                _allow(c, ruleset, path, _EXECUTE | _READ_FILE | _READ_DIR)
+            for path in self.readable:
+                _allow(c, ruleset, path, _READ_FILE | _READ_DIR)
+            _allow(c, ruleset, self.writable, known & 0x7FFF & ~_EXECUTE)
+            _allow(c, ruleset, Path(os.devnull), _READ_FILE | _WRITE_FILE | known & _TRUNCATE)
+            _checked(c.syscall(_RESTRICT_SELF, ruleset, 0))
+        finally:
+            if ruleset >= 0:
+                os.close(ruleset)
+
+
+def _checked(result: int) -> None:
+    if result < 0:
+        raise HarnessError(f"Landlock cannot be used: {os.strerror(ctypes.get_errno())}")
+
+
+def _allow(c: ctypes.CDLL, ruleset: int, path: Path, access: int) -> None:
+    try:
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return  # it is not there, or not for this user
+    try:
+        rule = struct.pack("=Qi", access if path.is_dir() else access & _OF_FILES, fd)
+        _checked(c.syscall(_ADD_RULE, ruleset, 1, rule, 0))
+    finally:
+        os.close(fd)
+
+
+def landlock_version() -> int:
+    """Landlock's version on this machine; 0 where it is missing."""
+    c = ctypes.CDLL(None, use_errno=True)
+    c.syscall.restype = ctypes.c_long
+    return max(0, int(c.syscall(_CREATE_RULESET, None, 0, 1)))
+
+
+class _Program(ctypes.Structure):
+    """struct sock_fprog of linux/filter.h."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_char_p))
+
+
+def _restrict_calls(c: ctypes.CDLL) -> None:
+    """No sockets, nothing of other processes, no mounts, in this thread. Where the kernel lacks seccomp, nothing."""
+    number, refused = _REFUSED.get(platform.machine(), (0, ()))
+    if not number or struct.calcsize("P") != 8:
+        return
+    code = [(_LD, 0, 0, 4), (_JEQ, 1, 0, number), (_RET, 0, 0, _UNKNOWN), (_LD, 0, 0, 0)]
+    code += [(_JGE, 0, 1, 0x40000000), (_RET, 0, 0, _UNKNOWN)]
+    for call in (*refused, *_NEW_EVERYWHERE):
+        code += [(_JEQ, 0, 1, call), (_RET, 0, 0, _REFUSE)]
+    code += [(_RET, 0, 0, _ALLOW)]
+    packed = b"".join(struct.pack("=HBBI", *one) for one in code)
+    c.prctl(_PR_SET_SECCOMP, 2, ctypes.byref(_Program(len(code), packed)), 0, 0)
