@@ -135,10 +135,6 @@ class _Trial:
         """Run it; `last` is then the violation. Asked again of the same candidate, the answer is no."""
         if not fresh and (case in self._known or self.left <= 0):
             return False
-        try:
-            check(case)
-        except InputError:
-            return False
         self._known.add(case)
         self.tries += 1
         self.left -= 1
@@ -168,11 +164,20 @@ def _minimal(trial: _Trial) -> Violation:
             while again:
                 again = False
                 for candidate in map(trial.adapt, reduce(best.case)):
-                    if cost(candidate) < cost(best.case) and trial.accepts(candidate):
+                    if _is_smaller(candidate, best.case) and trial.accepts(candidate):
                         assert trial.last is not None
                         best, improved, again = trial.last, True, True
                         break
     return best
+
+
+def _is_smaller(candidate: Case, than: Case) -> bool:
+    """A reducer may make what is no case: two regions of one index, a block that is used after it went."""
+    try:
+        check(candidate)
+    except InputError:
+        return False
+    return cost(candidate) < cost(than)
 
 
 def cost(case: Case) -> tuple[Any, ...]:
