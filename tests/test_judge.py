@@ -10,9 +10,10 @@ import msgspec
 import pytest
 
 from vfio_verify import judge as judge_module
-from vfio_verify.case import PAGE, Case, Device, RamBlock, Region, Segment
+from vfio_verify.case import PAGE, Case, Change, Device, End, Fork, RamBlock, Region, Segment
 from vfio_verify.generate import larger_than
 from vfio_verify.judge import Verdict, judge
+from vfio_verify.judge.sequence import judge_sequence
 from vfio_verify.model import expect
 from vfio_verify.observation import (
     ANONYMOUS,
@@ -34,10 +35,13 @@ from vfio_verify.observation import (
     Death,
     Difference,
     Event,
+    MappingSeen,
     Observation,
     Run,
     SecondCall,
+    StepSeen,
 )
+from vfio_verify.space import actions_of
 from vfio_verify.spec import clauses
 
 A = 0x7F00_0000_0000
@@ -644,6 +648,94 @@ def test_a_second_call_that_the_kernel_refused_memory_does_not_exercise_repeatab
     assert status("REPEATABLE", success(second=starved)) == "not exercised"
     damaged = msgspec.structs.replace(starved, first_whole=False)
     assert status("REPEATABLE", success(second=damaged)) == "violated"
+
+
+AGAIN = actions_of(VALID)[0]
+SEQUENCE = msgspec.structs.replace(VALID, sequence=(AGAIN, Change(0, 0), End(1), Fork(), AGAIN))
+B = A - 8 * PAGE
+
+
+def step(*mappings: MappingSeen, pages: int, **fields: object) -> StepSeen:
+    return StepSeen(mappings=mappings, pages=pages, **fields)
+
+
+def steps(**changed: StepSeen) -> Observation:
+    """What is seen of SEQUENCE where all is well, but for the steps that are given by name: s1, s2..."""
+    mapped = success([reserve(), overlay(0, 1, 0), overlay(1, 2, 2)], second=None)
+    first, second, third = (MappingSeen(n, at, RUNS) for n, at in enumerate((A, B, B)))
+    usual = [
+        step(first, pages=1003, call=mapped),
+        step(first, second, pages=1006, call=mapped),
+        step(first, second, pages=1006),
+        step(first, pages=1003),
+        step(first, pages=1003),
+        step(first, msgspec.structs.replace(third, call=2), pages=1006, call=mapped),
+    ]
+    return msgspec.structs.replace(mapped, steps=tuple(changed.get(f"s{i}", s) for i, s in enumerate(usual)))
+
+
+def blamed(what: Observation) -> list[tuple[int, str, str]]:
+    verdict = judge_sequence(SEQUENCE, "same-block", what)
+    return [(one.step, one.violation.clause, one.violation.cause) for one in verdict.blamed]
+
+
+def test_mappings_as_they_must_be_after_each_step_hold_repeatable():
+    verdict = judge_sequence(SEQUENCE, "same-block", steps())
+    assert not verdict.blamed
+    assert verdict.calls == 3
+    assert "REPEATABLE" in verdict.checked
+    alone = msgspec.structs.replace(steps(), steps=steps().steps[:1])
+    assert "REPEATABLE" not in judge_sequence(SEQUENCE, "same-block", alone).checked
+
+
+CHANGED = Difference(1, 0, 0, 1 << 60 | 4, 1 << 60)
+
+
+@pytest.mark.parametrize(
+    ("name", "seen_then", "cause"),
+    [
+        ("s1", step(MappingSeen(0, A, RUNS[:1]), MappingSeen(1, B, RUNS), pages=1004, call=success(GOOD)), "gone"),
+        ("s1", step(MappingSeen(0, A, ()), MappingSeen(1, B, RUNS), pages=1003, call=success(GOOD)), "gone"),
+        ("s1", step(MappingSeen(1, B, RUNS), pages=1003, call=success(GOOD)), "gone"),
+        (
+            "s1",
+            step(MappingSeen(0, A, (RUNS[0], RUNS[1]._replace(offset=0))), MappingSeen(1, B, RUNS), pages=1006),
+            "replaced",
+        ),
+        (
+            "s4",
+            step(MappingSeen(0, A, (RUNS[0]._replace(flags=SHARED), RUNS[1])), pages=1003),
+            "replaced",
+        ),
+        ("s1", step(MappingSeen(0, A, RUNS), MappingSeen(1, A + PAGE, RUNS), pages=1004), "overlap"),
+        ("s2", step(MappingSeen(0, A, RUNS, (CHANGED,)), MappingSeen(1, B, RUNS), pages=1006), "contents"),
+        ("s3", step(MappingSeen(0, A, RUNS), pages=1003, left=1), "not gone"),
+        ("s3", step(MappingSeen(0, A, RUNS), pages=1005), "pages"),
+        ("s4", step(MappingSeen(0, A, RUNS), pages=1003, child=0), "fork"),
+    ],
+)
+def test_a_mapping_that_changes_in_a_later_step_violates_repeatable(name: str, seen_then: StepSeen, cause: str):
+    number = int(name[1:])
+    if number == 1:
+        seen_then = msgspec.structs.replace(seen_then, call=success(GOOD, second=None))
+    assert blamed(steps(**{name: seen_then})) == [(number, "REPEATABLE", cause)]
+
+
+def test_a_fork_that_was_refused_is_no_violation():
+    refused = step(MappingSeen(0, A, RUNS), pages=1003, done=False, errno=errno.EAGAIN)
+    assert blamed(steps(s4=refused)) == []
+
+
+def test_a_mapping_that_was_wrong_from_the_start_is_judged_once():
+    wrong = success(GOOD, second=None, runs=RUNS[:1])
+    torn = MappingSeen(1, B, RUNS[:1])
+    first = MappingSeen(0, A, RUNS)
+    what = steps(
+        s1=step(first, torn, pages=1004, call=wrong),
+        s2=step(first, torn, pages=1004),
+        s3=step(first, pages=1003),
+    )
+    assert {clause for _, clause, _ in blamed(what)} == {"CONTIGUOUS"}
 
 
 def test_without_a_second_call_repeatable_is_not_exercised():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import multiprocessing
+import random
 import signal
 import threading
 import warnings
@@ -31,8 +32,8 @@ from vfio_verify.judge import Violation, judge
 from vfio_verify.model import Expectation, Policy, expect
 from vfio_verify.observation import Observation
 from vfio_verify.sandbox import OFF_NOTE, Parts
-from vfio_verify.shrink import Confirmation, cost, dependent, run_and_judge, settle
-from vfio_verify.strategies import packed_cases
+from vfio_verify.shrink import Confirmation, cost, dependent, judge_steps, run_and_judge, settle
+from vfio_verify.strategies import SEQUENCE_BYTES, packed_cases, packed_sequence
 from vfio_verify.subject import Subject
 from vfio_verify.sweep import fault_plans, pair_plans
 from vfio_verify.worker import Worker, deaf_to_interrupts
@@ -74,6 +75,9 @@ class Sighting(NamedTuple):
     violation: Violation
     history: tuple[tuple[Case, Sequence[Fault]], ...]
 
+
+_SEQUENCE_EVERY = 16
+"""Layouts: of one in so many the world is used for a sequence too."""
 
 Key = tuple[str, str]
 """A clause, and a way of violating it."""
@@ -158,22 +162,41 @@ class _Running:
         self._judge(case, expected, plans, observations)
         return observations
 
+    def meet_sequence(self, case: Case) -> None:
+        """Run a case with what is done after its call, in a fresh process: what it shows needs nothing else."""
+        if self.hangs >= _MAX_HANGS:
+            return
+        case = self._subject.adapt(case)
+        worker, policy = self._worker, self._options.policy
+        worker.renew()
+        (seen,) = worker.run(case)
+        verdict = judge_steps(worker, self._subject, policy, case, seen)
+        calls = [step.call for step in seen.steps if step.call is not None]
+        self.runs += len(calls)
+        self.hangs += any(map(_hung, calls))
+        self.checked.update(verdict.checked)
+        for violation in verdict.violations:
+            self._keep(violation, ())
+
     def _judge(
         self, case: Case, expected: Expectation, plans: Sequence[tuple[Fault, ...]], observations: list[Observation]
     ) -> None:
-        for plan, seen in zip(plans, observations, strict=False):
+        history = self._worker.history
+        # What was called before the first of these plans, unless the process is another one since.
+        before = max(0, len(history) - len(observations))
+        for number, (plan, seen) in enumerate(zip(plans, observations, strict=False)):
             verdict = judge(case.with_faults(*plan) if plan else case, expected, seen, has_errp=self._subject.has_errp)
             self.runs += 1
             self.checked.update(verdict.checked)
             self.sampled += seen.pages_compared < seen.pages_total
             self.hangs += _hung(seen)
             for violation in verdict.violations:
-                self._keep(violation)
+                self._keep(violation, history[: before + number])
 
-    def _keep(self, violation: Violation) -> None:
+    def _keep(self, violation: Violation, history: Sequence[tuple[Case, Sequence[Fault]]]) -> None:
         key = violation.clause, violation.cause
         if _is_better(violation, self.sightings, key):
-            self.sightings[key] = Sighting(violation, tuple(self._worker.history))
+            self.sightings[key] = Sighting(violation, tuple(history))
 
 
 def _pieces(plans: Sequence[T], size: int) -> Iterator[Sequence[T]]:
@@ -216,6 +239,10 @@ def run_shard(
         def generate(case: Case) -> None:
             between_layouts()
             shard.meet(case)
+            if shard.layouts % _SEQUENCE_EVERY == _SEQUENCE_EVERY // 2:
+                # From a seed of its own: what Hypothesis draws stays the same.
+                data = random.Random(f"{part.seed}, layout {shard.layouts}").randbytes(SEQUENCE_BYTES)
+                shard.meet_sequence(packed_sequence(case, data))
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on Hypothesis's advice for interactive use
@@ -277,7 +304,9 @@ def check(subject: Subject, options: Options, on_sighting: Callable[[Violation],
         except KeyboardInterrupt:
             interrupted = True
             pool.kill()
-    confirmed = {(c.violation.clause, c.violation.cause): c.violation for _, c in settled if c.violation is not None}
+    # One cause may have been met in two ways, after earlier calls and in a sequence: the smaller case stays.
+    found_again = sorted((c.violation for _, c in settled if c.violation is not None), key=_cost, reverse=True)
+    confirmed = {(v.clause, v.cause): v for v in found_again}
     if interrupted:
         confirmed = {key: s.violation for key, s in merged.sightings.items()}
     return Result(
@@ -291,6 +320,10 @@ def check(subject: Subject, options: Options, on_sighting: Callable[[Violation],
         sampled=merged.sampled,
         unconfined=tuple(merged.unconfined),
     )
+
+
+def _cost(violation: Violation) -> tuple[Any, ...]:
+    return cost(violation.case)
 
 
 def check_case(subject: Subject, options: Options, case: Case) -> Result:

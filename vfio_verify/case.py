@@ -271,6 +271,8 @@ def _check_call(case: Case, call: Case | Call) -> None:
 
 def _check_sequence(case: Case) -> None:
     """What is ended or dropped is there, and not ended or dropped before."""
+    segments = len(case.iovec) + sum(len(action.iovec) for action in case.sequence if isinstance(action, Call))
+    _require(segments <= MAX_SEGMENTS, f"{segments} segments in sequence; a world holds at most {MAX_SEGMENTS}")
     mappings, blocks = {0}, set(range(len(case.ram_blocks)))
     calls = 1
     for number, action in enumerate(case.sequence):

@@ -97,6 +97,11 @@ def _segments(choices: Choices, block: int, size: int, count: int) -> tuple[Segm
     return tuple(pieces)
 
 
+def pieces_of(choices: Choices, case: Case, block: int) -> tuple[Segment, ...]:
+    """A few page-aligned pieces of a RAMBlock."""
+    return _segments(choices, block, case.block_size(block), choices.integer(1, 4))
+
+
 def _long_segment(choices: Choices, block: int, size: int) -> Segment:
     """One of more than 2 or 4 GiB, as far as the block has them."""
     offset = choices.integer(0, 2) * PAGE

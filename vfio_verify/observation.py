@@ -98,6 +98,35 @@ class SecondCall(Struct, frozen=True):
     """Did the kernel refuse it memory? A machine may have room for one mapping and not for two."""
 
 
+class MappingSeen(Struct, frozen=True):
+    """A mapping that a call of a sequence returned and nobody ended, as it is after a step. `call` counts from 0."""
+
+    call: int
+    address: int
+    runs: tuple[Run, ...]
+    differences: tuple[Difference, ...] = ()
+    pages_compared: int = 0
+    pages_total: int = 0
+
+
+class StepSeen(Struct, frozen=True):
+    """A step of a sequence, and the address space after it. The steps begin with the case's own call."""
+
+    call: Observation | None = None
+    """What a call answered. None: the step was none."""
+    done: bool = True
+    """Not done: there was nothing to end, or the process may not fork."""
+    errno: int = 0
+    left: int = 0
+    """Runs of pages where a mapping was ended."""
+    child: int | None = None
+    """The call whose mapping a forked child saw otherwise."""
+    pages: int = 0
+    """Of the whole process."""
+    lowest_fd: int = 0
+    mappings: tuple[MappingSeen, ...] = ()
+
+
 class Observation(Struct, frozen=True):
     """One run. Page counts are of the whole process; runs and strays are relative to `base`."""
 
@@ -127,6 +156,8 @@ class Observation(Struct, frozen=True):
     flags_union: int = 0
     counts: tuple[int, ...] = ()
     second: SecondCall | None = None
+    steps: tuple[StepSeen, ...] = ()
+    """Of a case with a sequence: this call, and what was done after it."""
     death: Death | None = None
     block_hosts: tuple[int, ...] = ()
     device_fds: tuple[int, ...] = ()

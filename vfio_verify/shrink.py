@@ -7,17 +7,20 @@ the boldest to the mildest, and one that still violates the clause at a lower co
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from vfio_verify.case import PAGE, Area, Case, Device, RamBlock, Region, Segment, check
+from vfio_verify.case import PAGE, Action, Area, Call, Case, Change, Device, Drop, End, RamBlock, Region, Segment, check
 from vfio_verify.errors import InputError
 from vfio_verify.judge import Verdict, Violation, judge
+from vfio_verify.judge.sequence import judge_sequence, step_text, touches_pages
 from vfio_verify.model import Policy, expect
 from vfio_verify.observation import Observation
+from vfio_verify.space import actions_of, alone, with_actions
 from vfio_verify.subject import Subject
 from vfio_verify.worker import Worker
 
@@ -25,6 +28,8 @@ _MAX_TRIES = 1500
 _MAX_SLOW_TRIES = 8
 """Candidates tried for a subject that hangs, each of which takes seconds."""
 _CONFIRMATIONS = 3
+_FEW_STEPS = 9
+"""Of which every pair is tried: most faults of a sequence need two."""
 
 
 class Confirmation(Struct, frozen=True):
@@ -42,6 +47,8 @@ def settle(
     trial = _Trial(worker, subject, policy, violation)
     slow = violation.observation.death is not None and violation.observation.death.is_slow
     trial.left = _MAX_SLOW_TRIES if slow else _MAX_TRIES
+    # What an earlier candidate left in the process is no part of a sequence.
+    trial.fresh = bool(violation.case.sequence)
     for _ in range(1 if slow else _CONFIRMATIONS):
         if trial.accepts(violation.case, fresh=True):
             return Confirmation(_minimal(trial), trial.tries)
@@ -58,13 +65,59 @@ def dependent(violation: Violation) -> Violation:
         return violation
     n = len(violation.case.earlier)
     summary = f"after {n} earlier call{'s' * (n != 1)}: {violation.summary} ({violation.clause})"
-    return replace(violation, clause="REPEATABLE", summary=summary)
+    if violation.clause == "REPEATABLE":
+        return replace(violation, summary=summary)
+    return replace(violation, clause="REPEATABLE", cause=_cause(violation), summary=summary)
+
+
+def _cause(violation: Violation) -> str:
+    """Of REPEATABLE, where a call violates another clause only after others."""
+    return f"{violation.clause}: {violation.cause}"
 
 
 def run_and_judge(worker: Worker, subject: Subject, policy: Policy, case: Case) -> tuple[Observation, Verdict]:
     """Run one case, its fault plan and earlier calls included."""
     (seen,) = worker.run(case)
+    if case.sequence:
+        return seen, judge_steps(worker, subject, policy, case, seen)
     return seen, judge(case, expect(case, policy), seen, has_errp=subject.has_errp)
+
+
+def judge_steps(worker: Worker, subject: Subject, policy: Policy, case: Case, seen: Observation) -> Verdict:
+    """Judge a sequence that was run. A later call that is to blame is made again alone, in a fresh process: what it
+    does wrong there too is no matter of the sequence, and what it does wrong only here is REPEATABLE's."""
+    verdict = judge_sequence(case, policy, seen, has_errp=subject.has_errp)
+    violations: list[Violation] = []
+    for step, group in itertools.groupby(verdict.blamed, lambda one: one.step):
+        blamed = list(group)
+        call = blamed[0].call
+        if not step or call is None:
+            needed = call or replace(case, sequence=case.sequence[:step])
+            violations += [replace(b.violation, case=case if b.damage else needed) for b in blamed]
+            continue
+        worker.renew()
+        _, by_itself = run_and_judge(worker, subject, policy, call)
+        violations += by_itself.violations
+        shown = {(v.clause, v.cause) for v in by_itself.violations}
+        left = [b for b in blamed if b.damage and not touches_pages(by_itself.violations)]
+        left += [b for b in blamed if not b.damage and (b.violation.clause, b.violation.cause) not in shown]
+        if left:  # the first, of which the others are consequences
+            needed = replace(case, sequence=case.sequence[:step])
+            found = replace(left[0].violation, case=needed)
+            violations.append(of_sequence(found, f"step {step} ({step_text(case, step)})"))
+            break
+    return Verdict(verdict.checked, tuple(violations))
+
+
+def of_sequence(violation: Violation, step: str) -> Violation:
+    """A call's violation that it does not show alone is one of REPEATABLE, unless it ends the process."""
+    if violation.clause == "REPEATABLE":
+        return violation
+    summary = f"in {step}, and not in the same call alone: {violation.summary}"
+    if violation.clause == "SURVIVES":
+        return replace(violation, summary=summary)
+    summary += f" ({violation.clause})"
+    return replace(violation, clause="REPEATABLE", cause=_cause(violation), summary=summary)
 
 
 class _Trial:
@@ -81,10 +134,6 @@ class _Trial:
     def accepts(self, case: Case, *, fresh: bool = False) -> bool:
         """Run it; `last` is then the violation. Asked again of the same candidate, the answer is no."""
         if not fresh and (case in self._known or self.left <= 0):
-            return False
-        try:
-            check(case)
-        except InputError:
             return False
         self._known.add(case)
         self.tries += 1
@@ -115,11 +164,20 @@ def _minimal(trial: _Trial) -> Violation:
             while again:
                 again = False
                 for candidate in map(trial.adapt, reduce(best.case)):
-                    if cost(candidate) < cost(best.case) and trial.accepts(candidate):
+                    if _is_smaller(candidate, best.case) and trial.accepts(candidate):
                         assert trial.last is not None
                         best, improved, again = trial.last, True, True
                         break
     return best
+
+
+def _is_smaller(candidate: Case, than: Case) -> bool:
+    """A reducer may make what is no case: two regions of one index, a block that is used after it went."""
+    try:
+        check(candidate)
+    except InputError:
+        return False
+    return cost(candidate) < cost(than)
 
 
 def cost(case: Case) -> tuple[Any, ...]:
@@ -138,6 +196,8 @@ def cost(case: Case) -> tuple[Any, ...]:
     return (
         len(case.earlier),
         tuple(map(cost, case.earlier)),
+        len(case.sequence),
+        tuple(sorted((_action_cost(case, action) for action in case.sequence), reverse=True)),
         max(len(reasons), 1),
         len(case.fault_plan),
         len(case.iovec),
@@ -151,6 +211,23 @@ def cost(case: Case) -> tuple[Any, ...]:
         faults,
         case.total_size,
         tuple((-1 if s.block is None else s.block, s.offset, s.length) for s in case.iovec),
+    )
+
+
+def _action_cost(case: Case, action: Action) -> tuple[Any, ...]:
+    """A call is harder to read than what happens between two."""
+    if not isinstance(action, Call):
+        return (0, isinstance(action, Change | Drop), action.offset if isinstance(action, Change) else 0)
+    return (
+        1,
+        max(len({refusal.clause for refusal in expect(alone(case, action)).refusals}), 1),
+        len(action.fault_plan),
+        len(action.iovec),
+        tuple(sorted((_bits(s.length) + _bits(s.offset) for s in action.iovec), reverse=True)),
+        _bits(abs(action.total_size - sum(s.length for s in action.iovec))),
+        tuple((f.when == "late", f.persistent, f.nth, f.errno != "EINVAL") for f in action.fault_plan),
+        action.total_size,
+        tuple((-1 if s.block is None else s.block, s.offset, s.length) for s in action.iovec),
     )
 
 
@@ -172,6 +249,47 @@ def _simpler_earlier(case: Case) -> Iterator[Case]:
         for reduce in _REDUCERS:
             for simpler in reduce(before):
                 yield replace(case, earlier=(*case.earlier[:i], simpler, *case.earlier[i + 1 :]))
+
+
+def _fewer_steps(case: Case) -> Iterator[Case]:
+    """Some of the actions, the first of which is a call; with a call go the actions on its mapping."""
+    if not case.sequence:
+        return
+    actions = actions_of(case)
+    positions = tuple(range(len(actions)))
+    pairs = itertools.combinations(positions, 2) if len(positions) <= _FEW_STEPS else ()
+    for kept in ((0,), *pairs, *_subsets(positions)):
+        yield from _with_steps(case, [actions[i] for i in kept], kept)
+
+
+def _with_steps(case: Case, kept: list[Action], positions: tuple[int, ...]) -> Iterator[Case]:
+    """Mappings are counted anew: each keeps its call."""
+    calls = [i for i, action in enumerate(actions_of(case)) if isinstance(action, Call)]
+    number = {calls.index(i): n for n, i in enumerate(i for i in positions if i in calls)}
+    renumbered: list[Action] = []
+    for action in kept:
+        if not isinstance(action, End):
+            renumbered.append(action)
+        elif action.mapping in number:
+            renumbered.append(End(number[action.mapping]))
+    if renumbered and isinstance(renumbered[0], Call):
+        yield with_actions(case, renumbered)
+
+
+def _simpler_steps(case: Case) -> Iterator[Case]:
+    """Each later call by the reducers of a case's own; changes at the start of their block."""
+    for i, action in enumerate(case.sequence):
+        before, after = case.sequence[:i], case.sequence[i + 1 :]
+        if isinstance(action, Change) and action.offset:
+            for offset in (0, action.offset // PAGE * PAGE):
+                yield replace(case, sequence=(*before, replace(action, offset=offset), *after))
+        if isinstance(action, Call):
+            first = actions_of(case)[0]
+            if action != first:
+                yield replace(case, sequence=(*before, first, *after))
+            for reduce in (_fewer_faults, _fewer_segments, _simpler_segments, _simpler_total, _simpler_faults):
+                for simpler in reduce(alone(case, action)):
+                    yield replace(case, sequence=(*before, actions_of(simpler)[0], *after))
 
 
 def _fewer_faults(case: Case) -> Iterator[Case]:
@@ -246,7 +364,8 @@ def _simpler_total(case: Case) -> Iterator[Case]:
 
 def _without_unused(case: Case) -> Iterator[Case]:
     """Drop what no segment names: all of it at once, then block by block, device by device."""
-    used = {s.block for s in case.iovec}
+    used = {s.block for iovec in _iovecs(case) for s in iovec}
+    used |= {action.block for action in case.sequence if isinstance(action, Change | Drop)}
     unused = [i for i in range(len(case.ram_blocks)) if i not in used]
     for gone in ([unused] if len(unused) > 1 else []) + [[i] for i in unused]:
         yield _without_blocks(case, set(gone))
@@ -264,8 +383,14 @@ def _without_unused(case: Case) -> Iterator[Case]:
 
 def _merged_blocks(case: Case) -> Iterator[Case]:
     """All segments in the block of one of them."""
-    for block in sorted({s.block for s in case.iovec if s.block is not None}):
-        yield replace(case, iovec=tuple(replace(s, block=block) for s in case.iovec))
+    for block in sorted({s.block for iovec in _iovecs(case) for s in iovec if s.block is not None}):
+
+        def moved(segment: Segment, block: int = block) -> Segment:
+            return replace(segment, block=block)
+
+        yield _each_segment(case, moved)
+        if case.sequence:
+            yield replace(case, iovec=tuple(map(moved, case.iovec)))
 
 
 def _simpler_world(case: Case) -> Iterator[Case]:
@@ -322,8 +447,8 @@ def _follow(block: RamBlock, device: int, before: Region, after: Region) -> RamB
 
 _Reducer = Callable[[Case], Iterator[Case]]
 _REDUCERS: tuple[_Reducer, ...] = (
-    *(_fewer_earlier, _fewer_faults, _fewer_segments, _without_unused, _merged_blocks),
-    *(_simpler_segments, _simpler_total, _simpler_world, _simpler_faults, _simpler_earlier),
+    *(_fewer_earlier, _fewer_steps, _fewer_faults, _fewer_segments, _without_unused, _merged_blocks),
+    *(_simpler_segments, _simpler_total, _simpler_steps, _simpler_world, _simpler_faults, _simpler_earlier),
 )
 
 
@@ -358,8 +483,28 @@ def _with_device(case: Case, position: int, device: Device) -> Case:
 def _without_blocks(case: Case, gone: set[int]) -> Case:
     kept = [i for i in range(len(case.ram_blocks)) if i not in gone]
     number = {old: new for new, old in enumerate(kept)}
-    iovec = tuple(s if s.block is None else replace(s, block=number[s.block]) for s in case.iovec)
-    return replace(case, ram_blocks=tuple(case.ram_blocks[i] for i in kept), iovec=iovec)
+    sequence = tuple(
+        replace(action, block=number[action.block]) if isinstance(action, Change | Drop) else action
+        for action in case.sequence
+    )
+    case = replace(case, ram_blocks=tuple(case.ram_blocks[i] for i in kept), sequence=sequence)
+    return _each_segment(case, lambda s: s if s.block is None else replace(s, block=number[s.block]))
+
+
+def _iovecs(case: Case) -> list[tuple[Segment, ...]]:
+    """Of all calls of a case."""
+    return [action.iovec for action in actions_of(case) if isinstance(action, Call)]
+
+
+def _each_segment(case: Case, change: Callable[[Segment], Segment]) -> Case:
+    """Every segment of every call changed."""
+    return with_actions(
+        case,
+        [
+            replace(action, iovec=tuple(map(change, action.iovec))) if isinstance(action, Call) else action
+            for action in actions_of(case)
+        ],
+    )
 
 
 def _without_device(case: Case, position: int) -> Case:

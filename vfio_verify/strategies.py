@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from vfio_verify.case import Case
 from vfio_verify.generate import any_case, well_formed
+from vfio_verify.sequences import with_sequence
 
 _BYTES = 160
+SEQUENCE_BYTES = 512
 
 
 class _Drawn:
@@ -46,3 +48,15 @@ def cases(draw: st.DrawFn, *, valid: bool = False) -> Case:
 def packed_cases() -> st.SearchStrategy[Case]:
     """The same cases, each from one draw of bytes: for campaigns of many thousands."""
     return st.binary(min_size=_BYTES, max_size=_BYTES).map(lambda data: any_case(_Decoded(data)))
+
+
+def packed_sequence(case: Case, data: bytes) -> Case:
+    """A case with actions after its call, made from `SEQUENCE_BYTES` of data."""
+    return with_sequence(_Decoded(data), case)
+
+
+@st.composite
+def sequences(draw: st.DrawFn) -> Case:
+    """Cases with actions after their call."""
+    choices = _Drawn(draw)
+    return with_sequence(choices, any_case(choices))

@@ -6,11 +6,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from vfio_verify.case import Case
+from vfio_verify.case import Call, Case
 from vfio_verify.sandbox import Parts
 
 
@@ -35,10 +36,18 @@ class Subject(Struct, frozen=True):
 
     def adapt(self, case: Case) -> Case:
         """The case as this subject meets it."""
-        total = sum(segment.length for segment in case.iovec) % (1 << 64)
-        if self.told_total or case.total_size == total:
+        if self.told_total:
             return case
-        return replace(case, total_size=total)
+        sequence = tuple(_summed(action) if isinstance(action, Call) else action for action in case.sequence)
+        return replace(_summed(case), sequence=sequence)
+
+
+CallOrCase = TypeVar("CallOrCase", Call, Case)
+
+
+def _summed(call: CallOrCase) -> CallOrCase:
+    total = sum(segment.length for segment in call.iovec) % (1 << 64)
+    return call if call.total_size == total else replace(call, total_size=total)
 
 
 CORE = Subject("core", "core", "core_map", "bool f(struct iovec *, unsigned int, void **, size_t, Error **)")

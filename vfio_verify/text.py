@@ -10,7 +10,7 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from vfio_verify.case import Case, Device, Fault, Region
+from vfio_verify.case import Action, Call, Case, Change, Device, Drop, End, Fault, Fork, Region
 from vfio_verify.report import ClauseEntry, Report, ViolationEntry
 from vfio_verify.spec import Clause, clauses
 from vfio_verify.words import memory_name, place, step_name
@@ -163,6 +163,34 @@ def case_rows(case: Case) -> Iterator[tuple[str, str]]:
         yield "errp", "NULL"
     for fault in case.fault_plan:
         yield "fault", fault_text(fault)
+    calls = 0
+    for number, action in enumerate(case.sequence, 1):
+        calls += isinstance(action, Call)
+        yield f"step {number}", action_text(action, calls)
+
+
+def action_text(action: Action, call: int) -> str:
+    """A step of a sequence; `call` numbers the calls, of which the case's own is number 0."""
+    match action:
+        case Call(iovec, total_size, fault_plan):
+            pieces = [
+                f"{'in no block' if s.block is None else place(s.offset, f'block {s.block}')}, {s.length:#x} bytes"
+                for s in iovec
+            ]
+            if len(pieces) > _ROWS_SHOWN:
+                pieces[_ROWS_SHOWN - 2 : -2] = [f"... {len(pieces) - _ROWS_SHOWN} more"]
+            text = f"call {call}: {'; '.join(pieces) or 'an empty iovec'}"
+            if total_size != sum(s.length for s in iovec):
+                text += f"; total_size {total_size:#x}"
+            return "; ".join([text, *(f"fault: {fault_text(fault)}" for fault in fault_plan)])
+        case End(mapping):
+            return f"the caller ends mapping {mapping}"
+        case Change(block, offset):
+            return f"the device changes the word at {place(offset, f'block {block}')}"
+        case Drop(block):
+            return f"block {block} goes, and its host address with it"
+        case Fork():
+            return "the process forks"
 
 
 def _device_rows(number: int, device: Device) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,9 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from vfio_verify.case import MAX_BLOCKS, MAX_DEVICES, Case, Fault
+from msgspec.structs import replace
+
+from vfio_verify.case import MAX_BLOCKS, MAX_DEVICES, Action, Call, Case, Change, Drop, End, Fault, Fork, Segment
 from vfio_verify.errors import HarnessError
 from vfio_verify.observation import (
     EVENT,
@@ -19,20 +21,25 @@ from vfio_verify.observation import (
     STEPS,
     Difference,
     Event,
+    MappingSeen,
     Observation,
     Run,
     SecondCall,
+    StepSeen,
 )
 
 MAGIC = 0x3171657276696676
 NONE = (1 << 64) - 1
 TWICE, PARSE_MAPS, BARE = 1, 2, 4
+SESSION_MAGIC = 0x3173736573766676
+FIRST, LAST = 1 << 16, 2 << 16
 
 _FIXED = 25
 _RECORD = struct.Struct(f"={_FIXED + len(STEPS) + 9}Q")
 RECORD_BYTES = _RECORD.size
 _MAX_MESSAGE, _MAX_LEFT = 4096, 7  # MESSAGE_BYTES in pyx/world/run.c; enum vv_left in internal.h
 _FIVE = struct.Struct("=5Q")
+_LOOK, _MAPPING_LOOK = struct.Struct("=8Q"), struct.Struct("=6Q")
 _STEP_NUMBER = {step: number for number, step in enumerate(STEPS)}
 
 
@@ -56,9 +63,7 @@ def pack_layout(case: Case, flags: int, n_plans: int) -> bytes:
     for number, block in enumerate(case.ram_blocks):
         key = (block.device, block.region, block.area)
         blocks += (area_position.get(key, NONE), case.block_size(number))
-    segments: list[int] = []
-    for segment in case.iovec:
-        segments += (NONE if segment.block is None else segment.block, segment.offset, segment.length)
+    segments = _segment_words(case.iovec)
     head = (
         *(MAGIC, flags),
         *(len(case.devices), n_regions, len(areas) // 3, len(case.ram_blocks), len(case.iovec), n_plans),
@@ -68,9 +73,20 @@ def pack_layout(case: Case, flags: int, n_plans: int) -> bytes:
     return struct.pack(f"={len(words)}Q", *words)
 
 
+def _segment_words(iovec: Iterable[Segment]) -> list[int]:
+    words: list[int] = []
+    for segment in iovec:
+        words += (NONE if segment.block is None else segment.block, segment.offset, segment.length)
+    return words
+
+
 def pack_plan(faults: Sequence[Fault]) -> bytes:
     """One fault plan, as it follows the layout."""
-    words = [len(faults)]
+    return struct.pack("=Q", len(faults)) + _pack_faults(faults)
+
+
+def _pack_faults(faults: Sequence[Fault]) -> bytes:
+    words: list[int] = []
     for fault in faults:
         number = getattr(errno, fault.errno)
         words += (_STEP_NUMBER[fault.step], fault.nth, fault.when == "late", number, fault.persistent)
@@ -197,3 +213,90 @@ def pack_request(case: Case, plans: Iterable[Sequence[Fault]], flags: int) -> by
     """A whole request: the layout of a case, and the fault plans to run it under."""
     packed = [pack_plan(plan) for plan in plans]
     return pack_layout(case, flags, len(packed)) + b"".join(packed)
+
+
+# ---- sessions ------------------------------------------------------------------------------------------------
+
+
+def pack_session(world: Case | None, actions: Sequence[Action], flags: int, *, last: bool) -> bytes:
+    """Actions in one world: the layout of `world`, with which a session begins, or None to go on with an open one."""
+    if world is None:
+        head = pack_layout(_NO_WORLD, flags, len(actions))
+    else:
+        head = pack_layout(replace(world, iovec=()), flags | FIRST, len(actions))
+    (head_flags,) = struct.unpack_from("=Q", head, 8)
+    begin = struct.pack("=2Q", SESSION_MAGIC, head_flags | LAST * last)
+    return begin + head[len(begin) :] + b"".join(map(_pack_action, actions))
+
+
+_NO_WORLD = Case((), (), (), 0)
+
+
+def _pack_action(action: Action) -> bytes:
+    match action:
+        case Call(iovec, total_size, fault_plan):
+            words = (0, len(iovec), total_size, len(fault_plan), *_segment_words(iovec))
+            return struct.pack(f"={len(words)}Q", *words) + _pack_faults(fault_plan)
+        case End(mapping):
+            return struct.pack("=4Q", 1, mapping, 0, 0)
+        case Change(block, offset):
+            return struct.pack("=4Q", 2, block, offset, 0)
+        case Drop(block):
+            return struct.pack("=4Q", 3, block, 0, 0)
+        case Fork():
+            return struct.pack("=4Q", 4, 0, 0, 0)
+
+
+def unpack_session(reply: memoryview, actions: Sequence[Action]) -> list[StepSeen]:
+    """What was seen of these actions, which are those that finished. Raises DamageError if the reply is damaged."""
+    try:
+        head = unpack_head(reply)
+        at = head.size
+        steps = []
+        for action in actions:
+            call = None
+            if isinstance(action, Call):
+                call, size = _unpack_record(reply[at:], head, 0)
+                at += size
+            step, size = _unpack_look(reply[at:], call)
+            steps.append(step)
+            at += size
+    except (struct.error, ValueError, IndexError, OverflowError) as error:
+        raise DamageError(f"the worker's reply is damaged: {error}") from error
+    return steps
+
+
+def _unpack_look(data: memoryview, call: Observation | None) -> tuple[StepSeen, int]:
+    size, done, error, left, child, pages, lowest_fd, n_mappings = _LOOK.unpack_from(data)
+    if size > len(data):
+        raise DamageError("the worker's reply is damaged: a look at the address space is longer than the reply")
+    at = _LOOK.size
+    mappings = []
+    for _ in range(n_mappings):
+        number, address, n_runs, n_differences, compared, total = _MAPPING_LOOK.unpack_from(data, at)
+        runs_end = at + _MAPPING_LOOK.size + n_runs * _FIVE.size
+        end = runs_end + n_differences * _FIVE.size
+        if end > size:
+            raise DamageError("the worker's reply is damaged: a look is shorter than what it holds")
+        mappings.append(
+            MappingSeen(
+                call=number,
+                address=address,
+                runs=_runs(data[at + _MAPPING_LOOK.size : runs_end]),
+                differences=tuple(map(Difference._make, _FIVE.iter_unpack(data[runs_end:end]))),
+                pages_compared=compared,
+                pages_total=total,
+            )
+        )
+        at = end
+    step = StepSeen(
+        call=call,
+        done=bool(done),
+        errno=error,
+        left=left,
+        child=child - 1 if child else None,
+        pages=pages,
+        lowest_fd=lowest_fd,
+        mappings=tuple(mappings),
+    )
+    return step, size

@@ -27,11 +27,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from msgspec.structs import replace
+
 import vfio_verify
 from vfio_verify import wire
-from vfio_verify.case import PAGE, Case, Fault
+from vfio_verify.case import PAGE, Action, Call, Case, Fault
 from vfio_verify.errors import HarnessError, InputError
-from vfio_verify.observation import EVENT, STEPS, Death, Event, Observation
+from vfio_verify.observation import EVENT, STEPS, Death, Event, Observation, StepSeen
 from vfio_verify.sandbox import Confinement, Parts, readable_by_subject
 from vfio_verify.words import death_text
 
@@ -95,6 +97,19 @@ class _Progress(NamedTuple):
     note_bytes: int
 
 
+class Played(NamedTuple):
+    """What was seen of actions in one world, as far as the process lived. `outside`: it ended, and in no call."""
+
+    steps: list[StepSeen]
+    outside: bool = False
+    harness_changes: int = 0
+
+    @property
+    def ended(self) -> bool:
+        """Did the process end in the last step?"""
+        return bool(self.steps) and (call := self.steps[-1].call) is not None and call.death is not None
+
+
 @contextlib.contextmanager
 def deaf_to_interrupts() -> Iterator[None]:
     """Processes started in here never hear Ctrl-C, SIGTERM or SIGHUP, which may reach a whole process group: the first
@@ -125,6 +140,13 @@ class _Patience:
         if self._stops > 1:
             return _STOPPED
         return _HANG if cpu - self._used >= self._cpu_seconds or self._slept >= self._sleep_seconds else None
+
+
+def _is_restored(steps: Sequence[StepSeen]) -> bool:
+    """Has the process as many pages as before the first step, once what is left of the mappings is unmapped?"""
+    first, last = steps[0].call, steps[-1]
+    sizes = {seen.call: seen.runs[-1].end if seen.runs else 0 for seen in last.mappings}
+    return first is None or last.pages - sum(sizes.values()) // PAGE == first.pages_before
 
 
 class Worker:
@@ -297,13 +319,16 @@ class Worker:
     ) -> list[Observation]:
         """One observation for each fault plan, on the layout of `case`; without plans, for the case's own plan.
 
-        What the case says was called earlier is called first. A faultless success is followed by a second call.
+        What the case says was called earlier is called first. A faultless success is followed by a second call, or
+        by the case's sequence if it has one: then the steps are in the observation.
         After `max_hangs` calls that did not return, the remaining plans are left out.
         """
         for before in case.earlier:
             self.run(before)
         if plans is None:
             plans = (case.fault_plan,)
+        if case.sequence:
+            return [self._run_sequence(case.with_faults(*plan)) for plan in plans]
         observations = self._run_plans(case, plans, max_hangs)
         if len(plans) > 1 and any(seen.harness_changes for seen in observations):
             # Something that is not the subject's was changed, by system calls of its own. By which run?
@@ -364,6 +389,58 @@ class Worker:
             return None
         try:
             return wire.unpack_reply(self._replies(), progress.finished, progress.changes)
+        except wire.DamageError:
+            return None
+
+    def _run_sequence(self, case: Case) -> Observation:
+        actions = (Call(case.iovec, case.total_size, case.fault_plan), *case.sequence)
+        played = self.play(case, actions, last=True)
+        if played.outside:
+            played = self.play(case, actions, last=True)  # the damage may be an earlier run's
+            if played.outside and self._library is None:
+                raise HarnessError("the world itself fails in the middle of a sequence")
+        if not played.ended:
+            self.history.append((case, case.fault_plan))
+            if played.harness_changes or self._changed or not _is_restored(played.steps):
+                self.renew()
+        first = played.steps[0].call
+        assert first is not None  # it was sent as one
+        return replace(first, steps=tuple(played.steps), harness_changes=played.harness_changes)
+
+    def play(self, world: Case | None, actions: Sequence[Action], *, last: bool) -> Played:
+        """Do these actions in one world, whose mappings live on until they are ended, or the world is.
+
+        A world begins with the layout of `world`, goes on with None, and ends after the `last` actions, or when another
+        case is run.
+        """
+        steps: list[StepSeen] = []
+        changes = 0
+        while True:
+            left = actions[len(steps) :]
+            ended = self._ask(wire.pack_session(world, left, self._flags, last=last))
+            progress = self._progress()
+            more = self._played(progress, left)
+            if more is None or (ended is None and not more):
+                more, ended = [], self._give_up(_FORGED) if ended is None else ended
+            if ended == _REFUSED:
+                self._restart()
+                raise HarnessError(f"the world cannot make the sequence real: {os.strerror(self._errno)}")
+            steps += [] if ended in _DAMAGE else more
+            if ended is not None:
+                steps.append(StepSeen(self._unfinished(progress, ended)))
+                self._restart()
+                return Played(steps, outside=not progress.in_subject)
+            changes += progress.changes
+            if len(steps) >= len(actions):
+                return Played(steps, harness_changes=changes)
+            world = None  # the reply had no room for all
+
+    def _played(self, progress: _Progress, asked: Sequence[Action]) -> list[StepSeen] | None:
+        """The steps that were finished, or None if the reply is not what a worker writes."""
+        if progress.finished > len(asked):
+            return None
+        try:
+            return wire.unpack_session(self._replies(), asked[: progress.finished])
         except wire.DamageError:
             return None
 

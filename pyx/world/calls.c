@@ -170,6 +170,9 @@ static void own(u64 start, u64 end)
     u64 i;
 
     disown(start, end);
+    if (!vv_calls.first_reservation) {
+        vv_progress->reservation = vv_calls.first_reservation = start;
+    }
     for (i = 0; i < vv_calls.n_owned; i++) {        /* many small mappings side by side are one range */
         struct vv_range *range = &vv_calls.owned[i];
 
@@ -182,9 +185,6 @@ static void own(u64 start, u64 end)
     }
     if (vv_calls.n_owned == sizeof(vv_calls.owned) / sizeof(*vv_calls.owned)) {
         vv_die("the subject holds more than %zu separate mappings", sizeof(vv_calls.owned) / sizeof(*vv_calls.owned));
-    }
-    if (!vv_calls.first_reservation) {
-        vv_progress->reservation = vv_calls.first_reservation = start;
     }
     vv_calls.owned[vv_calls.n_owned++] = (struct vv_range){start, end};
 }

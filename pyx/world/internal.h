@@ -25,6 +25,7 @@ enum vv_request_flags {
     VV_TWICE = 1,               /* call again after a success without faults (REPEATABLE) */
     VV_PARSE_MAPS = 2,          /* do not use PROCMAP_QUERY, even where the kernel has it */
     VV_BARE = 4,                /* observe nothing but the outcome (for benchmarks) */
+    VV_KEEP = 8,                /* what the call maps lives on (a session's) */
 };
 
 struct vv_request {
@@ -74,6 +75,39 @@ struct vv_record {
 /* What a call leaves behind in the process, besides memory and descriptors. */
 enum vv_left { VV_LEFT_THREAD = 1, VV_LEFT_CHILD = 2, VV_LEFT_TIMER = 4 };
 
+/* ---- sessions: calls and what happens between them, in one world whose mappings live on ---------- */
+
+#define VV_SESSION_MAGIC 0x3173736573766676ull      /* "vfvsess1" */
+
+enum vv_session_flags {
+    VV_FIRST = 1 << 16,         /* begin: make the layout real */
+    VV_LAST = 2 << 16,          /* end: release everything after these actions */
+};
+
+/* A session's request is a struct vv_request of its own magic, without segments, whose n_plans counts the
+ * actions that follow. Without VV_FIRST there is no layout in it, and the session that is open goes on. */
+enum vv_action_kind { VV_CALL, VV_END, VV_CHANGE, VV_DROP, VV_FORK };
+
+/* call: segments, total, faults, then the arrays. end: the call. change: block, offset. drop: block. */
+struct vv_action { u64 kind, a, b, c; };
+
+/* The address space after an action. A call's struct vv_record stands before it. */
+struct vv_look {
+    u64 bytes;                  /* of this struct and all that follows it */
+    u64 done;                   /* 0: there was nothing to do it to, or it was refused */
+    u64 error;                  /* errno of what was refused */
+    u64 left;                   /* runs of pages where a mapping was ended */
+    u64 child;                  /* what a forked child found: 0 every mapping whole, else 1 + the call of one that is not */
+    u64 pages, lowest_fd;       /* of the process */
+    u64 n_mappings;
+    /* for each mapping: */
+};
+
+struct vv_mapping_look {
+    u64 call, address, n_vmas, n_differences, pages_compared, pages_total;
+    /* followed by vmas, relative to the address, and differences */
+};
+
 /* Written by the worker, read by the parent when the worker is gone. */
 struct vv_progress {
     u64 pid;
@@ -102,6 +136,9 @@ int vv_memory_fd(u64 memory);
 u64 vv_segment_file_offset(u64 segment, u64 *memory);   /* of its first byte; VV_NONE if in no block */
 void vv_fill_iov(void);
 void vv_forget_stamps(void);                         /* give back every page of every memfd */
+bool vv_room_for_stamps(u64 pages);
+void vv_take_segments(const struct vv_segment *segments, u64 n, u64 total_size);    /* another call in the same world */
+int vv_drop_block(u64 block);                        /* nothing is mapped at its host address any more */
 
 /* ---- calls.c ------------------------------------------------------------------------------------- */
 
@@ -139,6 +176,9 @@ u64 vv_process_pages(void);                 /* total size of this process's mapp
 int vv_lowest_free_fd(void);
 void vv_observe_files(dev_t *maps_device, ino_t *maps_inode, dev_t *statm_device, ino_t *statm_inode);
 
+#define VV_COMPARED_PAGES 32768             /* at most, in one look at a mapping */
+#define VV_MAX_CHANGES 64
+
 struct vv_contents {
     struct vv_difference *out;
     u64 max, n;                 /* differences kept; n may exceed max */
@@ -146,6 +186,9 @@ struct vv_contents {
 };
 void vv_stamp_layout(void);                 /* stamp the pages that vv_compare_contents() looks at */
 void vv_compare_contents(u64 address, bool probe_aliases, struct vv_contents *contents);
+
+bool vv_change_word(u64 memory, u64 file_offset);   /* the device changes it: its stamp no longer holds */
+void vv_restore_words(void);                        /* all words as stamped again */
 
 void vv_snapshot_take(void);                /* every mapping of the process outside the arena */
 u64 vv_snapshot_changes(void);              /* how many differ now */
@@ -161,12 +204,32 @@ u64 vv_state_left(void);                    /* enum vv_left */
 u64 vv_state_changes(void);                 /* enum vv_state */
 void vv_state_flush_stacks(void);
 
+/* ---- session.c ----------------------------------------------------------------------------------- */
+
+extern u64 vv_fork_pass;                    /* of a filter that lets only the world fork */
+
+/* Where the part of [at, end) that begins at `at` ends: with a mapping that was returned, which is `own` or one
+ * of the session's, or before the next one. */
+u64 vv_part_end(u64 at, u64 end, struct vv_range own, bool *returned);
+
+int64_t vv_session_request(const u64 *request, u64 request_bytes, uint8_t *reply, u64 reply_capacity);
+void vv_session_end(void);                  /* release what an open session holds, if there is one */
+
 /* ---- run.c, serve.c ---------------------------------------------------------------------------- */
 
 typedef void (*vv_entry)(struct vv_call *call);
 extern vv_entry vv_subject;                 /* the subject of this process */
 extern sigjmp_buf vv_probe_escape;          /* where a signal while reading contents goes */
 extern volatile sig_atomic_t vv_probing;
+
+struct vv_cursor { const u64 *at, *end; };
+const void *vv_take(struct vv_cursor *cursor, u64 count, size_t size);      /* NULL: not so many left */
+bool vv_read_layout(const struct vv_request *request, struct vv_cursor *cursor, struct vv_layout *layout);
+bool vv_comparable(const struct vv_layout *layout);
+u64 vv_visible_bytes(u64 address, u64 total);
+u64 vv_put_head(u64 *reply, const struct vv_layout *layout);
+void vv_run_plan(struct vv_record *record, u64 capacity, const struct vv_fault *faults, u64 n_faults, u64 flags,
+                 bool compare);
 
 int vv_start(void);                         /* memory, signals, progress for this process; 0 or -1 with errno */
 int vv_after_fork(void);

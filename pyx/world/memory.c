@@ -135,6 +135,11 @@ static bool stamped_before(u64 key)
     }
 }
 
+bool vv_room_for_stamps(u64 pages)
+{
+    return n_stamped + pages <= STAMP_SLOTS * 3 / 4;
+}
+
 void vv_forget_stamps(void)
 {
     u64 memory;
@@ -262,9 +267,25 @@ int vv_memory_build(const struct vv_layout *layout)
             ram_offset += page_up(layout->blocks[i].size);
         }
     }
-    vv_world.iov = (struct iovec *)iov_end - layout->n_segments;
-    vv_progress->iov_end = (u64)iov_end;
+    vv_take_segments(layout->segments, layout->n_segments, layout->total_size);
     return 0;
+}
+
+void vv_take_segments(const struct vv_segment *segments, u64 n, u64 total_size)
+{
+    vv_world.layout.segments = segments;
+    vv_world.layout.n_segments = n;
+    vv_world.layout.total_size = total_size;
+    vv_world.iov = (struct iovec *)iov_end - n;
+    vv_progress->iov_end = (u64)iov_end;
+}
+
+int vv_drop_block(u64 block)
+{
+    const u64 bytes = page_up(vv_world.layout.blocks[block].size);
+
+    return mmap(vv_world.block_host[block], bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED,
+                -1, 0) == MAP_FAILED ? -1 : 0;
 }
 
 /* The iovec lies in memory that the subject can write, so it is filled before each call. */

@@ -32,7 +32,7 @@ struct procmap_query_request {
 #define TEXT_BYTES (4u << 20)
 #define SNAPSHOT_MAX 4096
 #define WHOLE_SEGMENT_PAGES 64          /* larger segments are compared on a sample */
-#define COMPARED_PAGES 32768            /* at most, in one look at a mapping */
+#define CHANGED_BIT 4                   /* of a word that the device changed; stamps leave the low three bits free */
 
 static int maps_fd = -1, statm_fd = -1;
 static bool parsing, text_read;
@@ -271,27 +271,91 @@ static void differ(struct vv_contents *contents, u64 kind, u64 segment, u64 offs
     contents->n++;
 }
 
+/* Words that the device has changed, in a session. A second change of a word restores it. */
+static struct { u64 memory, file_offset; } changed[VV_MAX_CHANGES];
+static u64 n_changed;
+
+static u64 word_now(u64 memory, u64 file_offset)
+{
+    u64 i;
+
+    for (i = 0; i < n_changed; i++) {
+        if (changed[i].memory == memory && changed[i].file_offset == file_offset) {
+            return vv_stamp(memory, file_offset) | CHANGED_BIT;
+        }
+    }
+    return vv_stamp(memory, file_offset);
+}
+
+static bool changed_within(u64 memory, u64 from, u64 to)
+{
+    u64 i;
+
+    for (i = 0; i < n_changed; i++) {
+        if (changed[i].memory == memory && changed[i].file_offset >= from && changed[i].file_offset < to) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool put_word(u64 memory, u64 file_offset, u64 word)
+{
+    return pwrite(vv_memory_fd(memory), &word, sizeof(word), (off_t)file_offset) == sizeof(word);
+}
+
+bool vv_change_word(u64 memory, u64 file_offset)
+{
+    u64 i;
+
+    if (vv_stamp_pages(memory, page_down(file_offset), 1) < 0) {
+        return false;
+    }
+    for (i = 0; i < n_changed; i++) {
+        if (changed[i].memory == memory && changed[i].file_offset == file_offset) {
+            changed[i] = changed[--n_changed];
+            return put_word(memory, file_offset, vv_stamp(memory, file_offset));
+        }
+    }
+    if (n_changed == VV_MAX_CHANGES) {
+        return false;
+    }
+    changed[n_changed].memory = memory;
+    changed[n_changed++].file_offset = file_offset;
+    return put_word(memory, file_offset, word_now(memory, file_offset));
+}
+
+void vv_restore_words(void)
+{
+    for (; n_changed; n_changed--) {
+        const u64 memory = changed[n_changed - 1].memory, file_offset = changed[n_changed - 1].file_offset;
+
+        (void)!put_word(memory, file_offset, vv_stamp(memory, file_offset));
+    }
+}
+
 /* Bytes [from, to) of a segment, which lie within one page of the device. Reports the first word that differs. */
 static void compare_piece(struct vv_contents *contents, const uint8_t *at, u64 segment, u64 from, u64 to,
                           u64 memory, u64 file_offset)
 {
     const u64 first = vv_stamp(memory, file_offset + from);
     const u64 words = (to - from) / sizeof(u64);
-    u64 i, bad = 0, seen;
+    u64 i, bad = changed_within(memory, file_offset + from, file_offset + to), expected, seen;
 
     for (i = 0; i < words; i++) {
         bad |= ((const volatile u64 *)(at + from))[i] ^ (first + i * sizeof(u64));
     }
     for (i = 0; bad && i < words; i++) {
         seen = ((const volatile u64 *)(at + from))[i];
-        if (seen != first + i * sizeof(u64)) {
-            differ(contents, VV_UNEQUAL, segment, from + i * sizeof(u64), first + i * sizeof(u64), seen);
+        expected = word_now(memory, file_offset + from + i * sizeof(u64));
+        if (seen != expected) {
+            differ(contents, VV_UNEQUAL, segment, from + i * sizeof(u64), expected, seen);
             return;
         }
     }
     if ((to - from) % sizeof(u64)) {        /* the last bytes of a misaligned length */
-        u64 expected = first + words * sizeof(u64);
         const u64 tail = (to - from) % sizeof(u64);
+        expected = word_now(memory, file_offset + from + words * sizeof(u64));
         seen = 0;
         memcpy(&seen, at + from + words * sizeof(u64), tail);
         expected &= (1ull << (tail * 8)) - 1;
@@ -304,7 +368,7 @@ static void compare_piece(struct vv_contents *contents, const uint8_t *at, u64 s
 /* A word changed through the device, then through the guest's mapping, must show. */
 static void probe_alias(struct vv_contents *contents, const uint8_t *at, u64 segment, u64 offset, u64 memory, u64 file_offset)
 {
-    const u64 expected = vv_stamp(memory, file_offset + offset);
+    const u64 expected = word_now(memory, file_offset + offset);
     const struct vv_segment *s = &vv_world.layout.segments[segment];
     const struct vv_block *block = &vv_world.layout.blocks[s->block];
     volatile u64 *guest = (volatile u64 *)(vv_world.block_host[s->block] + s->offset + offset);
@@ -313,7 +377,7 @@ static void probe_alias(struct vv_contents *contents, const uint8_t *at, u64 seg
                           || (vv_world.layout.regions[vv_world.layout.areas[block->area].region].flags & 2);
     u64 mark = expected | 5, seen;
 
-    if (pwrite(vv_memory_fd(memory), &mark, sizeof(mark), (off_t)(file_offset + offset)) == sizeof(mark)) {
+    if (put_word(memory, file_offset + offset, mark)) {
         seen = *word;
         if (seen != mark) {
             differ(contents, VV_DEVICE_UNSEEN, segment, offset, mark, seen);
@@ -329,8 +393,7 @@ static void probe_alias(struct vv_contents *contents, const uint8_t *at, u64 seg
         *guest = expected;
     }
     if (!writable || contents->n) {         /* the guest's mapping cannot, or did not, put the stamp back */
-        mark = expected;
-        (void)!pwrite(vv_memory_fd(memory), &mark, sizeof(mark), (off_t)(file_offset + offset));
+        (void)!put_word(memory, file_offset + offset, expected);
     }
 }
 
@@ -365,8 +428,8 @@ static void visit_segments(struct vv_contents *contents, u64 address, visit_fn *
     const struct vv_layout *layout = &vv_world.layout;
     u64 done = 0, i, memory = 0;
     /* With more segments than pages to compare, every k-th segment is looked at. */
-    const u64 stride = layout->n_segments / COMPARED_PAGES + 1;
-    u64 budget = COMPARED_PAGES;
+    const u64 stride = layout->n_segments / VV_COMPARED_PAGES + 1;
+    u64 budget = VV_COMPARED_PAGES;
 
     contents->pages_compared = contents->pages_total = 0;
     for (i = 0; i < layout->n_segments; i++) {

@@ -95,9 +95,7 @@ int vv_start(void)
 
 /* ---- requests ------------------------------------------------------------------------------------- */
 
-struct cursor { const u64 *at, *end; };
-
-static const void *take(struct cursor *cursor, u64 count, size_t size)
+const void *vv_take(struct vv_cursor *cursor, u64 count, size_t size)
 {
     const void *here = cursor->at;
 
@@ -110,10 +108,10 @@ static const void *take(struct cursor *cursor, u64 count, size_t size)
 
 #define TAKE(field, limit)                                                                      \
     ((layout->n_##field = request->n_##field) <= (limit)                                       \
-     && (layout->field = take(cursor, layout->n_##field, sizeof(*layout->field))) != NULL)
+     && (layout->field = vv_take(cursor, layout->n_##field, sizeof(*layout->field))) != NULL)
 
 /* The parent checks a case before it sends it; this guards the harness against its own mistakes. */
-static bool read_layout(const struct vv_request *request, struct cursor *cursor, struct vv_layout *layout)
+bool vv_read_layout(const struct vv_request *request, struct vv_cursor *cursor, struct vv_layout *layout)
 {
     u64 i;
 
@@ -147,7 +145,7 @@ static bool read_layout(const struct vv_request *request, struct cursor *cursor,
 }
 
 /* Can the segments be overlaid exactly at all, so that their contents can be told? */
-static bool comparable(const struct vv_layout *layout)
+bool vv_comparable(const struct vv_layout *layout)
 {
     u64 i;
 
@@ -189,7 +187,7 @@ static void call_subject(struct vv_call *call)
 }
 
 /* How many bytes from address on are looked at: the total, unless the address is no address. */
-static u64 visible_bytes(u64 address, u64 total)
+u64 vv_visible_bytes(u64 address, u64 total)
 {
     const u64 bytes = page_up(total);
 
@@ -214,7 +212,7 @@ static bool same_runs(const struct vv_vma *a, u64 n_a, u64 base_a, const struct 
 static void call_twice(struct vv_record *record, struct vv_call *call, u64 n_first, bool compare)
 {
     const u64 first = record->address, total = vv_world.layout.total_size;
-    const u64 bytes = visible_bytes(first, total);
+    const u64 bytes = vv_visible_bytes(first, total);
     struct vv_difference unused[1];
     struct vv_contents contents = {.out = unused, .max = 1};
     u64 second, n;
@@ -228,7 +226,7 @@ static void call_twice(struct vv_record *record, struct vv_call *call, u64 n_fir
     record->second_mapped = (u64)call->mapped;
     record->second_address = second;
     vv_observe_refresh(false);
-    if (call->mapped && visible_bytes(second, total)) {
+    if (call->mapped && vv_visible_bytes(second, total)) {
         n = vv_observe_range(second, second + bytes, other_vmas, MAX_VMAS);
         record->second_like_first = same_runs(first_vmas, n_first, first, other_vmas, n, second)
                                     && (second >= first + bytes || first >= second + bytes);
@@ -252,18 +250,18 @@ static void call_twice(struct vv_record *record, struct vv_call *call, u64 n_fir
     }
 }
 
+/* What the subject holds outside the mapping that it returned, and outside those of a session's earlier calls. */
 static u64 find_strays(struct vv_vma *out, u64 max, u64 start, u64 end)
 {
-    u64 i, n = 0;
+    u64 i, at, next, n = 0;
+    bool returned;
 
     for (i = 0; i < vv_calls.n_owned && n < max; i++) {
-        const struct vv_range range = vv_calls.owned[i];
-
-        if (range.start < start) {
-            n += vv_observe_range(range.start, range.end < start ? range.end : start, out + n, max - n);
-        }
-        if (range.end > end && n < max) {
-            n += vv_observe_range(range.start > end ? range.start : end, range.end, out + n, max - n);
+        for (at = vv_calls.owned[i].start; at < vv_calls.owned[i].end && n < max; at = next) {
+            next = vv_part_end(at, vv_calls.owned[i].end, (struct vv_range){start, end}, &returned);
+            if (!returned) {
+                n += vv_observe_range(at, next, out + n, max - n);
+            }
         }
     }
     return n;
@@ -283,8 +281,8 @@ static uint8_t *put_vmas(const struct vv_record *record, uint8_t *at, const stru
     return at + n * sizeof(*vmas);
 }
 
-static void run_plan(struct vv_record *record, u64 capacity, const struct vv_fault *faults, u64 n_faults, u64 flags,
-                     bool compare)
+void vv_run_plan(struct vv_record *record, u64 capacity, const struct vv_fault *faults, u64 n_faults, u64 flags,
+                 bool compare)
 {
     /* What follows the events is known in size beforehand, but for the runs: at most as many again. */
     const u64 rest = sizeof(*record) + MAX_VMAS * sizeof(struct vv_vma) + MAX_STRAYS * sizeof(struct vv_vma)
@@ -297,12 +295,15 @@ static void run_plan(struct vv_record *record, u64 capacity, const struct vv_fau
     struct vv_heap_report heap;
     struct vv_call call = {0};
     const struct vv_layout *layout = &vv_world.layout;
+    const u64 n_owned = flags & VV_KEEP ? vv_calls.n_owned : 0, n_fds = flags & VV_KEEP ? vv_calls.n_fds : 0;
     u64 visible = 0, n_vmas = 0;
     uint8_t *at;
 
     memset(record, 0, sizeof(*record));
     vv_heap_reset();
     vv_calls_begin(events, capacity > rest ? (capacity - rest) / sizeof(*events) : 0, faults, n_faults);
+    vv_calls.n_owned = n_owned;
+    vv_calls.n_fds = n_fds;
     arm_signals();
     vv_observe_refresh(false);
     record->lowest_fd_before = (u64)vv_lowest_free_fd();
@@ -339,7 +340,7 @@ static void run_plan(struct vv_record *record, u64 capacity, const struct vv_fau
 
     at = (uint8_t *)(events + record->n_events);
     if (record->mapped && !(flags & VV_BARE)) {
-        visible = visible_bytes(record->address, layout->total_size);
+        visible = vv_visible_bytes(record->address, layout->total_size);
         n_vmas = vv_observe_range(record->address, record->address + visible, first_vmas, MAX_VMAS);
         if (compare && visible) {
             vv_compare_contents(record->address, true, &contents);
@@ -363,13 +364,15 @@ static void run_plan(struct vv_record *record, u64 capacity, const struct vv_fau
     if (record->mapped && (flags & VV_TWICE) && !n_faults && visible) {
         call_twice(record, &call, n_vmas, compare && !contents.n);
     }
-    vv_calls_release();
+    if (!(flags & VV_KEEP)) {
+        vv_calls_release();
+    }
     record->pages_end = vv_process_pages();
 }
 
 /* What addresses and descriptors mean: the number of RAM blocks, the descriptors of the devices and of plain
  * RAM, and the blocks' addresses. */
-static u64 put_head(u64 *reply, const struct vv_layout *layout)
+u64 vv_put_head(u64 *reply, const struct vv_layout *layout)
 {
     u64 n = 0, i;
 
@@ -392,15 +395,19 @@ static u64 head_bytes(const struct vv_layout *layout)
 
 int64_t vv_run_request(const u64 *bytes, u64 request_bytes, uint8_t *reply, u64 capacity)
 {
-    struct cursor cursor = {bytes + sizeof(struct vv_request) / sizeof(u64), bytes + request_bytes / sizeof(u64)};
+    struct vv_cursor cursor = {bytes + sizeof(struct vv_request) / sizeof(u64), bytes + request_bytes / sizeof(u64)};
     const struct vv_request *request = (const struct vv_request *)bytes;
     struct vv_layout layout;
     uint8_t *at = reply;
     bool compare;
     u64 i;
 
+    if (request_bytes >= sizeof(*request) && request->magic == VV_SESSION_MAGIC) {
+        return vv_session_request(bytes, request_bytes, reply, capacity);
+    }
+    vv_session_end();
     if (request_bytes < sizeof(*request) || request->magic != VV_REQUEST_MAGIC
-        || !read_layout(request, &cursor, &layout)) {
+        || !vv_read_layout(request, &cursor, &layout)) {
         errno = EBADMSG;
         return -1;
     }
@@ -415,18 +422,18 @@ int64_t vv_run_request(const u64 *bytes, u64 request_bytes, uint8_t *reply, u64 
         return -1;
     }
     vv_qemu_build();
-    compare = comparable(&layout) && !(request->flags & VV_BARE);
+    compare = vv_comparable(&layout) && !(request->flags & VV_BARE);
     if (compare) {
         vv_stamp_layout();
     }
-    at += put_head((u64 *)(void *)reply, &layout);
+    at += vv_put_head((u64 *)(void *)reply, &layout);
     vv_observe_refresh(request->flags & VV_PARSE_MAPS);
     vv_snapshot_take();
     for (i = 0; i < request->n_plans; i++) {
         struct vv_record *record = (struct vv_record *)at;
         const u64 room_left = capacity - (u64)(at - reply);
-        const u64 *n_faults = take(&cursor, 1, sizeof(u64));
-        const struct vv_fault *faults = n_faults ? take(&cursor, *n_faults, sizeof(*faults)) : NULL;
+        const u64 *n_faults = vv_take(&cursor, 1, sizeof(u64));
+        const struct vv_fault *faults = n_faults ? vv_take(&cursor, *n_faults, sizeof(*faults)) : NULL;
 
         if (!n_faults || (*n_faults && !faults)) {
             errno = EBADMSG;
@@ -437,7 +444,7 @@ int64_t vv_run_request(const u64 *bytes, u64 request_bytes, uint8_t *reply, u64 
         }
         vv_progress->plan = i;
         vv_progress->n_events = vv_progress->reservation = 0;
-        run_plan(record, room_left, faults, *n_faults, request->flags, compare);
+        vv_run_plan(record, room_left, faults, *n_faults, request->flags, compare);
         if (record->events_dropped && i) {
             break;              /* alone in a reply its trace has room */
         }

@@ -7,6 +7,7 @@
  *   qemu.c     QEMU's names: look-ups, RAMBlock, VFIODevice, the Error API
  *   observe.c  what the kernel says of the address space, and what can be read there
  *   run.c      one request: one layout, several runs with a fault plan each
+ *   session.c  another kind of request: calls and what happens between them, in one world
  *   progress.c what a worker says of itself while it runs, and its last words
  *   confine.c  what a worker can still do once its subject is there
  *   serve.c    the process that forks workers and the loop inside a worker
