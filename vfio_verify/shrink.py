@@ -13,9 +13,10 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from vfio_verify.case import PAGE, Area, Case, Device, RamBlock, Region, Segment, check
+from vfio_verify.case import PAGE, Area, Call, Case, Device, RamBlock, Region, Segment, check
 from vfio_verify.errors import InputError
 from vfio_verify.judge import Verdict, Violation, judge
+from vfio_verify.judge.threads import judge_at_once
 from vfio_verify.model import Policy, expect
 from vfio_verify.observation import Observation
 from vfio_verify.subject import Subject
@@ -24,7 +25,11 @@ from vfio_verify.worker import Worker
 _MAX_TRIES = 1500
 _MAX_SLOW_TRIES = 8
 """Candidates tried for a subject that hangs, each of which takes seconds."""
+_MAX_TRIES_AT_ONCE = 60
 _CONFIRMATIONS = 3
+FRESH_PROCESSES, FRESH_NEEDED = 20, 3
+"""What several calls at once show must come again in so many of at most so many processes: specs/clauses.toml,
+REPEATABLE."""
 
 
 class Confirmation(Struct, frozen=True):
@@ -40,6 +45,8 @@ def settle(
     """Confirm a violation and shrink it. If it needs the calls that were made before it, so does the result, and
     the clause is then REPEATABLE: what a call does must not depend on earlier ones."""
     trial = _Trial(worker, subject, policy, violation)
+    if violation.case.alongside:
+        return _settle_at_once(trial, violation)
     slow = violation.observation.death is not None and violation.observation.death.how == "hang"
     trial.left = _MAX_SLOW_TRIES if slow else _MAX_TRIES
     for _ in range(1 if slow else _CONFIRMATIONS):
@@ -52,6 +59,34 @@ def settle(
     return Confirmation(None, trial.tries)
 
 
+def comes_again(worker: Worker, subject: Subject, policy: Policy, violation: Violation) -> Violation | None:
+    """What calls at once have shown, if it comes again often enough to be believed."""
+    trial = _Trial(worker, subject, policy, violation)
+    hangs = violation.observation.death is not None and violation.observation.death.how == "hang"
+    return trial.last if _comes_again(trial, violation.case, 1 if hangs else FRESH_NEEDED) else None
+
+
+def _settle_at_once(trial: _Trial, violation: Violation) -> Confirmation:
+    """What depends on who goes on when must come again often, before it is made small and after."""
+    slow = violation.observation.death is not None and violation.observation.death.how == "hang"
+    trial.left = 2 if slow else _MAX_TRIES_AT_ONCE
+    if not _comes_again(trial, violation.case, 1 if slow else FRESH_NEEDED):
+        return Confirmation(None, trial.tries)
+    original = trial.last
+    smallest = _minimal(trial)
+    if not slow and not _comes_again(trial, smallest.case, FRESH_NEEDED):
+        return Confirmation(original, trial.tries)
+    return Confirmation(trial.last, trial.tries)
+
+
+def _comes_again(trial: _Trial, case: Case, needed: int) -> bool:
+    for left in range(FRESH_PROCESSES, 0, -1):
+        needed -= trial.accepts(case, fresh=True)
+        if not needed or needed >= left:
+            break
+    return not needed
+
+
 def dependent(violation: Violation) -> Violation:
     """A violation that needs earlier calls is one of REPEATABLE, unless it ends the process."""
     if not violation.case.earlier or violation.clause == "SURVIVES":
@@ -62,8 +97,10 @@ def dependent(violation: Violation) -> Violation:
 
 
 def run_and_judge(worker: Worker, subject: Subject, policy: Policy, case: Case) -> tuple[Observation, Verdict]:
-    """Run one case, its fault plan and earlier calls included."""
+    """Run one case, its fault plan, earlier calls and those alongside included."""
     (seen,) = worker.run(case)
+    if case.alongside:
+        return seen, judge_at_once(case, policy, seen, has_errp=subject.has_errp)
     return seen, judge(case, expect(case, policy), seen, has_errp=subject.has_errp)
 
 
@@ -138,6 +175,8 @@ def cost(case: Case) -> tuple[Any, ...]:
     return (
         len(case.earlier),
         tuple(map(cost, case.earlier)),
+        len(case.alongside),
+        sum(len(call.iovec) for call in case.alongside),
         max(len(reasons), 1),
         len(case.fault_plan),
         len(case.iovec),
@@ -151,6 +190,7 @@ def cost(case: Case) -> tuple[Any, ...]:
         faults,
         case.total_size,
         tuple((-1 if s.block is None else s.block, s.offset, s.length) for s in case.iovec),
+        tuple((call.total_size, call.iovec != case.iovec) for call in case.alongside),
     )
 
 
@@ -172,6 +212,34 @@ def _simpler_earlier(case: Case) -> Iterator[Case]:
         for reduce in _REDUCERS:
             for simpler in reduce(before):
                 yield replace(case, earlier=(*case.earlier[:i], simpler, *case.earlier[i + 1 :]))
+
+
+def _fewer_alongside(case: Case) -> Iterator[Case]:
+    """Fewer threads, but never one alone; any of the calls may be the first."""
+    for kept in _subsets(case.alongside):
+        if kept:
+            yield replace(case, alongside=kept)
+    for i, call in enumerate(case.alongside):
+        first = replace(case, iovec=call.iovec, total_size=call.total_size)
+        rest = (*case.alongside[:i], *case.alongside[i + 1 :])
+        for others in (rest, (call,)):
+            if others:
+                yield replace(first, alongside=others)
+
+
+def _simpler_alongside(case: Case) -> Iterator[Case]:
+    """The same iovec in all threads, or fewer and simpler segments in one."""
+    own = Call(case.iovec, case.total_size)
+    for i, call in enumerate(case.alongside):
+
+        def changed(simpler: Case | Call, i: int = i) -> Case:
+            other = Call(simpler.iovec, simpler.total_size)
+            return replace(case, alongside=(*case.alongside[:i], other, *case.alongside[i + 1 :]))
+
+        yield changed(own)
+        alone = replace(case, iovec=call.iovec, total_size=call.total_size, alongside=())
+        for reduce in (_fewer_segments, _simpler_segments):
+            yield from map(changed, reduce(alone))
 
 
 def _fewer_faults(case: Case) -> Iterator[Case]:
@@ -246,7 +314,7 @@ def _simpler_total(case: Case) -> Iterator[Case]:
 
 def _without_unused(case: Case) -> Iterator[Case]:
     """Drop what no segment names: all of it at once, then block by block, device by device."""
-    used = {s.block for s in case.iovec}
+    used = {s.block for iovec in (case.iovec, *(call.iovec for call in case.alongside)) for s in iovec}
     unused = [i for i in range(len(case.ram_blocks)) if i not in used]
     for gone in ([unused] if len(unused) > 1 else []) + [[i] for i in unused]:
         yield _without_blocks(case, set(gone))
@@ -322,8 +390,9 @@ def _follow(block: RamBlock, device: int, before: Region, after: Region) -> RamB
 
 _Reducer = Callable[[Case], Iterator[Case]]
 _REDUCERS: tuple[_Reducer, ...] = (
-    *(_fewer_earlier, _fewer_faults, _fewer_segments, _without_unused, _merged_blocks),
+    *(_fewer_earlier, _fewer_alongside, _fewer_faults, _fewer_segments, _without_unused, _merged_blocks),
     *(_simpler_segments, _simpler_total, _simpler_world, _simpler_faults, _simpler_earlier),
+    _simpler_alongside,
 )
 
 
@@ -358,8 +427,16 @@ def _with_device(case: Case, position: int, device: Device) -> Case:
 def _without_blocks(case: Case, gone: set[int]) -> Case:
     kept = [i for i in range(len(case.ram_blocks)) if i not in gone]
     number = {old: new for new, old in enumerate(kept)}
-    iovec = tuple(s if s.block is None else replace(s, block=number[s.block]) for s in case.iovec)
-    return replace(case, ram_blocks=tuple(case.ram_blocks[i] for i in kept), iovec=iovec)
+
+    def renumbered(iovec: tuple[Segment, ...]) -> tuple[Segment, ...]:
+        return tuple(s if s.block is None else replace(s, block=number[s.block]) for s in iovec)
+
+    return replace(
+        case,
+        ram_blocks=tuple(case.ram_blocks[i] for i in kept),
+        iovec=renumbered(case.iovec),
+        alongside=tuple(replace(call, iovec=renumbered(call.iovec)) for call in case.alongside),
+    )
 
 
 def _without_device(case: Case, position: int) -> Case:

@@ -34,10 +34,14 @@ class Subject(Struct, frozen=True):
 
     def adapt(self, case: Case) -> Case:
         """The case as this subject meets it."""
-        total = sum(segment.length for segment in case.iovec) % (1 << 64)
-        if self.told_total or case.total_size == total:
+        if self.told_total:
             return case
-        return replace(case, total_size=total)
+        total = sum(segment.length for segment in case.iovec) % (1 << 64)
+        if case.alongside:
+            totals = [sum(segment.length for segment in call.iovec) % (1 << 64) for call in case.alongside]
+            calls = tuple(replace(c, total_size=n) for c, n in zip(case.alongside, totals, strict=True))
+            case = replace(case, alongside=calls)
+        return case if case.total_size == total else replace(case, total_size=total)
 
 
 CORE = Subject("core", "core", "core_map", "bool f(struct iovec *, unsigned int, void **, size_t, Error **)")

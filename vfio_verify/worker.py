@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 import vfio_verify
-from vfio_verify import wire
+from vfio_verify import thread_wire, wire
 from vfio_verify.case import PAGE, Case, Fault
 from vfio_verify.errors import HarnessError, InputError
 from vfio_verify.observation import EVENT, STEPS, Death, Event, Observation
@@ -44,6 +44,8 @@ _TICK_SECONDS = 0.2
 _SHOWN_EVENTS = 4096
 _NEAR_NULL = 1 << 16
 _HANG = -1
+_ROUNDS = 120
+"""In which calls are made at once, each with another plan of who goes on when."""
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "ASAN_OPTIONS", "UBSAN_OPTIONS", "LD_PRELOAD")
 """What a worker keeps of the environment: what loading needs, and no secrets."""
 
@@ -199,15 +201,23 @@ class Worker:
     # ---- running cases -------------------------------------------------------------------------------------
 
     def run(
-        self, case: Case, plans: Sequence[Sequence[Fault]] | None = None, *, max_hangs: int = 1 << 30
+        self,
+        case: Case,
+        plans: Sequence[Sequence[Fault]] | None = None,
+        *,
+        max_hangs: int = 1 << 30,
+        rounds: int = _ROUNDS,
     ) -> list[Observation]:
         """One observation for each fault plan, on the layout of `case`; without plans, for the case's own plan.
 
         What the case says was called earlier is called first. A faultless success is followed by a second call.
-        After `max_hangs` calls that did not return, the remaining plans are left out.
+        After `max_hangs` calls that did not return, the remaining plans are left out. A case with calls alongside is
+        run without faults, for so many rounds; there is one observation of them all.
         """
         for before in case.earlier:
             self.run(before)
+        if case.alongside:
+            return [self._run_at_once(case, rounds)]
         if plans is None:
             plans = (case.fault_plan,)
         observations = self._run_plans(case, plans, max_hangs)
@@ -246,6 +256,23 @@ class Worker:
                 observations.append(last)
         return observations
 
+    def _run_at_once(self, case: Case, rounds: int, *, again: bool = False) -> Observation:
+        self._send(thread_wire.pack(case, self._flags, rounds, self.restarts))
+        ended = self._watch()
+        progress = self._progress()
+        if ended is None:
+            seen = thread_wire.unpack(self._replies(), case)
+            if progress.changes or seen.pages_end:
+                self.renew()
+            return seen
+        seen = thread_wire.unfinished(self._replies(), case, self._death(progress, ended))
+        self._restart()
+        if not progress.in_subject and not again:
+            return self._run_at_once(case, rounds, again=True)  # the damage may be an earlier run's
+        if not progress.in_subject and self._library is None:
+            raise HarnessError(f"the world itself fails: {seen.death}")
+        return seen
+
     def _send(self, request: bytes) -> None:
         if len(request) > _REQUEST_BYTES:
             raise HarnessError(f"a request of {len(request)} bytes is too large")
@@ -282,7 +309,16 @@ class Worker:
             fields = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             return "R", 0.0  # it has ended, and the notice is on its way
-        return fields[0], (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return self._busiest(fields[0]), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def _busiest(self, state: str) -> str:
+        """The state of the worker's first thread; R where that waits for others, and one of them does not sleep."""
+        if state == "S":
+            for task in Path(f"/proc/{self._pid}/task").glob("*/stat"):
+                with contextlib.suppress(OSError):
+                    if task.read_text().rpartition(")")[2].split()[0] == "R":
+                        return "R"
+        return state
 
     def _unfinished(self, progress: _Progress, ended: int) -> Observation:
         """What is known of the run in which a worker ended."""
