@@ -10,7 +10,7 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from vfio_verify.case import Case, Device, Fault, Region, Segment
+from vfio_verify.case import Call, Case, Device, Fault, Region, Segment
 from vfio_verify.report import ClauseEntry, Report, ViolationEntry
 from vfio_verify.spec import Clause, clauses
 from vfio_verify.words import memory_name, place, step_name
@@ -144,7 +144,8 @@ def case_rows(case: Case) -> Iterator[tuple[str, str]]:
         elif (area := case.area_of(number)) is not None and case.region_of(number) is not None:
             where = memory_name(block.device, (block.region or 0) << 40 | area.offset)
             yield f"block {number}", f"{where}, {area.size:#x} bytes"
-    for number, call in enumerate((case, *case.alongside), 1):
+    calls: tuple[Case | Call, ...] = (case, *case.alongside)
+    for number, call in enumerate(calls, 1):
         thread = f"thread {number}" if case.alongside else ""
         yield from _iovec_rows(call.iovec, thread)
         yield "total_size", f"{call.total_size:#x}"

@@ -142,8 +142,7 @@ static u64 owned_bytes(u64 address, u64 length)
     return done < length ? done : length;
 }
 
-/* threads.c looks at what each thread owns. What is given up is disowned before it goes, so that it never sees
- * a hole in what is still owned. */
+/* threads.c looks at what each thread owns, and maps memory: what is given up is unmapped and disowned at once. */
 static void guard(void)
 {
     if (vv_calls.at_once) {
@@ -191,13 +190,6 @@ static void take_out(u64 start, u64 end)
             i--;
         }
     }
-}
-
-static void disown(u64 start, u64 end)
-{
-    guard();
-    take_out(start, end);
-    unguard();
 }
 
 static void own(u64 start, u64 end)
@@ -395,8 +387,10 @@ static u64 unmap_owned(u64 start, u64 bytes)
     while (at < start + bytes) {
         u64 piece = owned_bytes(at, start + bytes - at);
         if (piece) {
-            disown(at, at + piece);
+            guard();
             vv_raw_munmap((void *)at, piece);
+            take_out(at, at + piece);
+            unguard();
             done += piece;
             at += piece;
         } else {
@@ -416,6 +410,7 @@ VV_EXPORT int vv_munmap(void *addr, size_t length)
 {
     const u64 start = (u64)addr, bytes = page_up(length);
     struct vv_event *event;
+    int error;
 
     if (!vv_calls.active) {
         return vv_raw_munmap(addr, length);
@@ -429,10 +424,13 @@ VV_EXPORT int vv_munmap(void *addr, size_t length)
     }
     if (owned_bytes(start, bytes) == bytes) {
         event->flags |= VV_OWNED;
-        disown(start, start + bytes);
-        if (vv_raw_munmap(addr, length) < 0) {
-            const int error = errno;
-            own(start, start + bytes);
+        guard();
+        error = vv_raw_munmap(addr, length) < 0 ? errno : 0;
+        if (!error) {
+            take_out(start, start + bytes);
+        }
+        unguard();
+        if (error) {
             return finish(event, -1, error);
         }
         return finish(event, 0, 0);
@@ -471,6 +469,7 @@ VV_EXPORT void *vv_mremap(void *addr, size_t old_length, size_t new_length, int 
     const u64 target = (u64)new_addr;
     const bool fixed = flags & MREMAP_FIXED;
     bool grows_device = false;
+    int error;
     struct vv_event *event;
     struct vv_vma vma;
     void *result;
@@ -498,13 +497,14 @@ VV_EXPORT void *vv_mremap(void *addr, size_t old_length, size_t new_length, int 
         return fail_mmap(event, EFAULT);
     }
     event->flags |= VV_OWNED;
-    if (!(flags & MREMAP_DONTUNMAP)) {
-        disown(start, start + old_bytes);
-    }
+    guard();
     result = (void *)syscall(SYS_mremap, addr, old_length, new_length, flags, new_addr);
+    error = errno;
+    if (result != MAP_FAILED && !(flags & MREMAP_DONTUNMAP)) {
+        take_out(start, start + old_bytes);
+    }
+    unguard();
     if (result == MAP_FAILED) {
-        const int error = errno;
-        own(start, start + old_bytes);
         return fail_mmap(event, error);
     }
     own((u64)result, (u64)result + new_bytes);

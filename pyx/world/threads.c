@@ -164,7 +164,6 @@ void vv_threads_died(void)
 
 static struct { uint8_t *at; u64 bytes; } pieces[PIECES];
 static u64 next_piece;
-static char grabbing;                   /* lock: of the pieces */
 
 static void saw_hole(const struct thread *thread, u64 start, u64 end)
 {
@@ -239,44 +238,63 @@ static struct vv_range some_reservation(u64 *state)
     return range;
 }
 
-/* Is [start, end), which the kernel has just given us, in what a call has reserved and still holds? */
-static bool is_reserved(u64 start, u64 end)
+enum lies { APART, TORN, RESERVED };
+
+/* Where does [start, end) lie, which the kernel has just given us? With all threads' locks held. */
+static enum lies lies(u64 start, u64 end)
 {
-    bool found = false;
+    enum lies found = APART;
     u64 t, i;
 
-    for (t = 0; t < n_threads && !found; t++) {
-        struct vv_call_state *state = &threads[t].state;
+    for (t = 0; t < n_threads; t++) {
+        const struct vv_call_state *state = &threads[t].state;
 
-        vv_spin_lock(&state->lock);
-        for (i = 0; i < state->n_owned && !state->holed; i++) {
+        for (i = 0; i < state->n_owned; i++) {
             const struct vv_range range = state->owned[i];
 
-            if (start < range.end && range.start < end) {
-                found = true;
-                if (!__atomic_fetch_add(&plan_log->grabs, 1, __ATOMIC_SEQ_CST)) {
-                    plan_log->grab_thread = t;
-                    plan_log->grab_start = range.start;
-                    plan_log->grab_end = range.end;
-                    plan_log->grab_at = start;
-                    plan_log->grab_bytes = end - start;
-                    plan_log->grab_order = __atomic_load_n(&order, __ATOMIC_SEQ_CST);
-                }
-                break;
+            if (start >= range.end || range.start >= end) {
+                continue;
             }
+            if (state->holed) {
+                found = TORN;
+                continue;
+            }
+            if (!__atomic_fetch_add(&plan_log->grabs, 1, __ATOMIC_SEQ_CST)) {
+                plan_log->grab_thread = t;
+                plan_log->grab_start = range.start;
+                plan_log->grab_end = range.end;
+                plan_log->grab_at = start;
+                plan_log->grab_bytes = end - start;
+                plan_log->grab_order = __atomic_load_n(&order, __ATOMIC_SEQ_CST);
+            }
+            return RESERVED;
         }
-        vv_spin_unlock(&state->lock);
     }
     return found;
 }
 
-/* Small pieces and ones as large as a reservation, anywhere and just inside one; kept for a while. */
+/* Nothing is disowned, and so nothing unmapped, while all are held. */
+static void lock_all(bool held)
+{
+    u64 t;
+
+    for (t = 0; t < n_threads; t++) {
+        if (held) {
+            vv_spin_lock(&threads[t].state.lock);
+        } else {
+            vv_spin_unlock(&threads[t].state.lock);
+        }
+    }
+}
+
+/* Small pieces and ones as large as a reservation, anywhere and just inside one; kept for a while. What lies in a
+ * reservation is given back at once: it is the call's to overlay, and, torn by the kernel, to unmap as a whole. */
 static void grab(u64 *state)
 {
     const struct vv_range range = some_reservation(state);
     u64 bytes = vv_page_size, hint = 0;
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-    const u64 way = below(state, 4);
+    const u64 way = below(state, 4), slot = next_piece % PIECES;
     uint8_t *got;
 
     if (range.end) {
@@ -287,19 +305,20 @@ static void grab(u64 *state)
             bytes = range.end - range.start;
         }
     }
-    vv_spin_lock(&grabbing);
-    let_go(next_piece % PIECES);
+    let_go(slot);
+    lock_all(true);
     got = vv_raw_mmap((void *)hint, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
     if ((void *)got != MAP_FAILED) {
-        if (is_reserved((u64)got, (u64)got + bytes)) {
-            vv_raw_munmap(got, bytes);  /* at once: the call may map there soon */
+        if (lies((u64)got, (u64)got + bytes) != APART) {
+            vv_raw_munmap(got, bytes);
         } else {
             *(u64 *)(void *)got = (u64)got;
-            pieces[next_piece % PIECES].at = got;
-            pieces[next_piece++ % PIECES].bytes = bytes;
+            pieces[slot].at = got;
+            pieces[slot].bytes = bytes;
+            next_piece++;
         }
     }
-    vv_spin_unlock(&grabbing);
+    lock_all(false);
 }
 
 static int watching;                    /* futex: odd while the two threads are at work */

@@ -15,7 +15,7 @@ from vfio_verify.case import Case
 from vfio_verify.judge import Verdict, Violation, judge
 from vfio_verify.judge.facts import Finding
 from vfio_verify.model import Policy, expect
-from vfio_verify.observation import Observation, Taken, Threads
+from vfio_verify.observation import TOOK_AWAY, Observation, Taken, Threads
 from vfio_verify.words import death_text, place
 
 _CONTROLS = 2
@@ -56,9 +56,11 @@ def judge_at_once(case: Case, policy: Policy, seen: Observation, *, has_errp: bo
         return Verdict(frozenset({"SURVIVES"}), (violation("SURVIVES", finding),))
     if threads.rounds <= _CONTROLS:
         return Verdict(frozenset(), ())
+    # The hole that a driver's refusal leaves may have become another call's reservation, and goes with the first.
+    torn = any(event.flags & TOOK_AWAY for _, _, event in threads.steps)
     # What another thread has taken from a call disturbs it; that is no fault of its own.
-    violations = [violation("NO_WINDOW", finding) for finding in _window(threads)]
-    if threads.clobbered:
+    violations = [] if torn else [violation("NO_WINDOW", finding) for finding in _window(threads)]
+    if threads.clobbered and not torn:
         expected, text = "memory of other threads stays as it is", f"{threads.clobbered} pages overwritten"
         violations.append(violation("CONFINED", Finding("a call overwrites another thread's memory", expected, text)))
     if threads.round is not None and not violations and threads.calls is not threads.control:
@@ -94,6 +96,8 @@ def _disturbed(case: Case, policy: Policy, threads: Threads, has_errp: bool) -> 
             verdict = judge(calls[number], expected[number], seen, has_errp=has_errp)
             yield from ((number, found) for found in verdict.violations)
 
+    if any(seen.flags_union & TOOK_AWAY for seen in threads.control):
+        return  # the kernel may give another call the hole that a driver's refusal leaves
     known = {found.clause for _, found in judged(threads.control)}
     start = "calls from several threads at once disturb each other"
     for a, b in combinations(range(len(calls)), 2):

@@ -21,7 +21,10 @@ bool vfio_device_mmap_dmabuf(struct iovec *iov, unsigned int iov_cnt,
         return false;
     }
     for (unsigned int i = 0; i < iov_cnt; i++) {
-        qemu_ram_block_from_host(iov[i].iov_base, false, &offset);
+        if (!qemu_ram_block_from_host(iov[i].iov_base, false, &offset)) {
+            error_setg(errp, "entry %u has left its RAM block", i);
+            return false;
+        }
         offsets[i] = source.start + offset;
     }
     map = at = reserve(total_size, errp);
