@@ -119,9 +119,7 @@ class _Trial:
         """Run it; `last` is then the violation. Asked again of the same candidate, the answer is no."""
         if not fresh and (case in self._known or self.left <= 0):
             return False
-        try:
-            check(case)
-        except InputError:
+        if not _is_sound(case):
             return False
         self._known.add(case)
         self.tries += 1
@@ -140,6 +138,15 @@ class _Trial:
         return self._subject.adapt(case)
 
 
+def _is_sound(case: Case) -> bool:
+    """Can a candidate be made real? What a reducer took away may be named elsewhere."""
+    try:
+        check(case)
+    except InputError:
+        return False
+    return True
+
+
 def _minimal(trial: _Trial) -> Violation:
     """Shrink what the trial has just accepted."""
     best = trial.last
@@ -152,7 +159,7 @@ def _minimal(trial: _Trial) -> Violation:
             while again:
                 again = False
                 for candidate in map(trial.adapt, reduce(best.case)):
-                    if cost(candidate) < cost(best.case) and trial.accepts(candidate):
+                    if _is_sound(candidate) and cost(candidate) < cost(best.case) and trial.accepts(candidate):
                         assert trial.last is not None
                         best, improved, again = trial.last, True, True
                         break

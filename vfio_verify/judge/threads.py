@@ -99,6 +99,8 @@ def _disturbed(case: Case, policy: Policy, threads: Threads, has_errp: bool) -> 
     if any(seen.flags_union & TOOK_AWAY for seen in threads.control):
         return  # the kernel may give another call the hole that a driver's refusal leaves
     known = {found.clause for _, found in judged(threads.control)}
+    if "NO_WINDOW" in known:
+        return  # who frees what it uses is disturbed by that
     start = "calls from several threads at once disturb each other"
     for a, b in combinations(range(len(calls)), 2):
         if _meet(threads.calls[a], calls[a], threads.calls[b], calls[b]):
