@@ -31,6 +31,9 @@ def alongside_cases(case: Case) -> Iterator[Case]:
         yield wider
     nowhere = Segment(None, 0, PAGE)
     yield replace(plain, alongside=(_call(*plain.iovec, nowhere), same_block, _call(nowhere, *plain.iovec)))
+    # Two that fail, with few steps between: what they do with their errors meets often.
+    refused = _call(nowhere)
+    yield replace(plain, iovec=refused.iovec, total_size=refused.total_size, alongside=(refused,))
 
 
 def _call(*iovec: Segment) -> Call:
