@@ -15,11 +15,13 @@ ctypedef const char *(*message_function)(void *) noexcept nogil
 
 
 cdef extern from "core_subject.h" nogil:
+    enum:
+        VV_CORE_THREADS
     struct vv_core:
         map_function map
         detach_function detach
         message_function message
-        void *placeholder
+        void *placeholders[VV_CORE_THREADS]
     void vv_use_core(const vv_core *functions)
 
 
@@ -39,21 +41,22 @@ cdef extern from "confine.h" nogil:
     int vv_confine_allow(const char *path)
 
 
-cdef object _placeholder = None     # lives as long as the module: the world keeps its address
+cdef object _placeholders = None    # they live as long as the module: the world keeps their addresses
 
 
 def use_core() -> None:
     """Make the core the subject of this process."""
-    global _placeholder
+    global _placeholders
     from vfio_verify import _core
 
     cdef vv_core functions
     capsules = _core.__pyx_capi__
-    _placeholder = _core.Placeholder()
+    _placeholders = [_core.Placeholder() for _ in range(VV_CORE_THREADS)]
     functions.map = <map_function>_pointer(capsules["core_map"])
     functions.detach = <detach_function>_pointer(capsules["core_detach"])
     functions.message = <message_function>_pointer(capsules["core_message"])
-    functions.placeholder = <void *>_placeholder
+    for number, placeholder in enumerate(_placeholders):
+        functions.placeholders[<int>number] = <void *>placeholder
     vv_use_core(&functions)
 
 
@@ -105,7 +108,7 @@ def run(bytes request, uint64_t reply_capacity) -> tuple[bytes, int, int]:
     cdef uint8_t *room = reply
     cdef uint64_t size = len(request)
     cdef int64_t written
-    if _placeholder is None:
+    if _placeholders is None:
         raise RuntimeError("no subject is set; call use_core() first")
     with nogil:
         # SAFETY: bytes objects are aligned for 64-bit words; the world reads at most `size` bytes.

@@ -29,13 +29,24 @@ from vfio_verify.case import Case, Fault
 from vfio_verify.errors import HarnessError
 from vfio_verify.generate import larger_than
 from vfio_verify.judge import Violation, judge
+from vfio_verify.judge.threads import judge_at_once
 from vfio_verify.model import Expectation, Policy, expect
 from vfio_verify.observation import Observation
 from vfio_verify.sandbox import OFF_NOTE, Parts
-from vfio_verify.shrink import Confirmation, cost, dependent, judge_steps, run_and_judge, settle
+from vfio_verify.shrink import (
+    FRESH_PROCESSES,
+    Confirmation,
+    comes_again,
+    cost,
+    dependent,
+    judge_steps,
+    run_and_judge,
+    settle,
+)
 from vfio_verify.strategies import SEQUENCE_BYTES, packed_cases, packed_sequence
 from vfio_verify.subject import Subject
 from vfio_verify.sweep import fault_plans, pair_plans
+from vfio_verify.thread_cases import alongside_cases, suits
 from vfio_verify.worker import Worker, deaf_to_interrupts
 
 T = TypeVar("T")
@@ -47,6 +58,8 @@ _PIECE_BYTES, _RUN_BYTES = 2 << 20, 4096
 """Of observations held at once, and of one of them besides its trace."""
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_AT_ONCE_LAYOUTS, _AT_ONCE_ROUNDS = 2, 24
+"""Well-formed layouts of a shard that are mapped by several threads at once, and the rounds of each such case."""
 _MAX_HANGS = 2
 """Hangs after which a shard ends early: each takes seconds."""
 
@@ -129,6 +142,7 @@ class _Running:
         self.layouts = self.runs = self.hangs = self.sampled = 0
         self.checked: Counter[str] = Counter()
         self.sightings: dict[Key, Sighting] = {}
+        self._mapped: list[Case] = []
 
     def meet(self, drawn: Case) -> None:
         """Run one layout: without a fault, then with a fault at each position."""
@@ -139,6 +153,8 @@ class _Running:
         self.layouts += 1
         (faultless,) = observations = self._worker.run(case, [()])
         self._judge(case, expected, [()], observations)
+        if faultless.mapped and expected.must_map and len(self._mapped) < _AT_ONCE_LAYOUTS and suits(case):
+            self._mapped.append(case)
         if faultless.death is None:
             self._sweep(case, expected, faultless)
 
@@ -192,6 +208,23 @@ class _Running:
             self.hangs += _hung(seen)
             for violation in verdict.violations:
                 self._keep(violation, history[: before + number])
+
+    def call_at_once(self) -> None:
+        """Call the subject from several threads, in a process where nothing was called before."""
+        if not self._mapped or self.hangs >= _MAX_HANGS:
+            return
+        self._worker.renew()
+        for drawn in (case for layout in self._mapped for case in alongside_cases(layout)):
+            case = self._subject.adapt(drawn)
+            (seen,) = self._worker.run(case, rounds=_AT_ONCE_ROUNDS)
+            verdict = judge_at_once(case, self._options.policy, seen, has_errp=self._subject.has_errp)
+            self.runs += 1
+            self.checked.update(verdict.checked)
+            self.hangs += _hung(seen)
+            for violation in verdict.violations:
+                self._keep(violation, ())
+            if self.hangs >= _MAX_HANGS:
+                break
 
     def _keep(self, violation: Violation, history: Sequence[tuple[Case, Sequence[Fault]]]) -> None:
         key = violation.clause, violation.cause
@@ -247,6 +280,7 @@ def run_shard(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on Hypothesis's advice for interactive use
             generate()
+        shard.call_at_once()
     return ShardResult(
         shard.layouts,
         shard.runs,
@@ -327,14 +361,32 @@ def _cost(violation: Violation) -> tuple[Any, ...]:
 
 
 def check_case(subject: Subject, options: Options, case: Case) -> Result:
-    """Judge one case, its fault plan and earlier calls included, as it is."""
+    """Judge one case, its fault plan and earlier calls included, as it is. What calls at once show is confirmed."""
     case = subject.adapt(case)
     with Worker(subject.library, parse_maps=options.parse_maps, parts=options.parts) as worker:
+        if case.alongside:
+            return _check_at_once(subject, options, case, worker)
         seen, verdict = run_and_judge(worker, subject, options.policy, case)
     violations = tuple(map(dependent, verdict.violations))
     sampled = int(seen.pages_compared < seen.pages_total)
     unconfined = _unconfined(options, worker)
     return Result(1, 1, dict.fromkeys(verdict.checked, 1), violations, (), sampled=sampled, unconfined=unconfined)
+
+
+def _check_at_once(subject: Subject, options: Options, case: Case, worker: Worker) -> Result:
+    for _ in range(FRESH_PROCESSES):
+        _, verdict = run_and_judge(worker, subject, options.policy, case)
+        if verdict.violations:
+            break
+        worker.renew()
+    confirmed, unconfirmed = [], []
+    for violation in verdict.violations:
+        again = comes_again(worker, subject, options.policy, violation)
+        if again is None:
+            unconfirmed.append(violation)
+        else:
+            confirmed.append(again)
+    return Result(1, 1, dict.fromkeys(verdict.checked, 1), tuple(confirmed), tuple(unconfirmed))
 
 
 def settle_sighting(subject: Subject, options: Options, sighting: Sighting) -> Confirmation:

@@ -242,6 +242,8 @@ def check(case: Case) -> None:
     _require(taken <= MAX_BLOCK_BYTES, f"RAM blocks of {taken:#x} bytes; a world has room for {MAX_BLOCK_BYTES:#x}")
     for call in case.alongside:
         _check_call(case, call)
+    together = sum(map(bool, (case.sequence, case.alongside, case.kernel_fault)))
+    _require(together <= 1, "a sequence, calls alongside and a kernel fault cannot be together in one case")
     _check_sequence(case)
     for before in case.earlier:
         _require(not before.earlier, "an earlier case has earlier cases of its own")

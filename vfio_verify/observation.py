@@ -127,6 +127,40 @@ class StepSeen(Struct, frozen=True):
     mappings: tuple[MappingSeen, ...] = ()
 
 
+class Taken(Struct, frozen=True):
+    """Part of the reservation [start, end) of a thread's call was free: a hole at an address, or what another thread
+    got by mmap there. `order` is that of the step before it."""
+
+    thread: int
+    start: int
+    end: int
+    at: int
+    length: int
+    order: int
+
+
+class Threads(Struct, frozen=True):
+    """Several calls at once: what was seen of each in the last round, and in the control before, where they were made
+    one after the other. `round` is the first that differed from the control, or None. Threads count from 0."""
+
+    rounds: int
+    round: int | None
+    policy: int
+    """How the threads took turns; ``enum policy`` in pyx/world/threads.c."""
+    dead: int | None
+    """The thread that ended the process."""
+    hole: Taken | None
+    grab: Taken | None
+    clobbered: int
+    """Pages of another thread that a call overwrote."""
+    steps: tuple[tuple[int, int, Event], ...]
+    """The steps of all threads in the last round: place in the order, thread, event."""
+    bases: tuple[int, ...]
+    """Each call's first reservation's address; 0 where it made none."""
+    calls: tuple[Observation, ...] = ()
+    control: tuple[Observation, ...] = ()
+
+
 class Observation(Struct, frozen=True):
     """One run. Page counts are of the whole process; runs and strays are relative to `base`."""
 
@@ -166,6 +200,10 @@ class Observation(Struct, frozen=True):
     """Mappings of the harness that differed after the request in which this run was."""
     left: int = 0
     """What the call left behind in its process: `LEFT_THREAD`, `LEFT_CHILD`, `LEFT_TIMER`."""
+    threads: Threads | None = None
+    """Of a case with calls alongside; the call's own part of it is then in there too."""
+    named: tuple[tuple[str, int, int], ...] = ()
+    """Names for ranges of addresses, beside that of the mapping: name, start, end."""
 
     def trace(self) -> Iterator[Event]:
         """The events in order."""

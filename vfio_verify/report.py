@@ -6,12 +6,13 @@ from typing import Literal
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from vfio_verify import __version__
 from vfio_verify.campaign import Options, Result
 from vfio_verify.case import Case
 from vfio_verify.judge import Violation
-from vfio_verify.observation import FAULTED, OUTSIDE, Observation
+from vfio_verify.observation import FAULTED, OUTSIDE, Observation, Threads
 from vfio_verify.spec import Level, clauses
 from vfio_verify.subject import Subject
 from vfio_verify.words import call_text, relative_text
@@ -151,8 +152,33 @@ def _entry(violation: Violation) -> ViolationEntry:
     )
 
 
+def _interleaving(case: Case, seen: Observation, threads: Threads) -> list[str]:
+    """The calls of all threads in their order, around the one that went astray or the last change of threads. A1 is
+    what the first thread's call reserved."""
+    totals = (case.total_size, *(call.total_size for call in case.alongside))
+    named = tuple((f"A{i + 1}", a, a + n) for i, (a, n) in enumerate(zip(threads.bases, totals, strict=False)) if a)
+    seen = replace(seen, named=named, base=0)
+    lines = [f"thread {number + 1}: {call_text(event, case, seen)}" for _, number, event in threads.steps]
+    taken = threads.hole or threads.grab
+    if taken is not None:
+        near = sum(order <= taken.order for order, _, _ in threads.steps) - 1
+    else:
+        astray = (i for i, (_, _, event) in enumerate(threads.steps) if event.flags & OUTSIDE)
+        pairs = range(len(lines) - 1, 0, -1)
+        changes = (i for i in pairs if threads.steps[i][1] != threads.steps[i - 1][1])
+        near = next(astray, next(changes, len(lines) - 1))
+    if len(lines) <= _CALLS_SHOWN:
+        return lines
+    first = max(0, min(near - _CALLS_SHOWN * 2 // 3, len(lines) - _CALLS_SHOWN))
+    last = first + _CALLS_SHOWN
+    before = [f"... {first} before"] if first else []
+    return [*before, *lines[first:last], *([f"... {len(lines) - last} more"] if last < len(lines) else [])]
+
+
 def _calls(case: Case, seen: Observation) -> list[str]:
     """The calls around what matters: those that failed by plan or went astray, and the last ones."""
+    if seen.threads is not None:
+        return _interleaving(case, seen, seen.threads)
     events = list(seen.trace())
     texts = [call_text(event, case, seen) for event in events]
     if len(texts) <= _CALLS_SHOWN:

@@ -18,6 +18,7 @@ from vfio_verify.case import PAGE, Action, Area, Call, Case, Change, Device, Dro
 from vfio_verify.errors import InputError
 from vfio_verify.judge import Verdict, Violation, judge
 from vfio_verify.judge.sequence import judge_sequence, step_text, touches_pages
+from vfio_verify.judge.threads import judge_at_once
 from vfio_verify.model import Policy, expect
 from vfio_verify.observation import Observation
 from vfio_verify.space import actions_of, alone, with_actions
@@ -27,9 +28,13 @@ from vfio_verify.worker import Worker
 _MAX_TRIES = 1500
 _MAX_SLOW_TRIES = 8
 """Candidates tried for a subject that hangs, each of which takes seconds."""
+_MAX_TRIES_AT_ONCE = 60
 _CONFIRMATIONS = 3
 _FEW_STEPS = 9
 """Of which every pair is tried: most faults of a sequence need two."""
+FRESH_PROCESSES, FRESH_NEEDED = 20, 3
+"""What several calls at once show must come again in so many of at most so many processes: specs/clauses.toml,
+REPEATABLE."""
 
 
 class Confirmation(Struct, frozen=True):
@@ -45,6 +50,8 @@ def settle(
     """Confirm a violation and shrink it. If it needs the calls that were made before it, so does the result, and
     the clause is then REPEATABLE: what a call does must not depend on earlier ones."""
     trial = _Trial(worker, subject, policy, violation)
+    if violation.case.alongside:
+        return _settle_at_once(trial, violation)
     slow = violation.observation.death is not None and violation.observation.death.is_slow
     trial.left = _MAX_SLOW_TRIES if slow else _MAX_TRIES
     # What an earlier candidate left in the process is no part of a sequence.
@@ -57,6 +64,34 @@ def settle(
         trial.fresh = True
         return Confirmation(dependent(_minimal(trial)), trial.tries)
     return Confirmation(None, trial.tries)
+
+
+def comes_again(worker: Worker, subject: Subject, policy: Policy, violation: Violation) -> Violation | None:
+    """What calls at once have shown, if it comes again often enough to be believed."""
+    trial = _Trial(worker, subject, policy, violation)
+    hangs = violation.observation.death is not None and violation.observation.death.how == "hang"
+    return trial.last if _comes_again(trial, violation.case, 1 if hangs else FRESH_NEEDED) else None
+
+
+def _settle_at_once(trial: _Trial, violation: Violation) -> Confirmation:
+    """What depends on who goes on when must come again often, before it is made small and after."""
+    slow = violation.observation.death is not None and violation.observation.death.how == "hang"
+    trial.left = 2 if slow else _MAX_TRIES_AT_ONCE
+    if not _comes_again(trial, violation.case, 1 if slow else FRESH_NEEDED):
+        return Confirmation(None, trial.tries)
+    original = trial.last
+    smallest = _minimal(trial)
+    if not slow and not _comes_again(trial, smallest.case, FRESH_NEEDED):
+        return Confirmation(original, trial.tries)
+    return Confirmation(trial.last, trial.tries)
+
+
+def _comes_again(trial: _Trial, case: Case, needed: int) -> bool:
+    for left in range(FRESH_PROCESSES, 0, -1):
+        needed -= trial.accepts(case, fresh=True)
+        if not needed or needed >= left:
+            break
+    return not needed
 
 
 def dependent(violation: Violation) -> Violation:
@@ -76,10 +111,12 @@ def _cause(violation: Violation) -> str:
 
 
 def run_and_judge(worker: Worker, subject: Subject, policy: Policy, case: Case) -> tuple[Observation, Verdict]:
-    """Run one case, its fault plan and earlier calls included."""
+    """Run one case, its fault plan, earlier calls and those alongside included."""
     (seen,) = worker.run(case)
     if case.sequence:
         return seen, judge_steps(worker, subject, policy, case, seen)
+    if case.alongside:
+        return seen, judge_at_once(case, policy, seen, has_errp=subject.has_errp)
     return seen, judge(case, expect(case, policy), seen, has_errp=subject.has_errp)
 
 
@@ -198,6 +235,8 @@ def cost(case: Case) -> tuple[Any, ...]:
         tuple(map(cost, case.earlier)),
         len(case.sequence),
         tuple(sorted((_action_cost(case, action) for action in case.sequence), reverse=True)),
+        len(case.alongside),
+        sum(len(call.iovec) for call in case.alongside),
         max(len(reasons), 1),
         len(case.fault_plan),
         len(case.iovec),
@@ -211,6 +250,7 @@ def cost(case: Case) -> tuple[Any, ...]:
         faults,
         case.total_size,
         tuple((-1 if s.block is None else s.block, s.offset, s.length) for s in case.iovec),
+        tuple((call.total_size, call.iovec != case.iovec) for call in case.alongside),
     )
 
 
@@ -290,6 +330,34 @@ def _simpler_steps(case: Case) -> Iterator[Case]:
             for reduce in (_fewer_faults, _fewer_segments, _simpler_segments, _simpler_total, _simpler_faults):
                 for simpler in reduce(alone(case, action)):
                     yield replace(case, sequence=(*before, actions_of(simpler)[0], *after))
+
+
+def _fewer_alongside(case: Case) -> Iterator[Case]:
+    """Fewer threads, but never one alone; any of the calls may be the first."""
+    for kept in _subsets(case.alongside):
+        if kept:
+            yield replace(case, alongside=kept)
+    for i, call in enumerate(case.alongside):
+        first = replace(case, iovec=call.iovec, total_size=call.total_size)
+        rest = (*case.alongside[:i], *case.alongside[i + 1 :])
+        for others in (rest, (call,)):
+            if others:
+                yield replace(first, alongside=others)
+
+
+def _simpler_alongside(case: Case) -> Iterator[Case]:
+    """The same iovec in all threads, or fewer and simpler segments in one."""
+    own = Call(case.iovec, case.total_size)
+    for i, call in enumerate(case.alongside):
+
+        def changed(simpler: Case | Call, i: int = i) -> Case:
+            other = Call(simpler.iovec, simpler.total_size)
+            return replace(case, alongside=(*case.alongside[:i], other, *case.alongside[i + 1 :]))
+
+        yield changed(own)
+        alone = replace(case, iovec=call.iovec, total_size=call.total_size, alongside=())
+        for reduce in (_fewer_segments, _simpler_segments):
+            yield from map(changed, reduce(alone))
 
 
 def _fewer_faults(case: Case) -> Iterator[Case]:
@@ -447,8 +515,9 @@ def _follow(block: RamBlock, device: int, before: Region, after: Region) -> RamB
 
 _Reducer = Callable[[Case], Iterator[Case]]
 _REDUCERS: tuple[_Reducer, ...] = (
-    *(_fewer_earlier, _fewer_steps, _fewer_faults, _fewer_segments, _without_unused, _merged_blocks),
+    *(_fewer_earlier, _fewer_alongside, _fewer_steps, _fewer_faults, _fewer_segments, _without_unused, _merged_blocks),
     *(_simpler_segments, _simpler_total, _simpler_steps, _simpler_world, _simpler_faults, _simpler_earlier),
+    _simpler_alongside,
 )
 
 
@@ -493,13 +562,15 @@ def _without_blocks(case: Case, gone: set[int]) -> Case:
 
 def _iovecs(case: Case) -> list[tuple[Segment, ...]]:
     """Of all calls of a case."""
-    return [action.iovec for action in actions_of(case) if isinstance(action, Call)]
+    own = [action.iovec for action in actions_of(case) if isinstance(action, Call)]
+    return [*own, *(call.iovec for call in case.alongside)]
 
 
 def _each_segment(case: Case, change: Callable[[Segment], Segment]) -> Case:
     """Every segment of every call changed."""
+    alongside = tuple(replace(call, iovec=tuple(map(change, call.iovec))) for call in case.alongside)
     return with_actions(
-        case,
+        replace(case, alongside=alongside),
         [
             replace(action, iovec=tuple(map(change, action.iovec))) if isinstance(action, Call) else action
             for action in actions_of(case)

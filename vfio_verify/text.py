@@ -10,7 +10,7 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from vfio_verify.case import Action, Call, Case, Change, Device, Drop, End, Fault, Fork, Region
+from vfio_verify.case import Action, Call, Case, Change, Device, Drop, End, Fault, Fork, Region, Segment
 from vfio_verify.report import ClauseEntry, Report, ViolationEntry
 from vfio_verify.spec import Clause, clauses
 from vfio_verify.words import memory_name, place, step_name
@@ -146,27 +146,34 @@ def case_rows(case: Case) -> Iterator[tuple[str, str]]:
         elif (area := case.area_of(number)) is not None and case.region_of(number) is not None:
             where = memory_name(block.device, (block.region or 0) << 40 | area.offset)
             yield f"block {number}", f"{where}, {area.size:#x} bytes"
-    if not case.iovec:
-        yield "iovec", "empty"
+    calls: tuple[Case | Call, ...] = (case, *case.alongside)
+    for number, call in enumerate(calls, 1):
+        thread = f"thread {number}" if case.alongside else ""
+        yield from _iovec_rows(call.iovec, thread)
+        yield "total_size", f"{call.total_size:#x}"
+    if case.errp == "null":
+        yield "errp", "NULL"
+    for fault in case.fault_plan:
+        yield "fault", fault_text(fault)
+    calls_made = 0
+    for number, action in enumerate(case.sequence, 1):
+        calls_made += isinstance(action, Call)
+        yield f"step {number}", action_text(action, calls_made)
+
+
+def _iovec_rows(iovec: tuple[Segment, ...], thread: str) -> Iterator[tuple[str, str]]:
+    if not iovec:
+        yield thread or "iovec", "an empty iovec" if thread else "empty"
     at = 0
     rows = []
-    for number, segment in enumerate(case.iovec):
+    for number, segment in enumerate(iovec):
         base = "in no block" if segment.block is None else place(segment.offset, f"block {segment.block}")
         rows.append(f"{number:>3}  {place(at):<10} {base:<22} {segment.length:#x} bytes")
         at += segment.length
     if len(rows) > _ROWS_SHOWN:
         rows[_ROWS_SHOWN - 2 : -2] = [f"...  {len(rows) - _ROWS_SHOWN} more"]
     for i, row in enumerate(rows):
-        yield "" if i else "iovec", row
-    yield "total_size", f"{case.total_size:#x}"
-    if case.errp == "null":
-        yield "errp", "NULL"
-    for fault in case.fault_plan:
-        yield "fault", fault_text(fault)
-    calls = 0
-    for number, action in enumerate(case.sequence, 1):
-        calls += isinstance(action, Call)
-        yield f"step {number}", action_text(action, calls)
+        yield "" if i else thread or "iovec", row
 
 
 def action_text(action: Action, call: int) -> str:

@@ -104,7 +104,7 @@ def unpack_reply(reply: memoryview, finished: int, harness_changes: int) -> list
         at = head.size
         observations = []
         for _ in range(finished):
-            observation, size = _unpack_record(reply[at:], head, harness_changes)
+            observation, size = unpack_record(reply[at:], head, harness_changes)
             observations.append(observation)
             at += size
     except (struct.error, ValueError, IndexError) as error:
@@ -130,7 +130,8 @@ def unpack_head(reply: memoryview) -> Head:
     return Head(words[: MAX_DEVICES + 1], words[MAX_DEVICES + 1 :])
 
 
-def _unpack_record(data: memoryview, head: Head, harness_changes: int) -> tuple[Observation, int]:
+def unpack_record(data: memoryview, head: Head, harness_changes: int) -> tuple[Observation, int]:
+    """One record, and its size in bytes."""
     words = _RECORD.unpack_from(data)
     size, mapped, address, base, error_given, error_left, error_sets, message_bytes = words[:8]
     pages_before, pages_after, pages_end, fd_before, fd_after = words[8:13]
@@ -256,7 +257,7 @@ def unpack_session(reply: memoryview, actions: Sequence[Action]) -> list[StepSee
         for action in actions:
             call = None
             if isinstance(action, Call):
-                call, size = _unpack_record(reply[at:], head, 0)
+                call, size = unpack_record(reply[at:], head, 0)
                 at += size
             step, size = _unpack_look(reply[at:], call)
             steps.append(step)

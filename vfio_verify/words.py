@@ -81,6 +81,9 @@ def address_name(address: int, case: Case, seen: Observation) -> str:
     for i, host in enumerate(seen.block_hosts):
         if host <= address < host + case.block_size(i):
             return place(address - host, f"block {i}")
+    for name, start, end in seen.named:
+        if start <= address < end:
+            return place(address - start, name)
     near = address - seen.base
     if seen.base and abs(near) <= 2 * case.total_size + (1 << 24):
         return place(near)

@@ -30,7 +30,7 @@ from typing import NamedTuple, Self
 from msgspec.structs import replace
 
 import vfio_verify
-from vfio_verify import wire
+from vfio_verify import thread_wire, wire
 from vfio_verify.case import PAGE, Action, Call, Case, Fault
 from vfio_verify.errors import HarnessError, InputError
 from vfio_verify.observation import EVENT, STEPS, Death, Event, Observation, StepSeen
@@ -66,6 +66,8 @@ _MARK = "VFIO_VERIFY_WORKER"
 """In the environment of all processes of one worker: whatever becomes of them, they can be found and ended."""
 
 _MEMORY_BYTES, _THREADS = 2 << 30, 256
+_ROUNDS = 120
+"""In which calls are made at once, each with another plan of who goes on when."""
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "ASAN_OPTIONS", "UBSAN_OPTIONS", "LD_PRELOAD")
 """What a worker keeps of the environment: what loading needs, and no secrets."""
 
@@ -315,16 +317,24 @@ class Worker:
     # ---- running cases -------------------------------------------------------------------------------------
 
     def run(
-        self, case: Case, plans: Sequence[Sequence[Fault]] | None = None, *, max_hangs: int = 1 << 30
+        self,
+        case: Case,
+        plans: Sequence[Sequence[Fault]] | None = None,
+        *,
+        max_hangs: int = 1 << 30,
+        rounds: int = _ROUNDS,
     ) -> list[Observation]:
         """One observation for each fault plan, on the layout of `case`; without plans, for the case's own plan.
 
         What the case says was called earlier is called first. A faultless success is followed by a second call, or
         by the case's sequence if it has one: then the steps are in the observation.
-        After `max_hangs` calls that did not return, the remaining plans are left out.
+        After `max_hangs` calls that did not return, the remaining plans are left out. A case with calls alongside is
+        run without faults, for so many rounds; there is one observation of them all.
         """
         for before in case.earlier:
             self.run(before)
+        if case.alongside:
+            return [self._run_at_once(case, rounds)]
         if plans is None:
             plans = (case.fault_plan,)
         if case.sequence:
@@ -444,6 +454,28 @@ class Worker:
         except wire.DamageError:
             return None
 
+    def _run_at_once(self, case: Case, rounds: int, *, again: bool = False) -> Observation:
+        ended = self._ask(thread_wire.pack(case, self._flags, rounds, self.restarts))
+        progress = self._progress()
+        if ended is None:
+            try:
+                seen = thread_wire.unpack(self._replies(), case)
+            except wire.DamageError:
+                ended = self._give_up(_FORGED)
+            else:
+                if progress.changes or seen.pages_end or self._changed or self._takes_too_much():
+                    self.renew()
+                return seen
+        seen = thread_wire.unfinished(self._replies(), case, self._death(progress, ended))
+        self._restart()
+        if ended == _REFUSED:
+            raise HarnessError(f"the world cannot make the case real: {os.strerror(self._errno)}")
+        if not progress.in_subject and not again:
+            return self._run_at_once(case, rounds, again=True)  # the damage may be an earlier run's
+        if not progress.in_subject and self._library is None:
+            raise HarnessError(f"the world itself fails: {seen.death}")
+        return seen
+
     def _ask(self, request: bytes) -> int | None:
         """Send a request, and wait for the reply as `_watch` does."""
         if len(request) > _REQUEST_BYTES:
@@ -543,7 +575,16 @@ class Worker:
             fields = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             return "R", 0.0  # it has ended, and the notice is on its way
-        return fields[0], (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return self._busiest(fields[0]), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def _busiest(self, state: str) -> str:
+        """The state of the worker's first thread; R where that waits for others, and one of them does not sleep."""
+        if state == "S":
+            for task in Path(f"/proc/{self._pid}/task").glob("*/stat"):
+                with contextlib.suppress(OSError):
+                    if task.read_text().rpartition(")")[2].split()[0] == "R":
+                        return "R"
+        return state
 
     def _unfinished(self, progress: _Progress, ended: int) -> Observation:
         """What is known of the run in which a worker ended."""

@@ -20,9 +20,9 @@
 
 #include "internal.h"
 
-struct vv_calls vv_calls;
-static struct vv_event spare;
-static int nested;
+static struct vv_call_state first_thread;
+_Thread_local struct vv_call_state *vv_call_state = &first_thread;
+static char looking;                /* lock: at the text of /proc/self/maps, which is read into one place */
 
 #define SLACK_BYTES (4u << 20)      /* for alignment: what a reservation may be larger than twice the total */
 #define FIXED_FLAGS (MAP_FIXED | MAP_FIXED_NOREPLACE)
@@ -49,7 +49,8 @@ void vv_calls_begin(struct vv_event *events, u64 max_events, const struct vv_fau
     vv_calls.n_faults = n_faults;
     vv_calls.n_owned = vv_calls.n_fds = 0;
     vv_calls.first_reservation = 0;
-    nested = 0;
+    vv_calls.nested = 0;
+    vv_calls.holed = false;
 }
 
 void vv_calls_again(void)
@@ -76,16 +77,20 @@ static u64 planned_fault(enum vv_step step, u64 nth, u64 *when)
 
 VV_EXPORT struct vv_event *vv_begin(enum vv_step step, u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
 {
-    struct vv_event *event = &spare;
+    struct vv_event *event = &vv_calls.spare;
     u64 when = VV_EARLY;
 
+    vv_threads_pause();
     if (vv_calls.n_events < vv_calls.max_events) {
+        if (vv_calls.order) {
+            vv_calls.order[vv_calls.n_events] = vv_threads_order();
+        }
         event = &vv_calls.events[vv_calls.n_events++];
     } else if (vv_calls.max_events) {
         vv_calls.dropped++;
     }
     vv_progress->n_events = vv_calls.n_events;
-    *event = (struct vv_event){.step = step, .flags = nested ? VV_NESTED : 0, .arg = {a0, a1, a2, a3, a4, a5}};
+    *event = (struct vv_event){.step = step, .flags = vv_calls.nested ? VV_NESTED : 0, .arg = {a0, a1, a2, a3, a4, a5}};
     event->error = planned_fault(step, ++vv_calls.counts[step], &when);
     if (event->error) {
         event->flags |= VV_FAULTED | (when == VV_LATE ? VV_TOOK_AWAY : 0);
@@ -105,7 +110,7 @@ VV_EXPORT void vv_end(struct vv_event *event, u64 result, int error)
 
 void vv_nested(int change)
 {
-    nested += change;
+    vv_calls.nested += change;
 }
 
 /* ---- what the subject holds ------------------------------------------------------------------------ */
@@ -137,7 +142,29 @@ static u64 owned_bytes(u64 address, u64 length)
     return done < length ? done : length;
 }
 
-static void disown(u64 start, u64 end)
+/* threads.c looks at what each thread owns, and maps memory: what is given up is unmapped and disowned at once. */
+static void guard(void)
+{
+    if (vv_calls.at_once) {
+        vv_spin_lock(&vv_calls.lock);
+    }
+}
+
+static void unguard(void)
+{
+    if (vv_calls.at_once) {
+        vv_spin_unlock(&vv_calls.lock);
+    }
+}
+
+static void torn(bool now)
+{
+    guard();
+    vv_calls.holed = now;
+    unguard();
+}
+
+static void take_out(u64 start, u64 end)
 {
     u64 i;
 
@@ -169,7 +196,8 @@ static void own(u64 start, u64 end)
 {
     u64 i;
 
-    disown(start, end);
+    guard();
+    take_out(start, end);
     if (!vv_calls.first_reservation) {
         vv_progress->reservation = vv_calls.first_reservation = start;
     }
@@ -187,6 +215,7 @@ static void own(u64 start, u64 end)
         vv_die("the subject holds more than %zu separate mappings", sizeof(vv_calls.owned) / sizeof(*vv_calls.owned));
     }
     vv_calls.owned[vv_calls.n_owned++] = (struct vv_range){start, end};
+    unguard();
 }
 
 void vv_calls_release(void)
@@ -277,6 +306,7 @@ VV_EXPORT void *vv_mmap(void *addr, size_t length, int prot, int flags, int fd, 
     const bool early = refused_early(start, length, flags, offset);
     struct vv_event *event;
     u64 inside, memory;
+    bool was_torn;
     void *result;
 
     if (!vv_calls.active) {
@@ -295,6 +325,7 @@ VV_EXPORT void *vv_mmap(void *addr, size_t length, int prot, int flags, int fd, 
     if (event->error) {
         /* A late failure comes from the driver, when the old mapping is already gone. */
         if ((event->flags & VV_TOOK_AWAY) && (flags & MAP_FIXED) && inside) {
+            torn(true);
             vv_raw_munmap(addr, inside);
         } else {
             event->flags &= ~(u64)VV_TOOK_AWAY;
@@ -304,6 +335,10 @@ VV_EXPORT void *vv_mmap(void *addr, size_t length, int prot, int flags, int fd, 
 
     /* Filling or locking a sparse region of many GiB would take the machine down. */
     flags &= ~(MAP_POPULATE | MAP_LOCKED);
+    was_torn = vv_calls.holed;
+    if (vv_calls.at_once && inside) {
+        torn(true);                 /* unless the kernel agrees */
+    }
     if ((flags & FIXED_FLAGS) && !early && inside < bytes) {
         result = vv_raw_mmap(addr, length, prot, flags | MAP_FIXED_NOREPLACE, fd, offset);
         if (result == MAP_FAILED && errno == EEXIST && !(flags & MAP_FIXED_NOREPLACE)) {
@@ -325,6 +360,9 @@ VV_EXPORT void *vv_mmap(void *addr, size_t length, int prot, int flags, int fd, 
     }
     if (!(event->flags & VV_OWNED)) {
         own((u64)result, (u64)result + bytes);
+    }
+    if (vv_calls.at_once && inside) {
+        torn(was_torn);
     }
     vv_end(event, (u64)result, 0);
     return result;
@@ -349,8 +387,10 @@ static u64 unmap_owned(u64 start, u64 bytes)
     while (at < start + bytes) {
         u64 piece = owned_bytes(at, start + bytes - at);
         if (piece) {
+            guard();
             vv_raw_munmap((void *)at, piece);
-            disown(at, at + piece);
+            take_out(at, at + piece);
+            unguard();
             done += piece;
             at += piece;
         } else {
@@ -370,6 +410,7 @@ VV_EXPORT int vv_munmap(void *addr, size_t length)
 {
     const u64 start = (u64)addr, bytes = page_up(length);
     struct vv_event *event;
+    int error;
 
     if (!vv_calls.active) {
         return vv_raw_munmap(addr, length);
@@ -383,10 +424,15 @@ VV_EXPORT int vv_munmap(void *addr, size_t length)
     }
     if (owned_bytes(start, bytes) == bytes) {
         event->flags |= VV_OWNED;
-        if (vv_raw_munmap(addr, length) < 0) {
-            return finish(event, -1, errno);
+        guard();
+        error = vv_raw_munmap(addr, length) < 0 ? errno : 0;
+        if (!error) {
+            take_out(start, start + bytes);
         }
-        disown(start, start + bytes);
+        unguard();
+        if (error) {
+            return finish(event, -1, error);
+        }
         return finish(event, 0, 0);
     }
     event->flags |= VV_OUTSIDE | VV_REFUSED;
@@ -422,6 +468,8 @@ VV_EXPORT void *vv_mremap(void *addr, size_t old_length, size_t new_length, int 
     const u64 start = (u64)addr, old_bytes = page_up(old_length), new_bytes = page_up(new_length);
     const u64 target = (u64)new_addr;
     const bool fixed = flags & MREMAP_FIXED;
+    bool grows_device = false;
+    int error;
     struct vv_event *event;
     struct vv_vma vma;
     void *result;
@@ -434,8 +482,13 @@ VV_EXPORT void *vv_mremap(void *addr, size_t old_length, size_t new_length, int 
         return fail_mmap(event, (int)event->error);
     }
     /* Linux neither grows nor duplicates a mapping of a device's memory: EFAULT. */
-    vv_observe_refresh(false);
-    if (new_bytes > old_bytes && vv_vma_at_or_after(start, &vma) && vma.start <= start && vma.memory < VV_MAX_DEVICES) {
+    if (new_bytes > old_bytes) {
+        vv_spin_lock(&looking);
+        vv_observe_refresh(false);
+        grows_device = vv_vma_at_or_after(start, &vma) && vma.start <= start && vma.memory < VV_MAX_DEVICES;
+        vv_spin_unlock(&looking);
+    }
+    if (grows_device) {
         event->flags |= VV_BY_RULE;
         return fail_mmap(event, EFAULT);
     }
@@ -444,12 +497,15 @@ VV_EXPORT void *vv_mremap(void *addr, size_t old_length, size_t new_length, int 
         return fail_mmap(event, EFAULT);
     }
     event->flags |= VV_OWNED;
+    guard();
     result = (void *)syscall(SYS_mremap, addr, old_length, new_length, flags, new_addr);
-    if (result == MAP_FAILED) {
-        return fail_mmap(event, errno);
+    error = errno;
+    if (result != MAP_FAILED && !(flags & MREMAP_DONTUNMAP)) {
+        take_out(start, start + old_bytes);
     }
-    if (!(flags & MREMAP_DONTUNMAP)) {
-        disown(start, start + old_bytes);
+    unguard();
+    if (result == MAP_FAILED) {
+        return fail_mmap(event, error);
     }
     own((u64)result, (u64)result + new_bytes);
     vv_end(event, (u64)result, 0);
@@ -458,13 +514,13 @@ VV_EXPORT void *vv_mremap(void *addr, size_t old_length, size_t new_length, int 
 
 /* ---- descriptors -------------------------------------------------------------------------------------------- */
 
-static u64 *fd_slot(int fd)
+static int *fd_slot(int fd)
 {
-    static u64 slot;
+    u64 slot;
 
     for (slot = 0; slot < vv_calls.n_fds; slot++) {
         if (vv_calls.fds[slot] == fd) {
-            return &slot;
+            return &vv_calls.fds[slot];
         }
     }
     return NULL;
@@ -505,7 +561,7 @@ VV_EXPORT int vv_dup(int fd)
 VV_EXPORT int vv_close(int fd)
 {
     struct vv_event *event;
-    u64 *slot;
+    int *slot;
 
     if (!vv_calls.active) {
         return (int)syscall(SYS_close, fd);
@@ -519,7 +575,7 @@ VV_EXPORT int vv_close(int fd)
         event->flags |= VV_OUTSIDE | VV_REFUSED;
         return finish(event, 0, 0);
     }
-    vv_calls.fds[*slot] = vv_calls.fds[--vv_calls.n_fds];
+    *slot = vv_calls.fds[--vv_calls.n_fds];
     syscall(SYS_close, fd);         /* Linux closes it even when it reports a failure */
     return event->error ? finish(event, -1, (int)event->error) : finish(event, 0, 0);
 }

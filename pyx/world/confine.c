@@ -162,12 +162,17 @@ static int add_path(int ruleset, int fd, u64 access)
 
 static int add_paths(int ruleset, u64 known)
 {
-    /* The process's own list of mappings: the C library looks there for its stack. The world keeps it open. */
-    const int maps = open("/proc/self/maps", O_PATH | O_CLOEXEC);
-    int failed = maps < 0 ? 0 : add_path(ruleset, maps, FS_READ_FILE);
+    /* Of the process itself: its mappings, where the C library looks for its stack, and what its threads do. */
+    static const char *const own[] = {"/proc/self/maps", "/proc/self/task"};
+    int failed = 0;
     u64 i;
 
-    close(maps);
+    for (i = 0; i < sizeof(own) / sizeof(own[0]) && failed == 0; i++) {
+        const int fd = open(own[i], O_PATH | O_CLOEXEC);
+
+        failed = fd < 0 ? 0 : add_path(ruleset, fd, i ? FS_READ_FILE | FS_READ_DIR : FS_READ_FILE);
+        close(fd);
+    }
     for (i = 0; i < n_readable && failed == 0; i++) {
         struct stat status;
         u64 access = FS_READ_FILE;

@@ -50,13 +50,14 @@ static int resolve(void *context, uintptr_t address, struct core_block *found)
 static void entry(struct vv_call *call)
 {
     static const struct core_calls calls = {.mmap = vv_mmap, .munmap = vv_munmap, .resolve = resolve};
+    void *placeholder = core.placeholders[vv_calls.thread];
 
-    if (core.map(core.placeholder, &calls, call->iov, call->iov_cnt, call->total_size) == 0) {
+    if (core.map(placeholder, &calls, call->iov, call->iov_cnt, call->total_size) == 0) {
         call->mapped = 1;
-        call->address = core.detach(core.placeholder);
+        call->address = core.detach(placeholder);
     } else {
-        error_setg(call->errp, "%s", core.message(core.placeholder));
-        core.detach(core.placeholder);      /* what a failed munmap left is the world's to release */
+        error_setg(call->errp, "%s", core.message(placeholder));
+        core.detach(placeholder);           /* what a failed munmap left is the world's to release */
     }
 }
 

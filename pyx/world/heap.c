@@ -8,11 +8,11 @@
  * SPDX-License-Identifier: MIT
  */
 #include <errno.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 
+#include "internal.h"
 #include "qemu_parts.h"
 
 #define AREA_SIZE ((size_t)64 << 20)
@@ -55,14 +55,12 @@ __attribute__((constructor)) static void reserve(void)
 /* Subjects may be called from several threads. */
 static void lock(void)
 {
-    while (__atomic_test_and_set(&heap.lock, __ATOMIC_ACQUIRE)) {
-        sched_yield();
-    }
+    vv_spin_lock(&heap.lock);
 }
 
 static void unlock(void)
 {
-    __atomic_clear(&heap.lock, __ATOMIC_RELEASE);
+    vv_spin_unlock(&heap.lock);
 }
 
 static size_t least(size_t a, size_t b)

@@ -20,6 +20,7 @@ static inline u64 page_down(u64 bytes) { return bytes & ~(vv_page_size - 1); }
 /* ---- the wire: all fields are 64 bits wide; vfio_verify/wire.py mirrors it --------------------- */
 
 #define VV_REQUEST_MAGIC 0x3171657276696676ull      /* "vfivreq1" */
+#define VV_THREADS_MAGIC 0x3171726874696676ull      /* "vfithrq1" */
 
 enum vv_request_flags {
     VV_TWICE = 1,               /* call again after a success without faults (REPEATABLE) */
@@ -144,20 +145,32 @@ int vv_drop_block(u64 block);                        /* nothing is mapped at its
 
 struct vv_range { u64 start, end; };
 
-struct vv_calls {
+struct vv_call_state {
     bool active;                /* inside a call of the subject */
+    bool at_once;               /* other threads call the subject too */
+    bool holed;                 /* a driver's or the kernel's refusal may have torn what is owned */
+    char lock;                  /* of owned, taken while at_once: threads.c reads it */
+    int nested;                 /* what follows is the world's doing */
+    u64 thread;                 /* 0: the process's first */
     const struct vv_fault *faults;
     u64 n_faults;
     u64 counts[VV_STEPS];
     struct vv_event *events;
+    u64 *order;                 /* beside each event: its place among the steps of all threads; NULL: not kept */
+    struct vv_event spare;
     u64 n_events, max_events, dropped, flags_union;
+    struct Error *callers_error;        /* what errp points to */
+    u64 error_sets;             /* errors that reached it, kept or not */
     struct vv_range owned[512]; /* what the subject reserved and still holds */
     u64 n_owned;
     u64 first_reservation;      /* address, 0 before */
     int fds[256];               /* what the subject opened and still holds */
     u64 n_fds;
 };
-extern struct vv_calls vv_calls;
+/* That of this thread. A pointer, since a module that is loaded late gets little room for thread-local variables
+ * that are reached as fast as any others. Threads that a subject starts itself share that of the first thread. */
+extern _Thread_local struct vv_call_state *vv_call_state __attribute__((tls_model("initial-exec")));
+#define vv_calls (*vv_call_state)
 
 void vv_calls_begin(struct vv_event *events, u64 max_events, const struct vv_fault *faults, u64 n_faults);
 void vv_calls_again(void);      /* a second call in the same run: keep what is held, no faults, no trace */
@@ -184,7 +197,7 @@ struct vv_contents {
     u64 max, n;                 /* differences kept; n may exceed max */
     u64 pages_compared, pages_total;
 };
-void vv_stamp_layout(void);                 /* stamp the pages that vv_compare_contents() looks at */
+u64 vv_stamp_layout(void);                  /* stamp the pages that vv_compare_contents() looks at; their number */
 void vv_compare_contents(u64 address, bool probe_aliases, struct vv_contents *contents);
 
 bool vv_change_word(u64 memory, u64 file_offset);   /* the device changes it: its stamp no longer holds */
@@ -200,6 +213,7 @@ enum vv_state { VV_STATE_CHANGED = 1, VV_STATE_BLIND = 2 };     /* another than 
 
 int vv_state_open(void);                    /* once a worker, before it is confined; 0 or -1 */
 void vv_state_take(void);                   /* when the subject is loaded */
+void vv_state_threads_made(void);           /* by the world, and they stay */
 u64 vv_state_left(void);                    /* enum vv_left */
 u64 vv_state_changes(void);                 /* enum vv_state */
 void vv_state_flush_stacks(void);
@@ -215,6 +229,30 @@ u64 vv_part_end(u64 at, u64 end, struct vv_range own, bool *returned);
 int64_t vv_session_request(const u64 *request, u64 request_bytes, uint8_t *reply, u64 reply_capacity);
 void vv_session_end(void);                  /* release what an open session holds, if there is one */
 
+/* ---- run.c, for all kinds of requests ------------------------------------------------------------ */
+
+struct vv_cursor { const u64 *at, *end; };
+
+const void *vv_take(struct vv_cursor *cursor, u64 count, size_t size);      /* NULL: the request is shorter */
+bool vv_read_layout(const struct vv_request *request, struct vv_cursor *cursor, struct vv_layout *layout);
+bool vv_comparable(const struct vv_layout *layout);
+u64 vv_put_head(u64 *reply, const struct vv_layout *layout);
+void vv_arm_signals(void);
+
+/* The record of a call that has returned, but for what is counted in the whole process. Its events are at
+ * record + 1 already, or are copied there. Returns how many runs the mapping has, left in vv_first_runs. */
+u64 vv_record_call(struct vv_record *record, struct vv_call *call, u64 max_runs, bool bare, bool compare);
+extern struct vv_vma *vv_first_runs;
+
+/* ---- threads.c ----------------------------------------------------------------------------------- */
+
+void vv_threads_pause(void);                /* a place where another thread's call may go on instead; if at_once */
+u64 vv_threads_order(void);                 /* the next place in the order of all steps */
+void vv_threads_died(void);                 /* this thread ends the process */
+void vv_spin_lock(char *lock);
+void vv_spin_unlock(char *lock);
+int64_t vv_run_threads(const u64 *request, u64 request_bytes, uint8_t *reply, u64 reply_capacity);
+
 /* ---- run.c, serve.c ---------------------------------------------------------------------------- */
 
 typedef void (*vv_entry)(struct vv_call *call);
@@ -222,12 +260,7 @@ extern vv_entry vv_subject;                 /* the subject of this process */
 extern sigjmp_buf vv_probe_escape;          /* where a signal while reading contents goes */
 extern volatile sig_atomic_t vv_probing;
 
-struct vv_cursor { const u64 *at, *end; };
-const void *vv_take(struct vv_cursor *cursor, u64 count, size_t size);      /* NULL: not so many left */
-bool vv_read_layout(const struct vv_request *request, struct vv_cursor *cursor, struct vv_layout *layout);
-bool vv_comparable(const struct vv_layout *layout);
 u64 vv_visible_bytes(u64 address, u64 total);
-u64 vv_put_head(u64 *reply, const struct vv_layout *layout);
 void vv_run_plan(struct vv_record *record, u64 capacity, const struct vv_fault *faults, u64 n_faults, u64 flags,
                  bool compare);
 

@@ -451,11 +451,12 @@ static void visit_segments(struct vv_contents *contents, u64 address, visit_fn *
     }
 }
 
-void vv_stamp_layout(void)
+u64 vv_stamp_layout(void)
 {
-    struct vv_contents unused = {0};
+    struct vv_contents counted = {0};
 
-    visit_segments(&unused, 0, visit_stamp);
+    visit_segments(&counted, 0, visit_stamp);
+    return counted.pages_compared;
 }
 
 static void visit_compare(struct vv_contents *contents, const uint8_t *at, u64 segment, u64 from, u64 to, u64 memory,

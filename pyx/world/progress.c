@@ -21,6 +21,7 @@ _Noreturn void vv_die(const char *format, ...)
     length = vsnprintf(vv_progress->note, sizeof(vv_progress->note), format, rest);
     va_end(rest);
     vv_progress->note_bytes = length < (int)sizeof(vv_progress->note) ? (u64)length : sizeof(vv_progress->note) - 1;
+    vv_threads_died();
     signal(SIGABRT, SIG_DFL);
     abort();
 }

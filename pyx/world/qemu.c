@@ -17,6 +17,7 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include "internal.h"
 #include "qemu_parts.h"
 #include "vfio_verify/qemu.h"
 
@@ -48,6 +49,7 @@ static int *region_fds[VV_MAX_DEVICES], *pristine_region_fds[VV_MAX_DEVICES];
 static u64 mmap_of_area[VV_MAX_AREAS];
 static char device_names[VV_MAX_DEVICES][16], sysfs_names[VV_MAX_DEVICES][48];
 static struct virtio_gpu_simple_resource resource;
+static char caching;                /* lock: at a device's cache of region information */
 
 /* The regions are mapped: nobody reads them by these. */
 static uint64_t no_read(void *opaque, uint64_t addr, unsigned int size)
@@ -288,22 +290,22 @@ void vv_qemu_build(void)
 
 /* ---- around a call -------------------------------------------------------------------------------- */
 
-static VFIODevice *device_of_first_segment(void)
+/* NULL where the first segment lies in no device's memory. */
+static VFIODevice *device_of_block(u64 block)
 {
     const struct vv_layout *layout = &vv_world.layout;
-    u64 block, area;
+    u64 area;
 
-    if (!layout->n_segments || (block = layout->segments[0].block) == VV_NONE) {
+    if (block == VV_NONE) {
         return NULL;
     }
     area = layout->blocks[block].area;
     return area == VV_NONE ? NULL : &live.devices[layout->regions[layout->areas[area].region].device].vbasedev;
 }
 
-void vv_qemu_before_call(struct vv_call *call)
+void vv_qemu_forget(void)
 {
     const struct vv_layout *layout = &vv_world.layout;
-    struct Error **slot = vv_error_slot();
     u64 d;
 
     copy_objects(&live, &pristine);
@@ -313,16 +315,35 @@ void vv_qemu_before_call(struct vv_call *call)
         memset(reginfo[d], 0, n * sizeof(*reginfo[d]));
         memcpy(region_fds[d], pristine_region_fds[d], n * sizeof(int));
     }
-    resource = (struct virtio_gpu_simple_resource){
+}
+
+size_t vv_qemu_resource_size(void)
+{
+    return sizeof(resource);
+}
+
+void vv_qemu_fill_call(struct vv_call *call, u64 first_block)
+{
+    struct Error **slot = vv_error_slot();
+
+    *call->res = (struct virtio_gpu_simple_resource){
         .resource_id = 1,
-        .iov = vv_world.iov,
-        .iov_cnt = (unsigned)layout->n_segments,
-        .blob_size = layout->total_size,
+        .iov = call->iov,
+        .iov_cnt = call->iov_cnt,
+        .blob_size = call->total_size,
         .dmabuf_fd = -1,
     };
-    call->vbasedev = device_of_first_segment();
+    call->vbasedev = device_of_block(first_block);
+    call->errp = vv_world.layout.null_errp ? NULL : slot;
+}
+
+void vv_qemu_before_call(struct vv_call *call)
+{
+    const struct vv_layout *layout = &vv_world.layout;
+
+    vv_qemu_forget();
     call->res = &resource;
-    call->errp = layout->null_errp ? NULL : slot;
+    vv_qemu_fill_call(call, layout->n_segments ? layout->segments[0].block : VV_NONE);
 }
 
 /* ---- positions, for the trace ---------------------------------------------------------------------- */
@@ -686,9 +707,15 @@ VV_EXPORT int vfio_device_get_region_info(struct VFIODevice *vbasedev, int index
     struct vv_event *event = vv_begin(VV_REGION_INFO, (u64)(int64_t)index, position_of_device(vbasedev), 0, 0, 0, 0);
     int result;
 
+    if (vv_calls.at_once) {
+        vv_spin_lock(&caching);
+    }
     event->arg[2] = index >= 0 && (unsigned)index < vbasedev->num_initial_regions && vbasedev->reginfo
                     && vbasedev->reginfo[index];
     result = region_info(vbasedev, index, info, event);
+    if (vv_calls.at_once) {
+        vv_spin_unlock(&caching);
+    }
     if (result < 0) {
         errno = -result;                /* as the ioctl leaves it */
     }

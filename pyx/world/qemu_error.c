@@ -4,6 +4,7 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include "internal.h"
 #include "qemu_parts.h"
 #include "vfio_verify/qemu.h"
 
@@ -20,9 +21,6 @@ struct Error {
 
 VV_EXPORT struct Error *error_abort;
 VV_EXPORT struct Error *error_fatal;
-
-static struct Error *callers_error;  /* what errp points to */
-static u64 sets;                     /* errors that reached it, kept or not */
 
 /* ---- parts ---------------------------------------------------------------------------------------- */
 
@@ -93,8 +91,8 @@ static void end_process_if_asked(struct Error **errp, const char *message, const
 
 static void count_if_callers(struct Error **errp)
 {
-    if (errp == &callers_error) {
-        __atomic_add_fetch(&sets, 1, __ATOMIC_RELAXED);
+    if (errp == &vv_calls.callers_error) {
+        vv_calls.error_sets++;
     }
 }
 
@@ -112,6 +110,7 @@ VV_EXPORT void vfio_verify_error_set(struct Error **errp, int error_class, int o
     if (!errp) {
         return;
     }
+    vv_threads_pause();
     if (os_error) {
         snprintf(suffix, sizeof(suffix), ": %s", strerror_r(os_error, buffer, sizeof(buffer)));
     }
@@ -142,6 +141,7 @@ VV_EXPORT void error_propagate(struct Error **to, struct Error *error)
     if (!error) {
         return;
     }
+    vv_threads_pause();
     checked(error, "error_propagate");
     end_process_if_asked(to, error->message, error->file, error->line, error->function);
     count_if_callers(to);
@@ -324,9 +324,9 @@ VV_EXPORT void warn_reportf_err(struct Error *error, const char *format, ...)
 
 struct Error **vv_error_slot(void)
 {
-    error_abort = error_fatal = callers_error = NULL;
-    sets = 0;
-    return &callers_error;
+    error_abort = error_fatal = vv_calls.callers_error = NULL;
+    vv_calls.error_sets = 0;
+    return &vv_calls.callers_error;
 }
 
 /*
@@ -336,7 +336,8 @@ struct Error **vv_error_slot(void)
  */
 void vv_qemu_after_call(struct vv_call *call, struct vv_error_report *report)
 {
-    struct Error *error = call->errp ? callers_error : NULL;
+    struct Error *error = call->errp ? vv_calls.callers_error : NULL;
+    const u64 sets = vv_calls.error_sets;
 
     memset(report, 0, sizeof(*report));
     report->message = "";

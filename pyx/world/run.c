@@ -24,7 +24,8 @@
 vv_entry vv_subject;
 
 static uint8_t *signal_stack;
-static struct vv_vma *first_vmas, *other_vmas;      /* room for a mapping's runs */
+struct vv_vma *vv_first_runs;
+static struct vv_vma *other_vmas;   /* room for a mapping's runs, as at vv_first_runs */
 
 /* ---- a process ready for subjects ---------------------------------------------------------------- */
 
@@ -36,13 +37,14 @@ static void on_signal(int number, siginfo_t *info, void *context)
     if (vv_probing) {
         siglongjmp(vv_probe_escape, 1);
     }
+    vv_threads_died();
     vv_progress->signal = (u64)number;
     /* The processor tells no address for one that is not canonical, such as an uninitialised pointer's. */
     vv_progress->signal_address = info->si_code == SI_KERNEL ? VV_NONE : (u64)info->si_addr;
     signal(number, SIG_DFL);
 }
 
-static void arm_signals(void)
+void vv_arm_signals(void)
 {
     struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
 
@@ -83,9 +85,9 @@ int vv_start(void)
     }
     if (!signal_stack) {
         signal_stack = room(SIGNAL_STACK);
-        first_vmas = room(MAX_VMAS * sizeof(*first_vmas));
+        vv_first_runs = room(MAX_VMAS * sizeof(*vv_first_runs));
         other_vmas = room(MAX_VMAS * sizeof(*other_vmas));
-        if (!signal_stack || !first_vmas || !other_vmas) {
+        if (!signal_stack || !vv_first_runs || !other_vmas) {
             return -1;
         }
         grow_stack();           /* children inherit it */
@@ -228,7 +230,7 @@ static void call_twice(struct vv_record *record, struct vv_call *call, u64 n_fir
     vv_observe_refresh(false);
     if (call->mapped && vv_visible_bytes(second, total)) {
         n = vv_observe_range(second, second + bytes, other_vmas, MAX_VMAS);
-        record->second_like_first = same_runs(first_vmas, n_first, first, other_vmas, n, second)
+        record->second_like_first = same_runs(vv_first_runs, n_first, first, other_vmas, n, second)
                                     && (second >= first + bytes || first >= second + bytes);
         if (compare && record->second_like_first) {
             vv_compare_contents(second, false, &contents);
@@ -242,7 +244,7 @@ static void call_twice(struct vv_record *record, struct vv_call *call, u64 n_fir
     }
     vv_observe_refresh(false);
     n = vv_observe_range(first, first + bytes, other_vmas, MAX_VMAS);
-    record->first_whole_after = same_runs(first_vmas, n_first, first, other_vmas, n, first);
+    record->first_whole_after = same_runs(vv_first_runs, n_first, first, other_vmas, n, first);
     if (compare && record->first_whole_after) {
         contents.n = 0;
         vv_compare_contents(first, false, &contents);
@@ -281,73 +283,42 @@ static uint8_t *put_vmas(const struct vv_record *record, uint8_t *at, const stru
     return at + n * sizeof(*vmas);
 }
 
-void vv_run_plan(struct vv_record *record, u64 capacity, const struct vv_fault *faults, u64 n_faults, u64 flags,
-                 bool compare)
+u64 vv_record_call(struct vv_record *record, struct vv_call *call, u64 max_runs, bool bare, bool compare)
 {
-    /* What follows the events is known in size beforehand, but for the runs: at most as many again. */
-    const u64 rest = sizeof(*record) + MAX_VMAS * sizeof(struct vv_vma) + MAX_STRAYS * sizeof(struct vv_vma)
-                     + MAX_DIFFERENCES * sizeof(struct vv_difference) + MESSAGE_BYTES;
     struct vv_event *events = (struct vv_event *)(record + 1);
     struct vv_difference differences[MAX_DIFFERENCES];
     struct vv_vma strays[MAX_STRAYS];
     struct vv_contents contents = {.out = differences, .max = MAX_DIFFERENCES};
     struct vv_error_report error = {0};
-    struct vv_heap_report heap;
-    struct vv_call call = {0};
-    const struct vv_layout *layout = &vv_world.layout;
-    const u64 n_owned = flags & VV_KEEP ? vv_calls.n_owned : 0, n_fds = flags & VV_KEEP ? vv_calls.n_fds : 0;
     u64 visible = 0, n_vmas = 0;
     uint8_t *at;
 
-    memset(record, 0, sizeof(*record));
-    vv_heap_reset();
-    vv_calls_begin(events, capacity > rest ? (capacity - rest) / sizeof(*events) : 0, faults, n_faults);
-    vv_calls.n_owned = n_owned;
-    vv_calls.n_fds = n_fds;
-    arm_signals();
-    vv_observe_refresh(false);
-    record->lowest_fd_before = (u64)vv_lowest_free_fd();
-    record->pages_before = vv_process_pages();
-
-    call_subject(&call);
-
-    record->left = vv_state_left();     /* before the pages: a thread that is just ending has a stack */
-    record->pages_after = vv_process_pages();
-    if (record->pages_after != record->pages_before + (call.mapped ? page_up(layout->total_size) / vv_page_size : 0)) {
-        vv_state_flush_stacks();
-        record->pages_after = vv_process_pages();
-    }
-    record->lowest_fd_after = (u64)vv_lowest_free_fd();
-    arm_signals();              /* the subject may have changed them */
-    vv_observe_refresh(false);
-    record->mapped = (u64)(call.mapped != 0);
-    record->address = (u64)call.address;
-    record->base = call.mapped ? record->address : vv_calls.first_reservation;
-    vv_qemu_after_call(&call, &error);
-    vv_heap_report(&heap);
+    record->mapped = (u64)(call->mapped != 0);
+    record->address = (u64)call->address;
+    record->base = call->mapped ? record->address : vv_calls.first_reservation;
+    vv_qemu_after_call(call, &error);
     record->error_given = error.given;
     record->error_left = error.left;
     record->error_sets = error.sets;
     record->message_bytes = error.length < MESSAGE_BYTES ? error.length : MESSAGE_BYTES;
-    record->heap_live = heap.live;
-    record->heap_live_bytes = heap.live_bytes;
-    record->cached_frees = heap.cached_frees;
-    record->bad_frees = heap.bad_frees;
     record->n_events = vv_calls.n_events;
     record->events_dropped = vv_calls.dropped;
     record->flags_union = vv_calls.flags_union;
     memcpy(record->counts, vv_calls.counts, sizeof(record->counts));
+    if (vv_calls.events != events) {
+        memcpy(events, vv_calls.events, record->n_events * sizeof(*events));
+    }
 
     at = (uint8_t *)(events + record->n_events);
-    if (record->mapped && !(flags & VV_BARE)) {
-        visible = vv_visible_bytes(record->address, layout->total_size);
-        n_vmas = vv_observe_range(record->address, record->address + visible, first_vmas, MAX_VMAS);
+    if (record->mapped && !bare) {
+        visible = vv_visible_bytes(record->address, vv_world.layout.total_size);
+        n_vmas = vv_observe_range(record->address, record->address + visible, vv_first_runs, max_runs);
         if (compare && visible) {
             vv_compare_contents(record->address, true, &contents);
         }
     }
-    record->n_strays = flags & VV_BARE ? 0 : find_strays(strays, MAX_STRAYS, record->base, record->base + visible);
-    at = put_vmas(record, at, first_vmas, n_vmas);
+    record->n_strays = bare ? 0 : find_strays(strays, MAX_STRAYS, record->base, record->base + visible);
+    at = put_vmas(record, at, vv_first_runs, n_vmas);
     at = put_vmas(record, at, strays, record->n_strays);
     record->n_vmas = n_vmas;
     record->n_differences = contents.n < MAX_DIFFERENCES ? contents.n : MAX_DIFFERENCES;
@@ -360,9 +331,52 @@ void vv_run_plan(struct vv_record *record, u64 capacity, const struct vv_fault *
     }
     at += (record->message_bytes + 7) & ~7ull;
     record->bytes = (u64)(at - (uint8_t *)record);
+    return n_vmas;
+}
 
-    if (record->mapped && (flags & VV_TWICE) && !n_faults && visible) {
-        call_twice(record, &call, n_vmas, compare && !contents.n);
+void vv_run_plan(struct vv_record *record, u64 capacity, const struct vv_fault *faults, u64 n_faults, u64 flags,
+                 bool compare)
+{
+    /* What follows the events is known in size beforehand, but for the runs: at most as many again. */
+    const u64 rest = sizeof(*record) + MAX_VMAS * sizeof(struct vv_vma) + MAX_STRAYS * sizeof(struct vv_vma)
+                     + MAX_DIFFERENCES * sizeof(struct vv_difference) + MESSAGE_BYTES;
+    const u64 total = vv_world.layout.total_size;
+    const u64 n_owned = flags & VV_KEEP ? vv_calls.n_owned : 0, n_fds = flags & VV_KEEP ? vv_calls.n_fds : 0;
+    struct vv_event *events = (struct vv_event *)(record + 1);
+    struct vv_heap_report heap;
+    struct vv_call call = {0};
+    u64 n_runs;
+
+    memset(record, 0, sizeof(*record));
+    vv_heap_reset();
+    vv_calls_begin(events, capacity > rest ? (capacity - rest) / sizeof(*events) : 0, faults, n_faults);
+    vv_calls.n_owned = n_owned;
+    vv_calls.n_fds = n_fds;
+    vv_arm_signals();
+    vv_observe_refresh(false);
+    record->lowest_fd_before = (u64)vv_lowest_free_fd();
+    record->pages_before = vv_process_pages();
+
+    call_subject(&call);
+
+    record->left = vv_state_left();     /* before the pages: a thread that is just ending has a stack */
+    record->pages_after = vv_process_pages();
+    if (record->pages_after != record->pages_before + (call.mapped ? page_up(total) / vv_page_size : 0)) {
+        vv_state_flush_stacks();
+        record->pages_after = vv_process_pages();
+    }
+    record->lowest_fd_after = (u64)vv_lowest_free_fd();
+    vv_arm_signals();           /* the subject may have changed them */
+    vv_observe_refresh(false);
+    n_runs = vv_record_call(record, &call, MAX_VMAS, flags & VV_BARE, compare);
+    vv_heap_report(&heap);
+    record->heap_live = heap.live;
+    record->heap_live_bytes = heap.live_bytes;
+    record->cached_frees = heap.cached_frees;
+    record->bad_frees = heap.bad_frees;
+
+    if (record->mapped && (flags & VV_TWICE) && !n_faults && vv_visible_bytes(record->address, total)) {
+        call_twice(record, &call, n_runs, compare && !record->n_differences);
     }
     if (!(flags & VV_KEEP)) {
         vv_calls_release();
@@ -404,6 +418,9 @@ int64_t vv_run_request(const u64 *bytes, u64 request_bytes, uint8_t *reply, u64 
 
     if (request_bytes >= sizeof(*request) && request->magic == VV_SESSION_MAGIC) {
         return vv_session_request(bytes, request_bytes, reply, capacity);
+    }
+    if (request_bytes >= sizeof(u64) && request->magic == VV_THREADS_MAGIC) {
+        return vv_run_threads(bytes, request_bytes, reply, capacity);
     }
     vv_session_end();
     if (request_bytes < sizeof(*request) || request->magic != VV_REQUEST_MAGIC

@@ -159,6 +159,11 @@ void vv_state_take(void)
     look(&first);
 }
 
+void vv_state_threads_made(void)
+{
+    first.threads = task_fd < 0 ? 0 : count_threads();
+}
+
 u64 vv_state_left(void)
 {
     u64 left = 0;

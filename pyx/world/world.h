@@ -8,6 +8,7 @@
  *   observe.c  what the kernel says of the address space, and what can be read there
  *   run.c      one request: one layout, several runs with a fault plan each
  *   session.c  another kind of request: calls and what happens between them, in one world
+ *   threads.c  another kind of request: several calls at once, each by a thread of its own
  *   progress.c what a worker says of itself while it runs, and its last words
  *   confine.c  what a worker can still do once its subject is there
  *   serve.c    the process that forks workers and the loop inside a worker
@@ -145,6 +146,10 @@ void vv_heap_report(struct vv_heap_report *report);
 
 void vv_qemu_build(void);                       /* make QEMU's objects for vv_world.layout; may allocate */
 void vv_qemu_before_call(struct vv_call *call); /* forget caches and errors, fill vbasedev, res and errp; no allocation */
+void vv_qemu_forget(void);                      /* the first half of it, for several calls at once */
+/* The other half, for the iovec, size and (in `res`) resource that the call has already. */
+void vv_qemu_fill_call(struct vv_call *call, u64 first_block);
+size_t vv_qemu_resource_size(void);
 
 struct vv_error_report {
     u64 given;                      /* errp was not NULL */

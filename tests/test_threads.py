@@ -1,0 +1,324 @@
+"""Several calls at once: what they do to each other is found, told with the interleaving, and never made up."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+from rich.console import Console
+from subject_files import CORRECT, SubjectFile
+
+from vfio_verify import shrink, thread_wire
+from vfio_verify.campaign import Options, check, check_case
+from vfio_verify.case import PAGE, Call, Case, Device, RamBlock, Region, Segment, from_json
+from vfio_verify.case import check as check_makes_sense
+from vfio_verify.errors import HarnessError
+from vfio_verify.judge import Violation
+from vfio_verify.judge.threads import judge_at_once
+from vfio_verify.model import expect
+from vfio_verify.observation import Observation
+from vfio_verify.report import make_report
+from vfio_verify.subject import CORE, Subject, open_subject
+from vfio_verify.text import print_report
+from vfio_verify.thread_cases import alongside_cases, suits
+from vfio_verify.worker import Worker
+
+BROKEN = Path(__file__).parent / "subjects" / "broken"
+
+needs_compiler = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
+
+LAYOUT = Case(
+    devices=(Device((Region(0, 16 * PAGE),)),),
+    ram_blocks=(RamBlock(0, 0, 0),),
+    iovec=tuple(Segment(0, page * PAGE, PAGE) for page in (0, 6, 12, 2)),
+    total_size=4 * PAGE,
+)
+
+RACES = {
+    "base_in_static": "REPEATABLE",
+    "offsets_in_static_array": "REPEATABLE",
+    "region_info_in_static": "REPEATABLE",
+    "cache_without_lock": "REPEATABLE",
+    "reserved_anew_by_assembly": "NO_WINDOW",
+    "error_in_static": "SURVIVES",
+}
+"""What one thread alone never shows, and the clause under which it is reported."""
+
+
+@contextmanager
+def one_processor() -> Iterator[None]:
+    """Workers started in here have one processor only."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def found_in(subject: Subject, worker: Worker, case: Case, rounds: int = 60) -> tuple[Violation, ...]:
+    adapted = subject.adapt(case)
+    (seen,) = worker.run(adapted, rounds=rounds)
+    return judge_at_once(adapted, "same-block", seen, has_errp=subject.has_errp).violations
+
+
+def clauses_found(subject: Subject, rounds: int = 60) -> set[str]:
+    """What a fresh process shows of the layout's calls at once."""
+    with Worker(subject.library) as worker:
+        return {v.clause for case in alongside_cases(LAYOUT) for v in found_in(subject, worker, case, rounds)}
+
+
+# ---- what is broken is found ------------------------------------------------------------------------------
+
+
+@needs_compiler
+@pytest.mark.parametrize(("name", "clause"), RACES.items())
+def test_a_race_is_found_in_every_process_also_on_one_processor(name, clause):
+    with open_subject(str(BROKEN / f"{name}.c")) as subject:
+        assert all(clause in clauses_found(subject) for _ in range(3))
+        with one_processor():
+            assert all(clause in clauses_found(subject) for _ in range(3))
+
+
+@needs_compiler
+def test_a_race_is_reported_on_a_small_case_with_the_interleaving_and_the_case_shows_it_again():
+    """REPEATABLE"""
+    with open_subject(str(BROKEN / "base_in_static.c")) as subject:
+        result = check(subject, Options(examples=20))
+        (found,) = [v for v in result.confirmed if v.clause == "REPEATABLE"]
+        case = from_json(found.case.to_json())
+        assert len(case.alongside) == 1
+        assert len(case.iovec) == len(case.alongside[0].iovec) == 1
+        again = check_case(subject, Options(), case)
+        assert "REPEATABLE" in {v.clause for v in again.confirmed}
+        report = make_report(subject, Options(), again)
+    (entry,) = [v for v in report.violations if v.clause == "REPEATABLE"]
+    assert "calls from several threads at once disturb each other" in entry.summary
+    calls = entry.evidence.calls
+    assert {line.partition(":")[0] for line in calls} >= {"thread 1", "thread 2"}
+    assert any("mmap(A" in line for line in calls)
+    assert len(calls) <= 14
+    console = Console(width=100, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    with console.file:
+        print_report(report, console)
+    text = console.export_text()
+    assert "thread 1        0  A" in text
+    assert "thread 2        0  A" in text
+    assert '"alongside":[' in text
+
+
+@needs_compiler
+def test_the_hole_of_a_reservation_made_anew_is_seen_though_its_calls_are_not():
+    """NO_WINDOW: the two system calls do not go through the world."""
+    case = replace(LAYOUT, alongside=(Call(LAYOUT.iovec, LAYOUT.total_size),))
+    with open_subject(str(BROKEN / "reserved_anew_by_assembly.c")) as subject, Worker(subject.library) as worker:
+        (seen,) = worker.run(case)
+        (alone,) = worker.run(LAYOUT)
+    assert seen.threads is not None
+    hole = seen.threads.hole
+    assert hole is not None
+    assert hole.start <= hole.at < hole.end
+    assert hole.end - hole.start == LAYOUT.total_size
+    assert alone.mapped
+
+
+@needs_compiler
+def test_a_crash_at_once_tells_its_thread_and_the_calls_until_then():
+    """SURVIVES"""
+    nowhere = Segment(None, 0, PAGE)
+    refused = Call((nowhere,), PAGE)
+    case = replace(LAYOUT, iovec=(nowhere,), total_size=PAGE, alongside=(refused,))
+    with open_subject(str(BROKEN / "error_in_static.c")) as subject, Worker(subject.library) as worker:
+        (seen,) = worker.run(case)
+        (after,) = worker.run(LAYOUT)
+        (violation,) = judge_at_once(case, "same-block", seen, has_errp=True).violations
+    assert seen.death is not None
+    assert seen.death.how == "abort"
+    assert "set twice" in seen.death.note
+    assert seen.threads is not None
+    assert seen.threads.dead in (0, 1)
+    assert {number for _, number, _ in seen.threads.steps} == {0, 1}
+    assert violation.clause == "SURVIVES"
+    assert f"in thread {seen.threads.dead + 1}" in violation.summary
+    assert after.mapped  # the worker goes on
+
+
+DEADLOCK = """
+#include <pthread.h>
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+
+static pthread_mutex_t one = PTHREAD_MUTEX_INITIALIZER, two = PTHREAD_MUTEX_INITIALIZER;
+
+bool f(struct iovec *iov, unsigned int n, void **addr, size_t total_size, Error **errp)
+{
+    ram_addr_t offset;
+
+    pthread_mutex_lock(n % 2 ? &one : &two);
+    qemu_ram_block_from_host(iov[0].iov_base, false, &offset);
+    pthread_mutex_lock(n % 2 ? &two : &one);
+    pthread_mutex_unlock(&one);
+    pthread_mutex_unlock(&two);
+    error_setg(errp, "nothing is ever mapped");
+    return false;
+}
+"""
+
+
+@needs_compiler
+def test_calls_that_wait_for_each_other_are_a_hang(tmp_path):
+    """SURVIVES"""
+    source = tmp_path / "deadlock.c"
+    source.write_text(DEADLOCK)
+    odd = Call(LAYOUT.iovec[:1], PAGE)
+    case = replace(LAYOUT, alongside=(odd,))
+    with open_subject(str(source)) as subject, Worker(subject.library, sleep_seconds=1) as worker:
+        (seen,) = worker.run(case)
+        (violation,) = judge_at_once(case, "same-block", seen).violations
+    assert seen.death is not None
+    assert seen.death.how == "hang"
+    assert violation.clause == "SURVIVES"
+
+
+# ---- what is right raises no alarm --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parse_maps", [False, True])
+def test_the_core_maps_from_four_threads_as_from_one(parse_maps):
+    with Worker(parse_maps=parse_maps) as worker:
+        for case in alongside_cases(LAYOUT):
+            (seen,) = worker.run(case)
+            assert seen.threads is not None
+            assert (seen.threads.round, seen.threads.hole, seen.threads.grab) == (None, None, None)
+            assert seen.threads.rounds == 122
+            verdict = judge_at_once(case, "same-block", seen)
+            assert verdict.violations == ()
+            assert verdict.checked >= {"REPEATABLE", "NO_WINDOW", "SURVIVES"}
+            calls = (Call(case.iovec, case.total_size), *case.alongside)
+            for call, alone in zip(calls, seen.threads.control, strict=True):
+                wanted = expect(replace(case, iovec=call.iovec, total_size=call.total_size, alongside=()))
+                assert alone.mapped == wanted.must_map
+        assert worker.restarts == 0
+
+
+@needs_compiler
+@pytest.mark.parametrize("file", CORRECT, ids=lambda file: file.path.stem)
+def test_a_correct_subject_raises_no_alarm_at_once(file: SubjectFile) -> None:
+    with open_subject(str(file.path)) as subject:
+        assert clauses_found(subject) == set()
+        with one_processor():
+            assert clauses_found(subject, rounds=30) == set()
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["writable_overlays", "area_offset_ignored", "error_on_success", "result_remembered"])
+def test_what_is_wrong_with_one_thread_is_not_blamed_on_several(name):
+    """REPEATABLE: the control shows it too."""
+    device = Device((Region(0, 16 * PAGE, areas=()), Region(1, 16 * PAGE)))
+    layout = replace(LAYOUT, devices=(device,), ram_blocks=(RamBlock(0, 1, 0),))
+    with open_subject(str(BROKEN / f"{name}.c")) as subject, Worker(subject.library) as worker:
+        for case in alongside_cases(layout):
+            assert found_in(subject, worker, case) == ()
+
+
+def test_a_check_of_the_core_exercises_calls_at_once():
+    result = check(CORE, Options(examples=60, seed=3))
+    assert result.confirmed == result.unconfirmed == ()
+    alone = check(CORE, Options(examples=60, seed=3))
+    assert result.checked == alone.checked
+
+
+# ---- belief ------------------------------------------------------------------------------------------------------
+
+
+class Scripted:
+    """Says of a case what a list says, one process after another."""
+
+    def __init__(self, answers: str) -> None:
+        self.answers = iter(answers)
+        self.asked = 0
+
+    def accepts(self, _case: Case, *, fresh: bool) -> bool:
+        assert fresh
+        self.asked += 1
+        return next(self.answers) == "x"
+
+
+@pytest.mark.parametrize(
+    ("answers", "believed", "asked"),
+    [
+        ("xxx", True, 3),
+        ("....x....x.........x", True, 20),
+        ("x" + "." * 18, False, 19),
+        ("." * 18, False, 18),
+    ],
+)
+def test_a_finding_of_calls_at_once_must_come_again_in_three_of_twenty_processes(answers, believed, asked):
+    trial = Scripted(answers)
+    assert shrink._comes_again(trial, LAYOUT, shrink.FRESH_NEEDED) is believed  # type: ignore[arg-type]
+    assert trial.asked == asked
+
+
+@needs_compiler
+def test_a_finding_that_does_not_come_again_is_told_as_such():
+    """Found with a racy subject, confirmed with a correct one."""
+    case = replace(LAYOUT, alongside=(Call(LAYOUT.iovec, LAYOUT.total_size),))
+    with open_subject(str(BROKEN / "base_in_static.c")) as subject, Worker(subject.library) as worker:
+        violation = found_in(subject, worker, case)[0]
+    with Worker() as worker:
+        assert shrink.settle(worker, CORE, "same-block", violation, ()).violation is None
+        assert shrink.comes_again(worker, CORE, "same-block", violation) is None
+
+
+# ---- cases and replies -------------------------------------------------------------------------------------------
+
+
+def test_the_cases_of_a_layout_are_sound_and_have_two_to_four_threads_on_one_block_and_on_several():
+    cases = list(alongside_cases(LAYOUT))
+    for case in cases:
+        check_makes_sense(case)
+        assert 1 <= len(case.alongside) <= 3
+        assert from_json(case.to_json()) == case
+    blocks = [{s.block for iovec in (c.iovec, *(o.iovec for o in c.alongside)) for s in iovec} for c in cases]
+    assert {0} in blocks
+    assert {0, 1} in blocks
+    assert any(None in used for used in blocks)
+    iovecs = {call.iovec for case in cases for call in case.alongside}
+    assert LAYOUT.iovec in iovecs
+    assert len(iovecs) > 4
+
+
+def test_layouts_too_large_or_with_threads_already_are_left_out():
+    assert suits(LAYOUT)
+    assert not suits(replace(LAYOUT, iovec=LAYOUT.iovec * 10, total_size=40 * PAGE))
+    assert not suits(replace(LAYOUT, total_size=1 << 40))
+    assert not suits(replace(LAYOUT, alongside=(Call(LAYOUT.iovec, LAYOUT.total_size),)))
+
+
+def test_a_damaged_reply_is_an_error_of_the_harness():
+    case = next(iter(alongside_cases(LAYOUT)))
+    with Worker() as worker:
+        worker.run(case)
+        reply = bytearray(worker._replies())
+    for at, damage in ((0, b"\xff" * 8), (56, b"\xff" * 8), (80, b"\x07")):
+        damaged = bytearray(reply)
+        damaged[at : at + len(damage)] = damage
+        with pytest.raises(HarnessError):
+            thread_wire.unpack(memoryview(damaged), case)
+    assert isinstance(thread_wire.unpack(memoryview(reply), case), Observation)
+
+
+def test_sixty_four_threads_are_not_too_many():
+    call = Call(LAYOUT.iovec, LAYOUT.total_size)
+    case = replace(LAYOUT, alongside=(call,) * 63)
+    check_makes_sense(case)
+    with Worker(cpu_seconds=20) as worker:
+        (seen,) = worker.run(case, rounds=6)
+    assert seen.threads is not None
+    assert seen.threads.round is None
+    assert len(seen.threads.control) == 64
