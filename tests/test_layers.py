@@ -19,7 +19,7 @@ LAYERS = (
     ("case", "core"),
     ("observation", "model"),
     ("words", "generate"),
-    ("strategies", "sweep"),
+    ("strategies", "sweep", "kernel_faults"),
     ("wire", "_world", "source"),
     ("worker", "compiler"),
     ("subject",),

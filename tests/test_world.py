@@ -892,7 +892,7 @@ def damaged_requests() -> dict[str, bytes]:
         return struct.pack(f"={len(words)}Q", *words[:position], value, *words[position + 1 :])
 
     n_devices, n_regions = words[2], words[3]
-    regions = 10 + 2 * n_devices
+    regions = 12 + 2 * n_devices
     areas = regions + 5 * n_regions
     blocks = areas + 3 * words[4]
     segments = blocks + 2 * words[5]
@@ -904,6 +904,7 @@ def damaged_requests() -> dict[str, bytes]:
         "too many devices": changed(2, 5),
         "endless segments": changed(6, 2**63),
         "more plans than there are": changed(7, 2),
+        "an unknown kernel fault": changed(10, 10),
         "a region of no device": changed(regions, 7),
         "an area of no region": changed(areas, 7),
         "a block of no area": changed(blocks, 99),

@@ -22,9 +22,10 @@ import hypothesis
 from hypothesis import HealthCheck, Phase
 from msgspec import Struct
 
-from vfio_verify.case import Case, Fault
-from vfio_verify.errors import HarnessError
+from vfio_verify.case import KERNEL_FAULT_KINDS, Case, Fault, KernelFaultKind
+from vfio_verify.errors import HarnessError, NotPermittedError
 from vfio_verify.judge import Violation, judge
+from vfio_verify.kernel_faults import FEW, LAYOUTS, KernelRuns, account, kernel_cases, long_case, why_not
 from vfio_verify.model import Expectation, Policy, expect
 from vfio_verify.observation import Observation
 from vfio_verify.shrink import Confirmation, cost, dependent, run_and_judge, settle
@@ -83,6 +84,10 @@ class ShardResult(Struct, frozen=True):
     sightings: dict[Key, Sighting]
     hangs: int
     sampled: int
+    mapped: tuple[Case, ...] = ()
+    """Layouts to be run under kernel faults: of up to `FEW` segments, each of another number of them."""
+    kernel_runs: dict[str, int] = {}
+    not_permitted: dict[str, str] = {}
 
 
 class Result(Struct, frozen=True):
@@ -97,6 +102,7 @@ class Result(Struct, frozen=True):
     cut_short: int = 0
     sampled: int = 0
     """Runs whose contents were compared on a sample."""
+    kernel_faults: tuple[KernelRuns, ...] = ()
 
 
 # ---- one shard --------------------------------------------------------------------------------------------
@@ -110,6 +116,9 @@ class _Shard:
         self.layouts = self.runs = self.hangs = self.sampled = 0
         self.checked: Counter[str] = Counter()
         self.sightings: dict[Key, Sighting] = {}
+        self.mapped: dict[int, Case] = {}
+        self.kernel_runs: Counter[str] = Counter()
+        self.not_permitted: dict[str, str] = {}
 
     def meet(self, drawn: Case) -> None:
         """Run one layout: without a fault, then with a fault at each position."""
@@ -120,6 +129,8 @@ class _Shard:
         self.layouts += 1
         (faultless,) = observations = self._worker.run(case, [()])
         self._judge(case, expected, [()], observations)
+        if faultless.mapped and expected.must_map and len(case.iovec) <= FEW and len(self.mapped) < LAYOUTS:
+            self.mapped.setdefault(len(case.iovec), case)
         plans = fault_plans(faultless) if faultless.death is None else []
         # A sweep of thousands of runs is judged in pieces, so that what was observed is not held all at once.
         size = max(1, _PIECE_BYTES // (len(faultless.events) + _RUN_BYTES))
@@ -129,6 +140,27 @@ class _Shard:
             self._judge(case, expected, piece, observations)
             if _hung(observations[-1]):
                 break
+
+    def meet_kernel_fault(self, case: Case) -> None:
+        """Run a layout under a failure that the kernel itself makes, unless this machine is known to refuse that."""
+        assert case.kernel_fault is not None
+        kind = case.kernel_fault.kind
+        if self.hangs >= _MAX_HANGS or kind in self.not_permitted:
+            return
+        try:
+            observations = self._worker.run(case, [()])
+        except NotPermittedError as error:
+            self.not_permitted[kind] = str(error)
+            self._worker.renew()
+            return
+        self.kernel_runs[kind] += 1
+        self._judge(case, expect(case, self._options.policy), [()], observations)
+
+    def result(self) -> ShardResult:
+        return ShardResult(
+            *(self.layouts, self.runs, dict(self.checked), self.sightings, self.hangs, self.sampled),
+            *(tuple(self.mapped.values()), dict(self.kernel_runs), self.not_permitted),
+        )
 
     def _judge(
         self, case: Case, expected: Expectation, plans: Sequence[tuple[Fault, ...]], observations: list[Observation]
@@ -179,7 +211,31 @@ def run_shard(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on Hypothesis's advice for interactive use
             generate()
-    return ShardResult(shard.layouts, shard.runs, dict(shard.checked), shard.sightings, shard.hangs, shard.sampled)
+    return shard.result()
+
+
+def run_kernel_faults(
+    subject: Subject,
+    options: Options,
+    layouts: Sequence[Case],
+    kinds: Sequence[KernelFaultKind],
+    between_layouts: Callable[[], None] = lambda: None,
+) -> ShardResult:
+    """Run layouts that the subject maps, and a long one, under the kernel faults of these kinds, in a worker of their
+    own. Kind by kind: what is dear to set up is done once."""
+    faulty: list[Case] = []
+    with Worker(subject.library, parse_maps=options.parse_maps) as worker:
+        for case in map(subject.adapt, (*layouts, long_case())):
+            (faultless,) = worker.run(case, [()])
+            if faultless.death is None and faultless.mapped:
+                faulty += map(subject.adapt, kernel_cases(case, faultless))
+        shard = _Shard(subject, options, worker)
+        for kind in kinds:
+            for case in faulty:
+                if case.kernel_fault is not None and case.kernel_fault.kind == kind:
+                    between_layouts()
+                    shard.meet_kernel_fault(case)
+    return shard.result()
 
 
 def shard_sizes(examples: int) -> Iterator[int]:
@@ -194,19 +250,30 @@ def shard_sizes(examples: int) -> Iterator[int]:
 # ---- all of them -------------------------------------------------------------------------------------------
 
 
-def check(subject: Subject, options: Options, on_sighting: Callable[[Violation], None] | None = None) -> Result:
+def check(
+    subject: Subject,
+    options: Options,
+    on_sighting: Callable[[Violation], None] | None = None,
+    why_no_kernel_fault: Callable[[KernelFaultKind], str | None] = why_not,
+) -> Result:
     """Run a campaign. `on_sighting` hears of each violated clause once, as soon as it is met, before it is shrunk.
+    `why_no_kernel_fault` says of a kind why this machine does not permit it.
 
     Ctrl-C ends it early: what was found so far is in the result, which is then marked as interrupted.
     """
     merged = _Merged(on_sighting or (lambda _: None))
     tasks = [(subject, options, options.seed * 1_000_003 + i, n) for i, n in enumerate(shard_sizes(options.examples))]
+    reasons = {kind: reason for kind in KERNEL_FAULT_KINDS if (reason := why_no_kernel_fault(kind)) is not None}
+    kinds = [kind for kind in KERNEL_FAULT_KINDS if kind not in reasons]
     interrupted = False
     settled: list[tuple[Sighting, Confirmation]] = []
     with _Interrupts() as interrupts, _Pool(min(options.jobs, len(tasks))) as pool:
         try:
             interrupts.deferred = pool.is_here
             for result in pool.map(run_shard, tasks, between_layouts=interrupts.raise_if_asked):
+                merged.add(result)
+            last = (subject, options, merged.to_run_again(), kinds)
+            for result in pool.map(run_kernel_faults, [last], between_layouts=interrupts.raise_if_asked):
                 merged.add(result)
             interrupts.deferred = False
             found = [merged.sightings[key] for key in sorted(merged.sightings)]
@@ -227,6 +294,7 @@ def check(subject: Subject, options: Options, on_sighting: Callable[[Violation],
         interrupted=interrupted,
         cut_short=merged.cut_short,
         sampled=merged.sampled,
+        kernel_faults=account(merged.kernel_runs, reasons | merged.not_permitted, interrupted=interrupted),
     )
 
 
@@ -255,6 +323,9 @@ class _Merged:
         self.layouts = self.runs = self.cut_short = self.sampled = 0
         self.checked: Counter[str] = Counter()
         self.sightings: dict[Key, Sighting] = {}
+        self.kernel_runs: Counter[str] = Counter()
+        self.not_permitted: dict[str, str] = {}
+        self._mapped: dict[int, Case] = {}
 
     def add(self, result: ShardResult) -> None:
         self.layouts += result.layouts
@@ -262,12 +333,20 @@ class _Merged:
         self.sampled += result.sampled
         self.cut_short += result.hangs >= _MAX_HANGS
         self.checked.update(result.checked)
+        self.kernel_runs.update(result.kernel_runs)
+        self.not_permitted |= result.not_permitted
+        self._mapped = {len(case.iovec): case for case in result.mapped} | self._mapped
         for key, sighting in result.sightings.items():
             known = key in self.sightings
             if _is_better(sighting.violation, self.sightings, key):
                 self.sightings[key] = sighting
                 if not known:
                     self._on_sighting(sighting.violation)
+
+    def to_run_again(self) -> tuple[Case, ...]:
+        """Layouts for kernel faults: those with few segments and with many first."""
+        by_length = [self._mapped[n] for n in sorted(self._mapped)]
+        return tuple(by_length[: LAYOUTS // 2] + by_length[LAYOUTS // 2 :][-LAYOUTS // 2 :])
 
 
 class _Pool:

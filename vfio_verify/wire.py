@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from vfio_verify.case import MAX_BLOCKS, MAX_DEVICES, Case, Fault
+from vfio_verify.case import KERNEL_FAULT_KINDS, MAX_BLOCKS, MAX_DEVICES, Case, Fault
 from vfio_verify.errors import HarnessError
 from vfio_verify.observation import (
     EVENT,
@@ -32,6 +32,7 @@ _RECORD = struct.Struct(f"={_FIXED + len(STEPS) + 8}Q")
 RECORD_BYTES = _RECORD.size
 _FIVE = struct.Struct("=5Q")
 _STEP_NUMBER = {step: number for number, step in enumerate(STEPS)}
+_KIND_NUMBER = {kind: number for number, kind in enumerate(KERNEL_FAULT_KINDS, 1)}
 
 
 def pack_layout(case: Case, flags: int, n_plans: int) -> bytes:
@@ -61,6 +62,7 @@ def pack_layout(case: Case, flags: int, n_plans: int) -> bytes:
         *(MAGIC, flags),
         *(len(case.devices), n_regions, len(areas) // 3, len(case.ram_blocks), len(case.iovec), n_plans),
         *(case.total_size, case.errp == "null"),
+        *((_KIND_NUMBER[fault.kind], fault.at) if (fault := case.kernel_fault) is not None else (0, 0)),
     )
     words = (*head, *devices, *regions, *areas, *blocks, *segments)
     return struct.pack(f"={len(words)}Q", *words)

@@ -28,13 +28,16 @@ from typing import NamedTuple, Self
 import vfio_verify
 from vfio_verify import wire
 from vfio_verify.case import PAGE, Case, Fault
-from vfio_verify.errors import HarnessError, InputError
+from vfio_verify.errors import HarnessError, InputError, NotPermittedError
 from vfio_verify.observation import EVENT, STEPS, Death, Event, Observation
 from vfio_verify.words import death_text
 
 _PROGRESS = struct.Struct("=12Q")
 _NOTICE = struct.Struct("=2q")
 _STARTED, _ENDED = 1, 2
+_NOT_SET_UP = -3
+_NOT_TAKEN_AWAY = ("sealed", "seccomp", "hugetlb")
+"""Kernel faults that stay with the process."""
 _PROGRESS_BYTES = 4096
 _NOTE_BYTES = 936
 _REQUEST_BYTES = 16 << 20
@@ -231,7 +234,8 @@ class Worker:
             if finished:
                 strikes = 0
             if ended is None:
-                if progress.changes or any(seen.pages_end != seen.pages_before for seen in finished):
+                lasting = case.kernel_fault is not None and case.kernel_fault.kind in _NOT_TAKEN_AWAY
+                if lasting or progress.changes or any(seen.pages_end != seen.pages_before for seen in finished):
                     self.renew()  # what the subject did to its process is not undone
                 continue
             last = self._unfinished(progress, ended)
@@ -261,6 +265,8 @@ class Worker:
             ready = self._wait(_TICK_SECONDS)
             if self._data in ready:
                 kind, error = self._notice(self._data)
+                if kind == _NOT_SET_UP:
+                    raise NotPermittedError(f"the kernel fault cannot be set up: {os.strerror(error)}")
                 if kind < 0:
                     raise HarnessError(f"the world cannot make the case real: {os.strerror(error)}")
                 return None
