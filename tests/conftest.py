@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,15 @@ settings.register_profile(
 )
 # `pytest --hypothesis-profile NAME` wins over this.
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+@pytest.fixture
+def alone_with_huge_pages() -> Iterator[None]:
+    """The machine has one pool of them, which one test fills and others want empty."""
+    with (Path(tempfile.gettempdir()) / "vfio-verify-huge-pages.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
 
 PACKAGE = Path(vfio_verify.__file__).parent
 SANITIZED = os.environ.get("VFIO_VERIFY_SANITIZE") == "1"

@@ -10,13 +10,14 @@ import msgspec
 import pytest
 
 from vfio_verify import judge as judge_module
-from vfio_verify.case import PAGE, Case, Change, Device, End, Fork, RamBlock, Region, Segment
+from vfio_verify.case import PAGE, Case, Change, Device, End, Fork, KernelFault, RamBlock, Region, Segment
 from vfio_verify.generate import larger_than
 from vfio_verify.judge import Verdict, judge
 from vfio_verify.judge.sequence import judge_sequence
 from vfio_verify.model import expect
 from vfio_verify.observation import (
     ANONYMOUS,
+    BY_KERNEL,
     BY_RULE,
     EVENT,
     FAULTED,
@@ -29,6 +30,7 @@ from vfio_verify.observation import (
     REFUSED,
     SHARED,
     STEPS,
+    STILL_READABLE,
     TOOK_AWAY,
     UNPLANNED,
     WRITE,
@@ -259,6 +261,15 @@ def test_other_memory_than_the_segments_violates_contents(fields):
     assert status("CONTENTS", success(**fields)) == "violated"
 
 
+def test_a_page_that_can_be_read_when_the_devices_memory_is_gone_violates_contents():
+    case = msgspec.structs.replace(VALID, kernel_fault=KernelFault("truncated"))
+    what = success(differences=(Difference(STILL_READABLE, 1, PAGE, 1 << 60, 0x41),), pages_compared=3, pages_total=3)
+    assert status("CONTENTS", what, case) == "violated"
+    (violation,) = told(what, case).violations
+    assert violation.expected == "segment 1, byte 0x1000: SIGBUS, as when iov_base[k] is read"
+    assert status("CONTENTS", success(), case) == "holds"
+
+
 def test_holes_and_placeholder_pages_are_no_matter_of_contents():
     what = success(runs=runs((0, None), (1, page(1, SHARED, OTHER))), differences=(Difference(4, 0, 0, 1, 0),))
     assert status("CONTENTS", what) == "holds"
@@ -313,6 +324,31 @@ def test_a_planned_fault_excuses_a_failure():
 def test_a_refusal_by_the_devices_rules_excuses_nothing():
     refused = failed(overlay(0, 1, 99), errno.EINVAL, flags=BY_RULE | TOOK_AWAY)
     assert status("ACCEPTS_VALID", failure([reserve(), refused, munmap()])) == "violated"
+
+
+@pytest.mark.parametrize("kind", ["read_only_descriptor", "sealed"])
+def test_what_is_enough_for_reading_excuses_no_failure(kind):
+    case = msgspec.structs.replace(VALID, kernel_fault=KernelFault(kind))
+    refused = failed(overlay(0, 1, 0), errno.EACCES, flags=UNPLANNED)
+    what = failure([reserve(), refused, munmap()])
+    assert status("ACCEPTS_VALID", what, case) == "violated"
+    (violation,) = (v for v in told(what, case).violations if v.clause == "ACCEPTS_VALID")
+    assert "although" in violation.summary
+    assert status("ACCEPTS_VALID", success(), case) == "holds"
+
+
+@pytest.mark.parametrize(
+    "kind", ["address_space", "map_count", "closed_descriptor", "write_only_descriptor", "seccomp", "hugetlb"]
+)
+def test_a_failure_that_the_kernel_was_made_to_cause_is_excused_though_nobody_saw_it(kind):
+    """A call in assembly has no event."""
+    case = msgspec.structs.replace(VALID, kernel_fault=KernelFault(kind, 2))
+    assert status("ACCEPTS_VALID", failure([reserve(), munmap()]), case) == "not exercised"
+
+
+def test_memory_cut_off_before_the_call_returns_may_be_refused_and_after_it_not():
+    cut_off = [msgspec.structs.replace(VALID, kernel_fault=KernelFault("truncated", at)) for at in (0, 1)]
+    assert [status("ACCEPTS_VALID", failure(), case) for case in cut_off] == ["violated", "not exercised"]
 
 
 @pytest.mark.parametrize("error", [errno.ENOMEM, errno.EAGAIN])
@@ -399,6 +435,15 @@ def test_failed_cleanup_needs_no_report(step):
 def test_failures_outside_the_plan_and_deaths_do_not_exercise_fault_reported():
     assert status("FAULT_REPORTED", success([*GOOD, failed(reserve(), flags=UNPLANNED)])) == "not exercised"
     assert status("FAULT_REPORTED", dead(events=[failed(reserve())])) == "not exercised"
+
+
+def test_success_after_a_step_that_the_kernel_was_made_to_refuse_violates_fault_reported():
+    case = msgspec.structs.replace(VALID, kernel_fault=KernelFault("map_count", 3))
+    refused = failed(overlay(1, 2, 2), flags=UNPLANNED | BY_KERNEL)
+    assert status("FAULT_REPORTED", success([*GOOD[:2], refused]), case) == "violated"
+    assert status("FAULT_REPORTED", failure([*GOOD[:2], refused, munmap()]), case) == "holds"
+    done_again = success([*GOOD[:2], refused, GOOD[2]])
+    assert status("FAULT_REPORTED", done_again, case) == "not exercised"
 
 
 # ---- ERROR_SET ---------------------------------------------------------------------------------------------

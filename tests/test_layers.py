@@ -20,7 +20,7 @@ LAYERS = (
     ("observation", "model"),
     ("words", "generate", "space", "thread_cases"),
     ("sequences",),
-    ("strategies", "sweep"),
+    ("strategies", "sweep", "kernel_faults"),
     ("wire", "_world", "source"),
     ("thread_wire",),
     ("worker", "compiler"),

@@ -25,11 +25,12 @@ import hypothesis
 from hypothesis import HealthCheck, Phase
 from msgspec import Struct
 
-from vfio_verify.case import Case, Fault
-from vfio_verify.errors import HarnessError
+from vfio_verify.case import KERNEL_FAULT_KINDS, Case, Fault, KernelFaultKind
+from vfio_verify.errors import HarnessError, NotPermittedError
 from vfio_verify.generate import larger_than
 from vfio_verify.judge import Violation, judge
 from vfio_verify.judge.threads import judge_at_once
+from vfio_verify.kernel_faults import FEW, LAYOUTS, KernelRuns, account, kernel_cases, long_case, why_not
 from vfio_verify.model import Expectation, Policy, expect
 from vfio_verify.observation import Observation
 from vfio_verify.sandbox import OFF_NOTE, Parts
@@ -113,6 +114,10 @@ class ShardResult(Struct, frozen=True):
     hangs: int
     sampled: int
     unconfined: tuple[str, ...] = ()
+    mapped: tuple[Case, ...] = ()
+    """Layouts to be run under kernel faults: of up to `FEW` segments, each of another number of them."""
+    kernel_runs: dict[str, int] = {}
+    not_permitted: dict[str, str] = {}
 
 
 class Result(Struct, frozen=True):
@@ -129,6 +134,7 @@ class Result(Struct, frozen=True):
     """Runs whose contents were compared on a sample."""
     unconfined: tuple[str, ...] = ()
     """A line for each part of the sandbox that was missing."""
+    kernel_faults: tuple[KernelRuns, ...] = ()
 
 
 # ---- one shard --------------------------------------------------------------------------------------------
@@ -142,7 +148,10 @@ class _Running:
         self.layouts = self.runs = self.hangs = self.sampled = 0
         self.checked: Counter[str] = Counter()
         self.sightings: dict[Key, Sighting] = {}
-        self._mapped: list[Case] = []
+        self._for_threads: list[Case] = []
+        self.mapped: dict[int, Case] = {}
+        self.kernel_runs: Counter[str] = Counter()
+        self.not_permitted: dict[str, str] = {}
 
     def meet(self, drawn: Case) -> None:
         """Run one layout: without a fault, then with a fault at each position."""
@@ -153,10 +162,17 @@ class _Running:
         self.layouts += 1
         (faultless,) = observations = self._worker.run(case, [()])
         self._judge(case, expected, [()], observations)
-        if faultless.mapped and expected.must_map and len(self._mapped) < _AT_ONCE_LAYOUTS and suits(case):
-            self._mapped.append(case)
+        if faultless.mapped and expected.must_map:
+            self._remember(case)
         if faultless.death is None:
             self._sweep(case, expected, faultless)
+
+    def _remember(self, case: Case) -> None:
+        """A layout that is mapped, for what comes after the shard: several threads, and kernel faults."""
+        if len(self._for_threads) < _AT_ONCE_LAYOUTS and suits(case):
+            self._for_threads.append(case)
+        if len(case.iovec) <= FEW and len(self.mapped) < LAYOUTS:
+            self.mapped.setdefault(len(case.iovec), case)
 
     def _sweep(self, case: Case, expected: Expectation, faultless: Observation) -> None:
         """A fault at each position, and then pairs of faults."""
@@ -194,6 +210,32 @@ class _Running:
         for violation in verdict.violations:
             self._keep(violation, ())
 
+    def meet_kernel_fault(self, case: Case) -> None:
+        """Run a layout under a failure that the kernel itself makes, unless this machine is known to refuse that."""
+        assert case.kernel_fault is not None
+        kind = case.kernel_fault.kind
+        if self.hangs >= _MAX_HANGS or kind in self.not_permitted:
+            return
+        try:
+            observations = self._worker.run(case, [()])
+        except NotPermittedError as error:
+            self.not_permitted[kind] = str(error)
+            self._worker.renew()
+            return
+        self.kernel_runs[kind] += 1
+        self._judge(case, expect(case, self._options.policy), [()], observations)
+
+    def result(self) -> ShardResult:
+        return ShardResult(
+            *(self.layouts, self.runs, dict(self.checked), self.sightings, self.hangs, self.sampled),
+            *(
+                _unconfined(self._options, self._worker),
+                tuple(self.mapped.values()),
+                dict(self.kernel_runs),
+                self.not_permitted,
+            ),
+        )
+
     def _judge(
         self, case: Case, expected: Expectation, plans: Sequence[tuple[Fault, ...]], observations: list[Observation]
     ) -> None:
@@ -211,10 +253,10 @@ class _Running:
 
     def call_at_once(self) -> None:
         """Call the subject from several threads, in a process where nothing was called before."""
-        if not self._mapped or self.hangs >= _MAX_HANGS:
+        if not self._for_threads or self.hangs >= _MAX_HANGS:
             return
         self._worker.renew()
-        for drawn in (case for layout in self._mapped for case in alongside_cases(layout)):
+        for drawn in (case for layout in self._for_threads for case in alongside_cases(layout)):
             case = self._subject.adapt(drawn)
             (seen,) = self._worker.run(case, rounds=_AT_ONCE_ROUNDS)
             verdict = judge_at_once(case, self._options.policy, seen, has_errp=self._subject.has_errp)
@@ -281,15 +323,31 @@ def run_shard(
             warnings.simplefilter("ignore")  # on Hypothesis's advice for interactive use
             generate()
         shard.call_at_once()
-    return ShardResult(
-        shard.layouts,
-        shard.runs,
-        dict(shard.checked),
-        shard.sightings,
-        shard.hangs,
-        shard.sampled,
-        _unconfined(options, worker),
-    )
+    return shard.result()
+
+
+def run_kernel_faults(
+    subject: Subject,
+    options: Options,
+    layouts: Sequence[Case],
+    kinds: Sequence[KernelFaultKind],
+    between_layouts: Callable[[], None] = lambda: None,
+) -> ShardResult:
+    """Run layouts that the subject maps, and a long one, under the kernel faults of these kinds, in a worker of their
+    own. Kind by kind: what is dear to set up is done once."""
+    faulty: list[Case] = []
+    with Worker(subject.library, parse_maps=options.parse_maps, parts=options.parts) as worker:
+        for case in map(subject.adapt, (*layouts, long_case())):
+            (faultless,) = worker.run(case, [()])
+            if faultless.death is None and faultless.mapped:
+                faulty += map(subject.adapt, kernel_cases(case, faultless))
+        shard = _Running(subject, options, worker)
+        for kind in kinds:
+            for case in faulty:
+                if case.kernel_fault is not None and case.kernel_fault.kind == kind:
+                    between_layouts()
+                    shard.meet_kernel_fault(case)
+    return shard.result()
 
 
 def _unconfined(options: Options, worker: Worker) -> tuple[str, ...]:
@@ -317,19 +375,30 @@ def shards(options: Options) -> Iterator[Shard]:
 # ---- all of them -------------------------------------------------------------------------------------------
 
 
-def check(subject: Subject, options: Options, on_sighting: Callable[[Violation], None] | None = None) -> Result:
+def check(
+    subject: Subject,
+    options: Options,
+    on_sighting: Callable[[Violation], None] | None = None,
+    why_no_kernel_fault: Callable[[KernelFaultKind], str | None] = why_not,
+) -> Result:
     """Run a campaign. `on_sighting` hears of each violated clause once, as soon as it is met, before it is shrunk.
+    `why_no_kernel_fault` says of a kind why this machine does not permit it.
 
     Ctrl-C ends it early: what was found so far is in the result, which is then marked as interrupted.
     """
     merged = _Merged(on_sighting or (lambda _: None))
     tasks = [(subject, options, part) for part in shards(options)]
+    reasons = {kind: reason for kind in KERNEL_FAULT_KINDS if (reason := why_no_kernel_fault(kind)) is not None}
+    kinds = [kind for kind in KERNEL_FAULT_KINDS if kind not in reasons]
     interrupted = False
     settled: list[tuple[Sighting, Confirmation]] = []
     with _Interrupts() as interrupts, _Pool(min(options.jobs, len(tasks))) as pool:
         try:
             interrupts.deferred = pool.is_here
             for result in pool.map(run_shard, tasks, between_layouts=interrupts.raise_if_asked):
+                merged.add(result)
+            last = (subject, options, merged.to_run_again(), kinds)
+            for result in pool.map(run_kernel_faults, [last], between_layouts=interrupts.raise_if_asked):
                 merged.add(result)
             interrupts.deferred = False
             found = [merged.sightings[key] for key in sorted(merged.sightings)]
@@ -353,6 +422,7 @@ def check(subject: Subject, options: Options, on_sighting: Callable[[Violation],
         cut_short=merged.cut_short,
         sampled=merged.sampled,
         unconfined=tuple(merged.unconfined),
+        kernel_faults=account(merged.kernel_runs, reasons | merged.not_permitted, interrupted=interrupted),
     )
 
 
@@ -405,6 +475,9 @@ class _Merged:
         self.checked: Counter[str] = Counter()
         self.sightings: dict[Key, Sighting] = {}
         self.unconfined: dict[str, None] = {}
+        self.kernel_runs: Counter[str] = Counter()
+        self.not_permitted: dict[str, str] = {}
+        self._mapped: dict[int, Case] = {}
 
     def add(self, result: ShardResult) -> None:
         self.layouts += result.layouts
@@ -413,12 +486,20 @@ class _Merged:
         self.unconfined |= dict.fromkeys(result.unconfined)
         self.cut_short += result.hangs >= _MAX_HANGS
         self.checked.update(result.checked)
+        self.kernel_runs.update(result.kernel_runs)
+        self.not_permitted |= result.not_permitted
+        self._mapped = {len(case.iovec): case for case in result.mapped} | self._mapped
         for key, sighting in result.sightings.items():
             known = key in self.sightings
             if _is_better(sighting.violation, self.sightings, key):
                 self.sightings[key] = sighting
                 if not known:
                     self._on_sighting(sighting.violation)
+
+    def to_run_again(self) -> tuple[Case, ...]:
+        """Layouts for kernel faults: those with few segments and with many first."""
+        by_length = [self._mapped[n] for n in sorted(self._mapped)]
+        return tuple(by_length[: LAYOUTS // 2] + by_length[LAYOUTS // 2 :][-LAYOUTS // 2 :])
 
 
 class _Pool:

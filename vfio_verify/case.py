@@ -42,7 +42,12 @@ KernelFaultKind = Literal[
     "address_space", "map_count", "closed_descriptor", "read_only_descriptor", "write_only_descriptor", "sealed",
     "truncated", "seccomp", "hugetlb",
 ]  # fmt: skip
-"""What the kernel itself is made to fail by."""
+"""What the kernel itself is made to fail by, in the order of ``enum vv_kernel_kind`` in pyx/world/internal.h."""
+
+KERNEL_FAULT_KINDS: tuple[KernelFaultKind, ...] = KernelFaultKind.__args__  # type: ignore[attr-defined]  # as a Literal
+
+HUGE_PAGE = 2 << 20
+"""Of the memory of a device under the kernel fault `hugetlb`."""
 
 
 class Area(Struct, frozen=True, order=True, forbid_unknown_fields=True):
@@ -106,7 +111,8 @@ class Fault(Struct, frozen=True, order=True, forbid_unknown_fields=True):
 
 class KernelFault(Struct, frozen=True, order=True, forbid_unknown_fields=True, omit_defaults=True):
     """A failure that the kernel itself makes, in a process made for it. `at` is the mmap, from 1, before which it is
-    set up; 0: before the call."""
+    set up; 0: before the call. A backing is truncated after the call then. seccomp(2) does not count: its filter fails
+    the segment that this mmap usually overlays, and with 0 or 1 all of them."""
 
     kind: KernelFaultKind
     at: Annotated[int, Meta(ge=0, le=1 << 17)] = 0
@@ -194,7 +200,7 @@ class Case(
         return area.size if area is not None else self.ram_blocks[block].size or 0
 
     def without_faults(self) -> Case:
-        return replace(self, fault_plan=()) if self.fault_plan else self
+        return replace(self, fault_plan=(), kernel_fault=None) if self.fault_plan or self.kernel_fault else self
 
     def with_faults(self, *faults: Fault) -> Case:
         return replace(self, fault_plan=faults)
@@ -245,6 +251,7 @@ def check(case: Case) -> None:
     together = sum(map(bool, (case.sequence, case.alongside, case.kernel_fault)))
     _require(together <= 1, "a sequence, calls alongside and a kernel fault cannot be together in one case")
     _check_sequence(case)
+    _check_kernel_fault(case)
     for before in case.earlier:
         _require(not before.earlier, "an earlier case has earlier cases of its own")
         check(before)
@@ -296,6 +303,17 @@ def _check_sequence(case: Case) -> None:
             case Drop(block):
                 _require(block in blocks, f"{where}: there is no RAM block {block}")
                 blocks.discard(block)
+
+
+def _check_kernel_fault(case: Case) -> None:
+    if case.kernel_fault is None:
+        return
+    if case.kernel_fault.kind == "hugetlb":
+        areas = [a for d in case.devices for r in d.regions for a in r.mmap_areas()]
+        numbers = [n for a in areas for n in (a.offset, a.size)]
+        numbers += [n for s in case.iovec if s.block is not None for n in (s.offset, s.length)]
+        whole = all(number % HUGE_PAGE == 0 for number in numbers)
+        _require(whole, f"with huge pages, offsets and lengths are multiples of {HUGE_PAGE:#x}")
 
 
 def _check_device(number: int, device: Device) -> None:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from vfio_verify.case import REGION_SHIFT, Case
+from vfio_verify.case import REGION_SHIFT, Case, KernelFault
 
 Policy = Literal["same-block", "same-region", "same-device"]
 """Which segments may share a dmabuf: those of one RAMBlock (the spec), of one region, or of one device."""
@@ -51,12 +51,23 @@ class Expectation(Struct, frozen=True):
 
 
 def expect(case: Case, policy: Policy = "same-block") -> Expectation:
-    """What the spec demands of a call on this case while no step of it fails."""
+    """What the spec demands of a call on this case while no step of it fails by the fault plan."""
     refusals = (*_empty(case), *_sizes(case), *_blocks(case, policy), *_bounds(case), *_alignment(case))
     page = case.page_size
     either = bool(case.iovec) and case.iovec[-1].length % page != 0
+    either = either or (case.kernel_fault is not None and _may_fail(case.kernel_fault))
     overlays = () if refusals else _overlays(case)
     return Expectation(refusals, either, overlays, case.total_size)
+
+
+_ENOUGH = ("read_only_descriptor", "sealed")
+"""What the kernel refuses then, no mapping for reading asks for."""
+
+
+def _may_fail(fault: KernelFault) -> bool:
+    """Does the kernel refuse a step that the call needs, perhaps one that nobody sees?"""
+    gone_later = fault.kind == "truncated" and not fault.at
+    return fault.kind not in _ENOUGH and not gone_later
 
 
 def _empty(case: Case) -> list[Refusal]:

@@ -14,9 +14,10 @@ READ, WRITE, EXEC, SHARED = 1, 2, 4, 8
 RAM, OTHER, ANONYMOUS = 15, 100, 101
 """What stands behind a run of pages: below `RAM` a device's position in the case; `RAM`: plain RAM blocks."""
 
-FAULTED, TOOK_AWAY, REFUSED, OUTSIDE, OWNED, BY_RULE, NESTED, UNPLANNED, STARVED = (
+FAULTED, TOOK_AWAY, REFUSED, OUTSIDE, OWNED, BY_RULE, NESTED, UNPLANNED, STARVED, BY_KERNEL = (
     *(1, 2, 4, 8),
     *(16, 32, 64, 128, 256),
+    512,
 )
 """Flags of an event; ``enum vv_event_flags`` in pyx/world/world.h says what each means."""
 
@@ -64,7 +65,7 @@ class Difference(NamedTuple):
 MAX_STRAYS = 64
 """More are not listed; pyx/world/run.c has the same limit."""
 
-UNEQUAL, DEVICE_UNSEEN, GUEST_UNSEEN, UNREADABLE = 1, 2, 3, 4
+UNEQUAL, DEVICE_UNSEEN, GUEST_UNSEEN, UNREADABLE, STILL_READABLE = 1, 2, 3, 4, 5
 
 
 class Death(Struct, frozen=True):

@@ -12,7 +12,8 @@ from vfio_verify import __version__
 from vfio_verify.campaign import Options, Result
 from vfio_verify.case import Case
 from vfio_verify.judge import Violation
-from vfio_verify.observation import FAULTED, OUTSIDE, Observation, Threads
+from vfio_verify.kernel_faults import KernelRuns
+from vfio_verify.observation import BY_KERNEL, FAULTED, OUTSIDE, Observation, Threads
 from vfio_verify.spec import Level, clauses
 from vfio_verify.subject import Subject
 from vfio_verify.words import call_text, relative_text
@@ -74,6 +75,7 @@ class Report(Struct, frozen=True, tag_field="schema", tag="vfio-verify/report@1"
     interrupted: bool
     unconfirmed: tuple[ViolationEntry, ...]
     notes: tuple[str, ...]
+    kernel_faults: tuple[KernelRuns, ...]
     version: str
 
     @property
@@ -113,6 +115,7 @@ def make_report(subject: Subject, options: Options, result: Result) -> Report:
         interrupted=result.interrupted,
         unconfirmed=tuple(map(_entry, result.unconfirmed)),
         notes=_notes(result),
+        kernel_faults=result.kernel_faults,
         version=__version__,
     )
 
@@ -176,14 +179,14 @@ def _interleaving(case: Case, seen: Observation, threads: Threads) -> list[str]:
 
 
 def _calls(case: Case, seen: Observation) -> list[str]:
-    """The calls around what matters: those that failed by plan or went astray, and the last ones."""
+    """The calls around what matters: those that were made to fail or went astray, and the last ones."""
     if seen.threads is not None:
         return _interleaving(case, seen, seen.threads)
     events = list(seen.trace())
     texts = [call_text(event, case, seen) for event in events]
     if len(texts) <= _CALLS_SHOWN:
         return texts
-    odd = next((i for i, event in enumerate(events) if event.flags & (FAULTED | OUTSIDE)), len(texts) - 4)
+    odd = next((i for i, event in enumerate(events) if event.flags & (FAULTED | BY_KERNEL | OUTSIDE)), len(texts) - 4)
     wanted = sorted({*range(3), *range(max(0, odd - 2), min(len(texts), odd + 3)), *range(len(texts) - 3, len(texts))})
     shown: list[str] = []
     for before, i in zip([-1, *wanted], wanted, strict=False):

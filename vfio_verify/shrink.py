@@ -238,7 +238,7 @@ def cost(case: Case) -> tuple[Any, ...]:
         len(case.alongside),
         sum(len(call.iovec) for call in case.alongside),
         max(len(reasons), 1),
-        len(case.fault_plan),
+        len(case.fault_plan) + (case.kernel_fault is not None),
         len(case.iovec),
         parts,
         oddities,
@@ -248,6 +248,7 @@ def cost(case: Case) -> tuple[Any, ...]:
         sum(r.index for d in case.devices for r in d.regions),
         sum((b.size or 0) for b in case.ram_blocks),
         faults,
+        case.kernel_fault.at if case.kernel_fault is not None else 0,
         case.total_size,
         tuple((-1 if s.block is None else s.block, s.offset, s.length) for s in case.iovec),
         tuple((call.total_size, call.iovec != case.iovec) for call in case.alongside),
@@ -363,6 +364,8 @@ def _simpler_alongside(case: Case) -> Iterator[Case]:
 def _fewer_faults(case: Case) -> Iterator[Case]:
     for kept in _subsets(case.fault_plan):
         yield replace(case, fault_plan=kept)
+    if case.kernel_fault is not None:
+        yield replace(case, kernel_fault=None)
 
 
 def _fewer_segments(case: Case) -> Iterator[Case]:
@@ -378,6 +381,10 @@ def _renumbered_faults(case: Case, removed: int) -> Iterator[Case]:
         for nth in {1, 2, max(1, fault.nth - removed), max(1, len(case.iovec)), len(case.iovec) + 1} - {fault.nth}:
             plan = (*case.fault_plan[:i], replace(fault, nth=nth), *case.fault_plan[i + 1 :])
             yield replace(case, fault_plan=plan)
+    if (kernel := case.kernel_fault) is not None:
+        for at in sorted({0, 1, 2, max(0, kernel.at - removed), len(case.iovec) + 1}):
+            if at < kernel.at:
+                yield replace(case, kernel_fault=replace(kernel, at=at))
 
 
 def _simpler_faults(case: Case) -> Iterator[Case]:

@@ -13,7 +13,7 @@ from rich.text import Text
 from vfio_verify.case import Action, Call, Case, Change, Device, Drop, End, Fault, Fork, Region, Segment
 from vfio_verify.report import ClauseEntry, Report, ViolationEntry
 from vfio_verify.spec import Clause, clauses
-from vfio_verify.words import memory_name, place, step_name
+from vfio_verify.words import kernel_fault_text, memory_name, place, step_name
 
 _ROWS_SHOWN = 12
 _NAME_WIDTH = 12
@@ -67,6 +67,7 @@ def print_report(report: Report, console: Console) -> None:
         page.paragraph(f"Seen once, and not again in a fresh process: {violation.clause}: {violation.summary}")
         page.line()
     _print_clauses(report.clauses, page)
+    _print_kernel_faults(report, page)
     silent = [entry.id for entry in report.clauses if entry.status == "not exercised"]
     for note in (*([_why_silent(report, silent)] if silent else []), *report.notes):
         page.line()
@@ -155,6 +156,8 @@ def case_rows(case: Case) -> Iterator[tuple[str, str]]:
         yield "errp", "NULL"
     for fault in case.fault_plan:
         yield "fault", fault_text(fault)
+    if case.kernel_fault is not None:
+        yield "kernel", kernel_fault_text(case.kernel_fault)
     calls_made = 0
     for number, action in enumerate(case.sequence, 1):
         calls_made += isinstance(action, Call)
@@ -230,6 +233,21 @@ def _print_clauses(entries: Iterable[ClauseEntry], page: _Page) -> None:
     for entry in entries:
         status = Text(f"{entry.status:<15}", style=_STYLES[entry.status])
         page.line(Text(f"{entry.id:<16}{entry.level:<9}") + status + Text(f"{entry.checked:>9,}"))
+
+
+def _print_kernel_faults(report: Report, page: _Page) -> None:
+    if not report.kernel_faults:
+        return
+    runs = sum(entry.runs for entry in report.kernel_faults)
+    kinds = sum(entry.runs > 0 for entry in report.kernel_faults)
+    page.line()
+    page.paragraph(
+        f"Failures that the kernel itself made: {kinds} of {len(report.kernel_faults)} kinds, {runs:,} calls."
+    )
+    for entry in report.kernel_faults:
+        if entry.reason is not None:
+            what = "not exercised" if not entry.runs else "in part"
+            page.paragraph(f"{entry.kind}: {what}: {entry.reason}.", indent=3)
 
 
 def _why_silent(report: Report, silent: list[str]) -> str:

@@ -13,7 +13,20 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from vfio_verify.case import MAX_BLOCKS, MAX_DEVICES, Action, Call, Case, Change, Drop, End, Fault, Fork, Segment
+from vfio_verify.case import (
+    KERNEL_FAULT_KINDS,
+    MAX_BLOCKS,
+    MAX_DEVICES,
+    Action,
+    Call,
+    Case,
+    Change,
+    Drop,
+    End,
+    Fault,
+    Fork,
+    Segment,
+)
 from vfio_verify.errors import HarnessError
 from vfio_verify.observation import (
     EVENT,
@@ -41,6 +54,7 @@ _MAX_MESSAGE, _MAX_LEFT = 4096, 7  # MESSAGE_BYTES in pyx/world/run.c; enum vv_l
 _FIVE = struct.Struct("=5Q")
 _LOOK, _MAPPING_LOOK = struct.Struct("=8Q"), struct.Struct("=6Q")
 _STEP_NUMBER = {step: number for number, step in enumerate(STEPS)}
+_KIND_NUMBER = {kind: number for number, kind in enumerate(KERNEL_FAULT_KINDS, 1)}
 
 
 def pack_layout(case: Case, flags: int, n_plans: int) -> bytes:
@@ -68,6 +82,7 @@ def pack_layout(case: Case, flags: int, n_plans: int) -> bytes:
         *(MAGIC, flags),
         *(len(case.devices), n_regions, len(areas) // 3, len(case.ram_blocks), len(case.iovec), n_plans),
         *(case.total_size, case.errp == "null"),
+        *((_KIND_NUMBER[fault.kind], fault.at) if (fault := case.kernel_fault) is not None else (0, 0)),
     )
     words = (*head, *devices, *regions, *areas, *blocks, *segments)
     return struct.pack(f"={len(words)}Q", *words)

@@ -7,7 +7,7 @@ import mmap
 import re
 import signal
 
-from vfio_verify.case import REGION_SHIFT, Case, Step
+from vfio_verify.case import REGION_SHIFT, Case, KernelFault, KernelFaultKind, Step
 from vfio_verify.observation import (
     ANONYMOUS,
     EXEC,
@@ -177,6 +177,30 @@ def step_text(event: Event) -> str:
     """A step that failed: ``mmap failed with ENOMEM (late)``."""
     late = " (late)" if event.flags & TOOK_AWAY else ""
     return f"{step_name(STEPS[event.step])} failed with {errno_name(event.errno)}{late}"
+
+
+KERNEL_FAULTS: dict[KernelFaultKind, str] = {
+    "address_space": "RLIMIT_AS leaves no address space",
+    "map_count": "the process has as many mappings as vm.max_map_count allows",
+    "closed_descriptor": "the device's descriptor is closed",
+    "read_only_descriptor": "the device's descriptor is open for reading only",
+    "write_only_descriptor": "the device's descriptor is open for writing only",
+    "sealed": "the device's memory is sealed against writable mappings",
+    "truncated": "the device's memory is cut off, and reading it raises SIGBUS",
+    "seccomp": "a seccomp filter fails overlays with EPERM",
+    "hugetlb": "the device's memory is of huge pages of 2 MiB",
+}
+"""What the kernel itself is made to fail by."""
+
+
+def kernel_fault_text(fault: KernelFault) -> str:
+    """A kernel fault, and from when on it is there."""
+    when = f"before mmap() number {fault.at}"
+    if fault.kind == "seccomp":
+        when = f"that of segment {fault.at - 2}" if fault.at > 1 else "all of them"
+    elif not fault.at:
+        when = "after the call" if fault.kind == "truncated" else "before the call"
+    return f"{KERNEL_FAULTS[fault.kind]}: {when}"
 
 
 def death_text(death: Death) -> str:

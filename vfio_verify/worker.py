@@ -32,7 +32,7 @@ from msgspec.structs import replace
 import vfio_verify
 from vfio_verify import thread_wire, wire
 from vfio_verify.case import PAGE, Action, Call, Case, Fault
-from vfio_verify.errors import HarnessError, InputError
+from vfio_verify.errors import HarnessError, InputError, NotPermittedError
 from vfio_verify.observation import EVENT, STEPS, Death, Event, Observation, StepSeen
 from vfio_verify.sandbox import Confinement, Parts, readable_by_subject
 from vfio_verify.words import death_text
@@ -40,6 +40,9 @@ from vfio_verify.words import death_text
 _PROGRESS = struct.Struct("=12Q")
 _NOTICE = struct.Struct("=2q")
 _STARTED, _ENDED, _CONFINED = 1, 2, 3
+_NOT_SET_UP = -3
+_NOT_TAKEN_AWAY = ("sealed", "seccomp", "hugetlb")
+"""Kernel faults that stay with the process."""
 _PROGRESS_BYTES = 4096
 _NOTE_BYTES = 936
 _REQUEST_BYTES = 16 << 20
@@ -173,6 +176,7 @@ class Worker:
         self.confinement = Confinement()
         """What of the sandbox is in force; `parts` says what is asked for."""
         self._parts, self._memory_bytes = parts, memory_bytes
+        self._kernel_faulty = False
         self._looked = 0.0
         self._excess = ""
         self.history: list[tuple[Case, Sequence[Fault]]] = []
@@ -348,6 +352,7 @@ class Worker:
 
     def _run_plans(self, case: Case, plans: Sequence[Sequence[Fault]], max_hangs: int) -> list[Observation]:
         flags = self._flags | wire.TWICE
+        self._kernel_faulty = case.kernel_fault is not None
         observations: list[Observation] = []
         strikes = 0
         alone = False
@@ -373,7 +378,8 @@ class Worker:
             if finished:
                 strikes = 0
             if ended is None:
-                changed = self._changed or progress.changes or self._takes_too_much()
+                lasting = case.kernel_fault is not None and case.kernel_fault.kind in _NOT_TAKEN_AWAY
+                changed = lasting or self._changed or progress.changes or self._takes_too_much()
                 if changed or any(seen.pages_end != seen.pages_before for seen in finished):
                     self.renew()  # what the subject did to its process is not undone
                 continue
@@ -519,6 +525,8 @@ class Worker:
             return _FORGED
         kind, value = notice
         written = self._progress().reply_bytes
+        if kind == _NOT_SET_UP and not written and self._kernel_faulty:
+            raise NotPermittedError(f"the kernel fault cannot be set up: {os.strerror(value & 0xFFF)}")
         if kind < 0 and not written:  # before the subject was called
             self._errno = value & 0xFFF
             return _REFUSED

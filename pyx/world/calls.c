@@ -103,7 +103,7 @@ VV_EXPORT void vv_end(struct vv_event *event, u64 result, int error)
     event->result = result;
     event->error = (u64)error;
     if (error && !(event->flags & (VV_FAULTED | VV_BY_RULE))) {
-        event->flags |= VV_UNPLANNED;
+        event->flags |= VV_UNPLANNED | (vv_kernel_made(event->step, error) ? VV_BY_KERNEL : 0);
     }
     vv_calls.flags_union |= event->flags;
 }
@@ -300,6 +300,19 @@ static void *fail_mmap(struct vv_event *event, int error)
     return MAP_FAILED;
 }
 
+/* Did a driver that failed late leave its hole? */
+static bool nothing_at(u64 address)
+{
+    const int error = errno;
+    struct vv_vma vma;
+    bool nothing;
+
+    vv_observe_refresh(false);
+    nothing = !vv_vma_at_or_after(address, &vma) || vma.start > address;
+    errno = error;
+    return nothing;
+}
+
 VV_EXPORT void *vv_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset)
 {
     const u64 start = (u64)addr, bytes = page_up(length);
@@ -313,12 +326,13 @@ VV_EXPORT void *vv_mmap(void *addr, size_t length, int prot, int flags, int fd, 
         return vv_raw_mmap(addr, length, prot, flags, fd, offset);
     }
     event = vv_begin(VV_MMAP, start, length, (u64)prot, (u64)flags, (u64)(int64_t)fd, (u64)offset);
+    vv_kernel_before_mmap(vv_calls.counts[VV_MMAP]);
     inside = (flags & FIXED_FLAGS) && !early ? owned_bytes(start, bytes) : 0;
     if ((flags & FIXED_FLAGS) && !early) {
         event->flags |= inside == bytes ? VV_OWNED : VV_OUTSIDE;
     }
     if (!(event->flags & VV_FAULTED) && !early && !(flags & MAP_ANONYMOUS) && is_device(fd, &memory)
-        && device_refuses(memory, (u64)offset, bytes, flags)) {
+        && !vv_kernel_refuses(fd) && device_refuses(memory, (u64)offset, bytes, flags)) {
         event->flags |= VV_BY_RULE | VV_TOOK_AWAY;
         event->error = EINVAL;
     }
@@ -355,6 +369,9 @@ VV_EXPORT void *vv_mmap(void *addr, size_t length, int prot, int flags, int fd, 
     if (result == MAP_FAILED) {
         if ((errno == ENOMEM || errno == EAGAIN) && bytes <= 2 * page_up(vv_world.layout.total_size) + SLACK_BYTES) {
             event->flags |= VV_STARVED;
+        }
+        if ((flags & MAP_FIXED) && inside && vv_kernel.kind && nothing_at(start)) {
+            event->flags |= VV_TOOK_AWAY;
         }
         return fail_mmap(event, errno);
     }

@@ -33,6 +33,7 @@ struct vv_request {
     u64 magic, flags;
     u64 n_devices, n_regions, n_areas, n_blocks, n_segments, n_plans;
     u64 total_size, null_errp;
+    u64 kernel_kind, kernel_at;     /* enum vv_kernel_kind; before which mmap, 0: before the call */
     /* followed by the arrays in that order, then each plan: its number of faults, its faults */
 };
 
@@ -50,6 +51,7 @@ enum vv_difference_kind {
     VV_DEVICE_UNSEEN,           /* a change made through the device is not seen */
     VV_GUEST_UNSEEN,            /* a change made through the guest's mapping is not seen */
     VV_UNREADABLE,              /* reading raised a signal */
+    VV_STILL_READABLE,          /* the device's memory is gone, and this can be read */
 };
 
 struct vv_difference { u64 kind, segment, offset, expected, seen; };
@@ -127,6 +129,9 @@ extern struct vv_progress *vv_progress;      /* progress.c */
 
 /* ---- memory.c ------------------------------------------------------------------------------------ */
 
+#define VV_MEMFD_BYTES (1ull << 60)
+#define VV_HUGE_BYTES (2ull << 20)
+
 int vv_memory_init(void);                            /* once a process tree; 0 or -1 with errno */
 int vv_memory_build(const struct vv_layout *layout); /* map the RAM blocks of a layout */
 void vv_memory_of_inode(u64 dev, u64 inode, u64 *memory);
@@ -140,6 +145,7 @@ void vv_forget_stamps(void);                         /* give back every page of 
 bool vv_room_for_stamps(u64 pages);
 void vv_take_segments(const struct vv_segment *segments, u64 n, u64 total_size);    /* another call in the same world */
 int vv_drop_block(u64 block);                        /* nothing is mapped at its host address any more */
+int vv_memory_use(u64 device, int fd);               /* another memfd behind a device's descriptor number */
 
 /* ---- calls.c ------------------------------------------------------------------------------------- */
 
@@ -182,6 +188,7 @@ int vv_raw_munmap(void *addr, size_t length);
 /* ---- observe.c ----------------------------------------------------------------------------------- */
 
 int vv_observe_init(void);                  /* once a process, after fork */
+bool vv_observe_parses(void);               /* is the text of /proc/self/maps used? */
 void vv_observe_refresh(bool parse);        /* forget what was read; parse: use the text of /proc/self/maps */
 bool vv_vma_at_or_after(u64 address, struct vv_vma *vma);    /* absolute; false: none */
 u64 vv_observe_range(u64 start, u64 end, struct vv_vma *out, u64 max);  /* merged runs, absolute */
@@ -202,6 +209,7 @@ void vv_compare_contents(u64 address, bool probe_aliases, struct vv_contents *co
 
 bool vv_change_word(u64 memory, u64 file_offset);   /* the device changes it: its stamp no longer holds */
 void vv_restore_words(void);                        /* all words as stamped again */
+void vv_compare_gone(u64 address, struct vv_contents *contents);    /* nothing of the device can be read */
 
 void vv_snapshot_take(void);                /* every mapping of the process outside the arena */
 u64 vv_snapshot_changes(void);              /* how many differ now */
@@ -252,6 +260,31 @@ void vv_threads_died(void);                 /* this thread ends the process */
 void vv_spin_lock(char *lock);
 void vv_spin_unlock(char *lock);
 int64_t vv_run_threads(const u64 *request, u64 request_bytes, uint8_t *reply, u64 reply_capacity);
+
+/* ---- kernel.c: failures that the kernel itself makes ------------------------------------------------- */
+
+/* The order is part of the wire format: KernelFaultKind in vfio_verify/case.py, from 1. */
+enum vv_kernel_kind {
+    VV_ADDRESS_SPACE = 1, VV_MAP_COUNT, VV_CLOSED_DESCRIPTOR, VV_READ_ONLY_DESCRIPTOR, VV_WRITE_ONLY_DESCRIPTOR,
+    VV_SEALED, VV_TRUNCATED, VV_KERNEL_SECCOMP, VV_HUGETLB, VV_KERNEL_KINDS
+};
+
+struct vv_kernel {
+    u64 kind, at;               /* kind 0: none */
+    bool armed;                 /* it is set up now */
+    int error;                  /* errno of a setting up or taking away that failed */
+};
+extern struct vv_kernel vv_kernel;
+
+void vv_kernel_init(void);      /* once a process, after fork; makes all the descriptors that are needed later */
+int vv_kernel_prepare(u64 kind, u64 at, u64 n_segments);    /* before a layout is built; 0 or -1 with errno */
+void vv_kernel_before_call(void);
+void vv_kernel_before_mmap(u64 nth);        /* the subject's nth, which is counted already */
+void vv_kernel_after_call(void);            /* takes away what can be, before anything is looked at */
+int vv_kernel_finish(void);                 /* after a request; 0, or -1 with errno if any of it failed */
+bool vv_kernel_refuses(int fd);             /* does a descriptor not even get as far as the device's rules? */
+bool vv_kernel_made(enum vv_step step, int error);  /* is this the failure that was set up? */
+bool vv_kernel_fills(u64 address, u64 *end);        /* in the area that fills the map count, which ends there */
 
 /* ---- run.c, serve.c ---------------------------------------------------------------------------- */
 

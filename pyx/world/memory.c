@@ -18,7 +18,6 @@
 
 #include "internal.h"
 
-#define MEMFD_BYTES (1ull << 60)
 #define ARENA_BYTES (8ull << 40)
 #define ARENA_ADDRESS 0x200000000000ull    /* the same in every process where it is free, so that reports are */
 #define NOWHERE_BYTES (1ull << 30)  /* at the arena's end, where no block is ever mapped */
@@ -45,7 +44,7 @@ int vv_memory_fd(u64 memory)
 
 u64 vv_stamp(u64 memory, u64 file_offset)
 {
-    return (memory == VV_MEM_RAM ? memory : memory + 1) << 60 | (file_offset & (MEMFD_BYTES - 1));
+    return (memory == VV_MEM_RAM ? memory : memory + 1) << 60 | (file_offset & (VV_MEMFD_BYTES - 1));
 }
 
 static int make_memfd(const char *name, int *fd, int slot)
@@ -53,11 +52,23 @@ static int make_memfd(const char *name, int *fd, int slot)
     struct stat status;
 
     *fd = memfd_create(name, MFD_CLOEXEC);
-    if (*fd < 0 || ftruncate(*fd, (off_t)MEMFD_BYTES) < 0 || fstat(*fd, &status) < 0) {
+    if (*fd < 0 || ftruncate(*fd, (off_t)VV_MEMFD_BYTES) < 0 || fstat(*fd, &status) < 0) {
         return -1;
     }
     identity[slot].dev = status.st_dev;
     identity[slot].inode = status.st_ino;
+    return 0;
+}
+
+int vv_memory_use(u64 device, int fd)
+{
+    struct stat status;
+
+    if (dup3(fd, vv_world.device_fd[device], O_CLOEXEC) < 0 || fstat(fd, &status) < 0) {
+        return -1;
+    }
+    identity[device].dev = status.st_dev;
+    identity[device].inode = status.st_ino;
     return 0;
 }
 
@@ -146,7 +157,7 @@ void vv_forget_stamps(void)
 
     for (memory = 0; memory <= VV_MAX_DEVICES; memory++) {
         int fd = memory == VV_MAX_DEVICES ? vv_world.ram_fd : vv_world.device_fd[memory];
-        (void)fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)MEMFD_BYTES);
+        (void)fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)VV_MEMFD_BYTES);
     }
     /* Private and anonymous: given back, it reads as zeros. A new process would copy each page to clear it. */
     if (madvise(stamped, STAMP_SLOTS * sizeof(u64), MADV_DONTNEED) < 0) {
@@ -220,7 +231,7 @@ static int map_block(u64 i, u64 ram_offset)
     const u64 bytes = page_up(block->size);
     int prot = PROT_READ | PROT_WRITE;
     int fd = vv_world.ram_fd;
-    void *host = arena + arena_used;
+    void *host;
 
     vv_world.block_file_offset[i] = ram_offset;
     if (block->area != VV_NONE) {
@@ -233,6 +244,10 @@ static int map_block(u64 i, u64 ram_offset)
             prot = PROT_READ;
         }
     }
+    if (vv_kernel.kind == VV_HUGETLB) {
+        arena_used += -((u64)arena + arena_used) & (VV_HUGE_BYTES - 1);
+    }
+    host = arena + arena_used;
     if (arena_used + bytes + GUARD_PAGES * vv_page_size > ARENA_BYTES - NOWHERE_BYTES) {
         errno = ENOMEM;
         return -1;

@@ -61,6 +61,11 @@ int vv_observe_init(void)
     return maps_fd < 0 || statm_fd < 0 || text == MAP_FAILED || (void *)snapshot == MAP_FAILED ? -1 : 0;
 }
 
+bool vv_observe_parses(void)
+{
+    return parsing;
+}
+
 void vv_observe_refresh(bool parse)
 {
     parsing = parsing || parse;
@@ -236,6 +241,9 @@ void vv_snapshot_take(void)
     vv_observe_refresh(false);
     while (n_snapshot < SNAPSHOT_MAX && vv_vma_at_or_after(at, &vma) && vma.end > at) {
         at = vma.end;
+        if (vv_kernel_fills(vma.start, &at)) {
+            continue;
+        }
         if (!vv_memory_in_arena(vma.start) && !grows_by_itself(&vma)) {
             snapshot[n_snapshot++] = vma;
         }
@@ -487,6 +495,26 @@ static void visit_aliases(struct vv_contents *contents, const uint8_t *at, u64 s
         differ(contents, VV_UNREADABLE, segment, from, vv_stamp(memory, file_offset + from), 0);
     }
     vv_probing = 0;
+}
+
+static void visit_gone(struct vv_contents *contents, const uint8_t *at, u64 segment, u64 from, u64 to, u64 memory,
+                       u64 file_offset)
+{
+    (void)to;
+    if (!sigsetjmp(vv_probe_escape, 0)) {
+        volatile uint8_t byte;
+
+        vv_probing = 1;
+        byte = *(const volatile uint8_t *)(at + from);
+        differ(contents, VV_STILL_READABLE, segment, from, vv_stamp(memory, file_offset + from), byte);
+    }
+    vv_probing = 0;
+}
+
+/* The guest reads nothing of it any more, and the same memory cannot be read through the mapping either. */
+void vv_compare_gone(u64 address, struct vv_contents *contents)
+{
+    visit_segments(contents, address, visit_gone);
 }
 
 /* Only for layouts whose segments are page aligned in their blocks: what cannot be overlaid is not compared. */

@@ -19,6 +19,7 @@
 #define MAX_DIFFERENCES 32
 #define MESSAGE_BYTES 4096
 #define SIGNAL_STACK (64u << 10)
+#define UNFIT (-3)                  /* the kernel fault cannot be set up here, or not be taken away */
 #define STACK_TOUCHED (4u << 20)
 
 vv_entry vv_subject;
@@ -74,6 +75,7 @@ int vv_after_fork(void)
 {
     stack_t stack = {.ss_sp = signal_stack, .ss_size = SIGNAL_STACK};
 
+    vv_kernel_init();
     vv_forget_stamps();
     return sigaltstack(&stack, NULL) < 0 ? -1 : vv_observe_init();
 }
@@ -179,12 +181,14 @@ static void call_subject(struct vv_call *call)
     call->address = NULL;
     vv_qemu_before_call(call);
     vv_progress->in_subject++;
+    vv_kernel_before_call();
     vv_calls.active = true;
     vv_subject(call);
     if (getpid() != caller) {
         _exit(0);               /* a child that the subject forked: only its parent answers */
     }
     vv_calls.active = false;
+    vv_kernel_after_call();
     vv_progress->in_subject = 0;
 }
 
@@ -313,7 +317,9 @@ u64 vv_record_call(struct vv_record *record, struct vv_call *call, u64 max_runs,
     if (record->mapped && !bare) {
         visible = vv_visible_bytes(record->address, vv_world.layout.total_size);
         n_vmas = vv_observe_range(record->address, record->address + visible, vv_first_runs, max_runs);
-        if (compare && visible) {
+        if (compare && visible && vv_kernel.kind == VV_TRUNCATED) {
+            vv_compare_gone(record->address, &contents);
+        } else if (compare && visible) {
             vv_compare_contents(record->address, true, &contents);
         }
     }
@@ -375,7 +381,8 @@ void vv_run_plan(struct vv_record *record, u64 capacity, const struct vv_fault *
     record->cached_frees = heap.cached_frees;
     record->bad_frees = heap.bad_frees;
 
-    if (record->mapped && (flags & VV_TWICE) && !n_faults && vv_visible_bytes(record->address, total)) {
+    if (record->mapped && (flags & VV_TWICE) && !n_faults && !vv_kernel.kind
+        && vv_visible_bytes(record->address, total)) {
         call_twice(record, &call, n_runs, compare && !record->n_differences);
     }
     if (!(flags & VV_KEEP)) {
@@ -424,7 +431,7 @@ int64_t vv_run_request(const u64 *bytes, u64 request_bytes, uint8_t *reply, u64 
     }
     vv_session_end();
     if (request_bytes < sizeof(*request) || request->magic != VV_REQUEST_MAGIC
-        || !vv_read_layout(request, &cursor, &layout)) {
+        || request->kernel_kind >= VV_KERNEL_KINDS || !vv_read_layout(request, &cursor, &layout)) {
         errno = EBADMSG;
         return -1;
     }
@@ -435,11 +442,15 @@ int64_t vv_run_request(const u64 *bytes, u64 request_bytes, uint8_t *reply, u64 
     vv_progress->plan = vv_progress->finished = 0;
     vv_progress->reply_bytes = 0;
     vv_progress->in_subject = vv_progress->signal = vv_progress->note_bytes = vv_progress->changes = 0;
+    if (vv_kernel_prepare(request->kernel_kind, request->kernel_at, layout.n_segments) < 0) {
+        return UNFIT;
+    }
     if (vv_memory_build(&layout) < 0) {
         return -1;
     }
     vv_qemu_build();
-    compare = vv_comparable(&layout) && !(request->flags & VV_BARE);
+    /* What stands in huge pages cannot be written beforehand: there may be none. Their places tell enough. */
+    compare = vv_comparable(&layout) && !(request->flags & VV_BARE) && request->kernel_kind != VV_HUGETLB;
     if (compare) {
         vv_stamp_layout();
     }
@@ -473,5 +484,9 @@ int64_t vv_run_request(const u64 *bytes, u64 request_bytes, uint8_t *reply, u64 
         }
     }
     vv_progress->changes = vv_snapshot_changes();
+    if (vv_kernel_finish() < 0) {
+        vv_progress->finished = vv_progress->reply_bytes = 0;
+        return UNFIT;
+    }
     return at - reply;
 }

@@ -11,6 +11,7 @@
  *   threads.c  another kind of request: several calls at once, each by a thread of its own
  *   progress.c what a worker says of itself while it runs, and its last words
  *   confine.c  what a worker can still do once its subject is there
+ *   kernel.c   failures that the kernel itself makes
  *   serve.c    the process that forks workers and the loop inside a worker
  *
  * SPDX-License-Identifier: MIT
@@ -63,6 +64,7 @@ enum vv_event_flags {
     VV_BY_RULE = 32,                /* refused by the device's own mmap rules */
     VV_UNPLANNED = 128,             /* failed, by neither the fault plan nor the device's rules */
     VV_STARVED = 256,               /* no memory for a mapping of a size that the call could rightly ask for */
+    VV_BY_KERNEL = 512,             /* the failure that the case's kernel fault is to make */
     VV_NESTED = 64,                 /* made by the world on the subject's behalf (qemu_ram_mmap) */
 };
 

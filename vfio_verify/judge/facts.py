@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from vfio_verify.case import Case
 from vfio_verify.model import Expectation
-from vfio_verify.observation import FAULTED, MAX_STRAYS, STEPS, UNPLANNED, Event, Observation, Run
+from vfio_verify.observation import BY_KERNEL, FAULTED, MAX_STRAYS, STEPS, UNPLANNED, Event, Observation, Run
 
 MMAP, MUNMAP, MPROTECT, MREMAP, DUP, CLOSE, OTHER_CALL = range(7)
 
@@ -50,7 +50,7 @@ class Facts:
         self.case, self.expected, self.seen, self.has_errp = case, expected, seen, has_errp
         self.page = case.page_size
         self.length = self.round_up(expected.total_size)
-        self.failed_steps = self._flagged(FAULTED)
+        self.failed_steps = self._flagged(FAULTED | BY_KERNEL)
 
     def round_up(self, length: int) -> int:
         """To whole pages, as mmap(2) and munmap(2) do."""

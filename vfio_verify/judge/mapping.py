@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from vfio_verify.judge.facts import ClauseJudge, Facts, Finding
-from vfio_verify.observation import ANONYMOUS, OTHER, READ, SHARED, UNEQUAL, UNREADABLE, Run
+from vfio_verify.observation import ANONYMOUS, OTHER, READ, SHARED, STILL_READABLE, UNEQUAL, UNREADABLE, Run
 from vfio_verify.words import access, memory_name, place, stamp_name
 
 
@@ -106,6 +106,7 @@ _WHAT = {
     UNEQUAL: "a word differs from the segment's memory",
     2: "a change made by the device does not show",
     3: "a change made through the guest's mapping does not show",
+    STILL_READABLE: "a page can be read when the device's memory is gone",
 }
 
 
@@ -113,6 +114,10 @@ def _wrong_words(facts: Facts) -> Iterator[Finding]:
     for d in facts.seen.differences:
         if d.kind == UNREADABLE:
             continue  # the mappings say why: CONTIGUOUS
+        if d.kind == STILL_READABLE:
+            where = f"segment {d.segment}, byte {d.offset:#x}"
+            yield Finding(_WHAT[d.kind], f"{where}: SIGBUS, as when iov_base[k] is read", f"{where}: {d.seen:#x}")
+            continue
         yield Finding(
             _WHAT[d.kind],
             f"segment {d.segment}, byte {d.offset:#x}: {stamp_name(d.expected)}",

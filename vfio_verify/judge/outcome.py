@@ -6,12 +6,17 @@ import errno
 import mmap
 
 from vfio_verify.judge.facts import MMAP, ClauseJudge, Facts, Finding
-from vfio_verify.observation import FAULTED, STEPS, UNPLANNED, Event
+from vfio_verify.observation import BY_KERNEL, FAULTED, STEPS, UNPLANNED, Event
 from vfio_verify.words import call_text, death_text, step_text
 
 _MAP_NORESERVE = 0x4000  # asm-generic/mman.h; Python's mmap lacks it
 _LARGE = 64 << 30
 """Bytes of a dmabuf that a machine may lack the memory for."""
+
+_ENOUGH: dict[str, str] = {
+    "read_only_descriptor": "a descriptor open for reading is enough for mappings that are only read",
+    "sealed": "memory sealed against writing can be mapped to be read",
+}
 
 
 def _accepts_valid(facts: Facts) -> list[Finding] | None:
@@ -20,9 +25,13 @@ def _accepts_valid(facts: Facts) -> list[Finding] | None:
     if facts.seen.mapped:
         return []
     n = len(facts.case.iovec)
+    fault = facts.case.kernel_fault
+    enough = _ENOUGH.get(fault.kind) if fault is not None else None
     return [
         Finding(
-            "a well-formed layout is refused, and no step failed",
+            f"a well-formed layout is refused, although {enough}"
+            if enough
+            else "a well-formed layout is refused, and no step failed",
             f"a mapping of {n} segment{'s' * (n != 1)}, {facts.expected.total_size:#x} bytes",
             "failure" + (f": {facts.seen.message.decode(errors='backslashreplace')!r}" if facts.seen.message else ""),
         )
@@ -116,8 +125,9 @@ def _survives(facts: Facts) -> list[Finding] | None:
             ]
         return []
     last = facts.seen.event(facts.seen.n_events - 1) if facts.seen.events else None
-    after = f" after {step_text(last)}" if last is not None and last.flags & FAULTED else ""
-    where = f"{STEPS[last.step]}, {bool(last.flags & FAULTED)}" if last is not None else "start"
+    failed = last is not None and bool(last.flags & (FAULTED | BY_KERNEL))
+    after = f" after {step_text(last)}" if last is not None and failed else ""
+    where = f"{STEPS[last.step]}, {failed}" if last is not None else "start"
     text = death_text(death)
     # Not by the address: one fault of the subject's may read many.
     cause = f"{death.how} {death.signal} after {where}"
