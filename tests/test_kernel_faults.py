@@ -257,7 +257,7 @@ bool f(struct iovec *iov, unsigned int n, void **addr, size_t total_size, Error 
         again, _ = leaking.run(FIVE)
         first_again, last_again = map(int, again.message.split())
         assert first_again == again.lowest_fd_before == seen.lowest_fd_before
-        assert last_again == last + 1  # one number fewer was free
+        assert last_again > last  # fewer numbers were free
 
 
 # ---- nothing stays behind ----------------------------------------------------------

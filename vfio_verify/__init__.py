@@ -7,8 +7,10 @@ The house, from the ground up; nothing imports upwards:
     observation   all that was seen of one run, as a value
     model         what is expected of a case
     judge, words  case, expectation and observation in, violations out
+    space         what a sequence of calls leaves in the address space
     generate, strategies, sweep   which cases are run, and under which faults
-    wire, worker, _world          the process in which a subject runs
+    sequences, thread_cases, kernel_faults   those with more calls, with calls at once, and that the kernel fails
+    wire, thread_wire, worker, _world, sandbox   the process in which a subject runs, confined
     source, compiler, subject     what is verified: the core, or C code in any usual form
     shrink, campaign              many cases, and the smallest one for each violation
     report, text, cli             what comes out

@@ -244,10 +244,13 @@ def _print_kernel_faults(report: Report, page: _Page) -> None:
     page.paragraph(
         f"Failures that the kernel itself made: {kinds} of {len(report.kernel_faults)} kinds, {runs:,} calls."
     )
+    kinds_by_reason: dict[tuple[str, str], list[str]] = {}
     for entry in report.kernel_faults:
         if entry.reason is not None:
             what = "not exercised" if not entry.runs else "in part"
-            page.paragraph(f"{entry.kind}: {what}: {entry.reason}.", indent=3)
+            kinds_by_reason.setdefault((what, entry.reason), []).append(entry.kind)
+    for (what, reason), names in kinds_by_reason.items():
+        page.paragraph(f"{', '.join(names)}: {what}: {reason}.", indent=3)
 
 
 def _why_silent(report: Report, silent: list[str]) -> str:
