@@ -68,9 +68,16 @@ def processes_that_name(text: str) -> list[str]:
 # ---- verdicts -------------------------------------------------------------------------------------------------
 
 
+UNCHARGED_SAID = (
+    "advice: UNCHARGED: a dmabuf of 0x1000000000 bytes fails, because its placeholder is charged against memory\n"
+)
+"""Of this subject, on a machine with less memory."""
+
+
 def test_a_conforming_subject_exits_with_0(run) -> None:
     outcome = run("check", CORRECT, "--examples", 40)
-    assert (outcome.status, outcome.err) == (0, "")
+    assert outcome.status == 0
+    assert outcome.err in ("", UNCHARGED_SAID)
     assert outcome.out.splitlines()[0].endswith("() conforms")
 
 

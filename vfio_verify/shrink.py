@@ -7,6 +7,7 @@ the boldest to the mildest, and one that still violates the clause at a lower co
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -219,6 +220,22 @@ def _is_smaller(candidate: Case, than: Case) -> bool:
 
 def cost(case: Case) -> tuple[Any, ...]:
     """What makes a case hard to read: less is better. A single reason to refuse it counts most."""
+    first, second, third = _layout_cost(case.without_faults())
+    faults = tuple((f.when == "late", f.persistent, f.nth, f.errno != "EINVAL") for f in case.fault_plan)
+    return (
+        *first,
+        len(case.fault_plan) + (case.kernel_fault is not None),
+        *second,
+        faults,
+        case.kernel_fault.at if case.kernel_fault is not None else 0,
+        *third,
+    )
+
+
+@functools.lru_cache(maxsize=16)
+def _layout_cost(case: Case) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]:
+    """What is the same for all faults of a layout: what counts before their number, after it, and after them. Kept,
+    since a sweep asks again and again."""
     reasons = {refusal.clause for refusal in expect(case).refusals}
     parts = (
         len(case.devices)
@@ -229,8 +246,7 @@ def cost(case: Case) -> tuple[Any, ...]:
     oddities = sum((d.mmap_rule != "region") + d.region_fds for d in case.devices) + (case.errp != "object")
     oddities += sum((not r.writable) + (r.index > 0) for d in case.devices for r in d.regions)
     sizes = tuple(sorted((_bits(s.length) + _bits(s.offset) for s in case.iovec), reverse=True))
-    faults = tuple((f.when == "late", f.persistent, f.nth, f.errno != "EINVAL") for f in case.fault_plan)
-    return (
+    first = (
         len(case.earlier),
         tuple(map(cost, case.earlier)),
         len(case.sequence),
@@ -238,7 +254,8 @@ def cost(case: Case) -> tuple[Any, ...]:
         len(case.alongside),
         sum(len(call.iovec) for call in case.alongside),
         max(len(reasons), 1),
-        len(case.fault_plan) + (case.kernel_fault is not None),
+    )
+    second = (
         len(case.iovec),
         parts,
         oddities,
@@ -247,12 +264,13 @@ def cost(case: Case) -> tuple[Any, ...]:
         sum(r.size for d in case.devices for r in d.regions),
         sum(r.index for d in case.devices for r in d.regions),
         sum((b.size or 0) for b in case.ram_blocks),
-        faults,
-        case.kernel_fault.at if case.kernel_fault is not None else 0,
+    )
+    third = (
         case.total_size,
         tuple((-1 if s.block is None else s.block, s.offset, s.length) for s in case.iovec),
         tuple((call.total_size, call.iovec != case.iovec) for call in case.alongside),
     )
+    return first, second, third
 
 
 def _action_cost(case: Case, action: Action) -> tuple[Any, ...]:

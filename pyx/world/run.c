@@ -48,9 +48,15 @@ static void on_signal(int number, siginfo_t *info, void *context)
 void vv_arm_signals(void)
 {
     struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
+    sigset_t probed;
 
     sigaction(SIGSEGV, &action, NULL);
     sigaction(SIGBUS, &action, NULL);
+    /* The subject may have blocked them; then they would end the process. */
+    sigemptyset(&probed);
+    sigaddset(&probed, SIGSEGV);
+    sigaddset(&probed, SIGBUS);
+    pthread_sigmask(SIG_UNBLOCK, &probed, NULL);
 }
 
 /* The stack's mapping grows when it is first used deeply; have it grown before a snapshot. */
