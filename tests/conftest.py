@@ -10,22 +10,39 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis.database import DirectoryBasedExampleDatabase
 
 import vfio_verify
 
 # No deadline: a case makes mappings and talks to a worker process, and machines differ.
-settings.register_profile("dev", deadline=None, print_blob=True)
+# What is the usual way elsewhere is not where CI is set: Hypothesis then has a profile of its own.
+_NEW_EACH_TIME = {"derandomize": False, "database": DirectoryBasedExampleDatabase(".hypothesis/examples")}
+settings.register_profile("dev", deadline=None, print_blob=True, max_examples=100, **_NEW_EACH_TIME)
 # In CI the same examples every time, and no failure for a slow or shared machine.
 settings.register_profile(
     "ci",
     deadline=None,
     print_blob=True,
+    max_examples=200,
     derandomize=True,
     database=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
+# At night there is time to look for what nobody has seen: new examples, and many.
+settings.register_profile(
+    "nightly",
+    deadline=None,
+    print_blob=True,
+    max_examples=2000,
+    suppress_health_check=[HealthCheck.too_slow],
+    **_NEW_EACH_TIME,
+)
 # `pytest --hypothesis-profile NAME` wins over this.
-settings.load_profile("ci" if os.environ.get("CI") else "dev")
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
+
+# What a job on GitHub Actions changes about the program, tests that are about it ask for.
+for _name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_WORKSPACE"):
+    os.environ.pop(_name, None)
 
 
 @pytest.fixture

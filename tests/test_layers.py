@@ -30,6 +30,9 @@ LAYERS = (
     ("campaign", "corpus", "bench"),
     ("report",),
     ("text",),
+    ("location", "markup"),
+    ("junit", "sarif", "annotations"),
+    ("outputs",),
     ("cli",),
     ("__main__",),
 )

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 import click
 
 from vfio_verify import __version__
-from vfio_verify.errors import HarnessError, InputError, VfioVerifyError
+from vfio_verify.errors import InputError, VfioVerifyError
+from vfio_verify.outputs import Outputs, output_options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,7 +47,7 @@ def cli() -> None:
     help="Which segments may share a dmabuf.",
 )
 @click.option("--jobs", type=click.IntRange(1), help="Processes to use. [default: one for each processor]")
-@click.option("--json", "json_file", metavar="FILE", help="Write the report as JSON to FILE (- for standard output).")
+@output_options
 @click.option("--case", "case_text", metavar="CASE", help="Judge this one case: its JSON, or a file that holds it.")
 @click.option(
     "--no-sandbox", is_flag=True, help="Do not confine the compiler and the subject. Only for code that you trust."
@@ -59,7 +60,7 @@ def check(
     seed: int,
     policy: Literal["same-block", "same-region", "same-device"],
     jobs: int | None,
-    json_file: str | None,
+    outputs: Outputs,
     case_text: str | None,
     no_sandbox: bool,
 ) -> None:
@@ -69,8 +70,7 @@ def check(
     interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
     """
     case = None if case_text is None else _read_case(case_text)
-    if json_file is not None and json_file != "-":
-        _refuse_unwritable(json_file)
+    outputs.refuse_unusable()
     with _private_hypothesis():
         from vfio_verify.campaign import Options
 
@@ -82,7 +82,7 @@ def check(
             sandbox=not no_sandbox,
         )
         report = _report(subject, function, options, case)
-    _write(report, json_file)
+    outputs.write(report, _console())
     sys.exit(report.exit_status)
 
 
@@ -109,13 +109,6 @@ def _report(subject: str, function: str | None, options: Options, case: Case | N
         return make_report(opened, options, result)
 
 
-def _refuse_unwritable(path: str) -> None:
-    target = Path(path)
-    place = target if target.exists() else target.parent
-    if target.is_dir() or not os.access(place, os.W_OK):
-        raise InputError(f"cannot write the report to {path}")
-
-
 def _read_case(text: str) -> Case:
     from vfio_verify.case import from_json
 
@@ -133,21 +126,6 @@ def _say_found(violation: Violation) -> None:
 
     what = "found" if clauses()[violation.clause].fails_a_check else "advice"
     click.echo(f"{what}: {violation.clause}: {violation.summary}", err=True)
-
-
-def _write(report: Report, json_file: str | None) -> None:
-    from vfio_verify.text import print_report
-
-    if json_file == "-":
-        sys.stdout.buffer.write(report.to_json())
-        sys.stdout.flush()
-        return
-    print_report(report, _console())
-    if json_file is not None:
-        try:
-            Path(json_file).write_bytes(report.to_json())
-        except OSError as error:
-            raise HarnessError(f"cannot write the report to {json_file}: {error.strerror}") from error
 
 
 def _console() -> Console:

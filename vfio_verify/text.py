@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shlex
 import textwrap
 from collections.abc import Iterable, Iterator
@@ -72,6 +73,14 @@ def print_report(report: Report, console: Console) -> None:
     for note in (*([_why_silent(report, silent)] if silent else []), *report.notes):
         page.line()
         page.paragraph(note)
+
+
+def violation_text(number: int, violation: ViolationEntry, report: Report) -> str:
+    """One violation as it stands in the report, without colours."""
+    page = io.StringIO()
+    console = Console(file=page, width=100, color_system=None, highlight=False, markup=False, emoji=False)
+    _print_violation(number, violation, report, _Page(console))
+    return page.getvalue()
 
 
 def _print_verdict(report: Report, page: _Page) -> None:

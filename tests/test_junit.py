@@ -1,0 +1,107 @@
+"""Reports as JUnit XML: Jenkins' schema takes them, and a CI system shows what the report says."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+
+import pytest
+import xmlschema
+from made_reports import NASTY, placed, report, violation
+
+from vfio_verify.junit import to_junit
+from vfio_verify.report import Report
+from vfio_verify.spec import clauses
+
+SCHEMA = xmlschema.XMLSchema(Path(__file__).parent / "schemas" / "jenkins-junit-10.xsd")
+
+
+def suite_of(what: Report, seconds: float | None = None) -> Element:
+    document = to_junit(what, seconds)
+    SCHEMA.validate(io.BytesIO(document))
+    root = ElementTree.fromstring(document)
+    assert [child.tag for child in root] == ["testsuite"]
+    return root[0]
+
+
+def case_of(suite: Element, clause: str) -> Element:
+    (case,) = [case for case in suite.findall("testcase") if case.get("name") == clause]
+    return case
+
+
+@pytest.mark.parametrize("broken", [b' tests="18"', b'name="CONTENTS" ', b'<property name="seed" value="4" />'])
+def test_the_schema_tells_good_from_bad(broken: bytes) -> None:
+    document = to_junit(report())
+    assert broken in document
+    bad = document.replace(broken, b"<seed/>" if b"seed" in broken else b"")
+    with pytest.raises(xmlschema.XMLSchemaValidationError):
+        SCHEMA.validate(io.BytesIO(bad))
+
+
+def test_every_clause_is_a_test_case() -> None:
+    suite = suite_of(report())
+    assert [case.get("name") for case in suite.findall("testcase")] == list(clauses())
+
+
+def test_a_violated_clause_is_a_failure_with_the_whole_block() -> None:
+    suite = suite_of(report([violation(summary="it broke", seen="a hole"), violation(summary="it broke again")]))
+    (failure,) = case_of(suite, "CONTENTS")
+    assert failure.tag == "failure"
+    assert failure.get("message") == "it broke (and 1 more)"
+    assert failure.text is not None
+    for part in ("1. CONTENTS: it broke", "seen        a hole", "2. CONTENTS: it broke again", "--case '{", "iovec"):
+        assert part in failure.text
+    counts = [suite.get(name) for name in ("tests", "failures", "errors", "skipped")]
+    assert counts == [str(len(clauses())), "1", "0", str(len(clauses()) - 3)]
+
+
+def test_what_no_run_exercised_is_skipped_and_says_so() -> None:
+    suite = suite_of(report())
+    (skipped,) = case_of(suite, "READ_ONLY")
+    assert skipped.tag == "skipped"
+    assert "not exercised" in str(skipped.get("message"))
+    assert list(case_of(suite, "SURVIVES")) == []
+
+
+def test_advice_is_told_and_never_a_failure() -> None:
+    suite = suite_of(report([violation("UNCHARGED", "it is charged")]))
+    assert suite.get("failures") == "0"
+    (said,) = case_of(suite, "UNCHARGED")
+    assert said.tag == "system-out"
+    assert "it is charged" in str(said.text)
+
+
+def test_an_interrupted_check_is_not_green() -> None:
+    suite = suite_of(report(interrupted=True))
+    assert (suite.get("failures"), suite.get("errors")) == ("0", "1")
+    (error,) = case_of(suite, "the whole check")
+    assert "interrupted after 7 layouts" in str(error.get("message"))
+
+
+def test_what_was_seen_once_fails_nothing_and_is_told_with_the_notes() -> None:
+    suite = suite_of(report(unconfirmed=(violation(summary="a whim"),), cut_short=1))
+    assert suite.get("failures") == "0"
+    assert "not again in a fresh process: CONTENTS: a whim" in str(suite.findtext("system-out"))
+    assert "hangs often" in str(suite.findtext("system-out"))
+
+
+def test_seed_version_and_layouts_are_properties_and_the_time_is_the_caller_s() -> None:
+    suite = suite_of(report(), 1234.5678)
+    properties = {p.get("name"): p.get("value") for p in suite.iter("property")}
+    assert (properties["seed"], properties["layouts"], properties["place"]) == ("4", "7", "hw/a.c:12")
+    assert suite.get("time") == "1234.568"
+    assert suite_of(report()).get("time") is None
+
+
+def test_characters_that_xml_has_no_place_for_are_shown_as_escapes() -> None:
+    """XML 1.0 cannot hold most control characters, not even escaped."""
+    nasty = violation(summary=NASTY, seen=NASTY, message=NASTY)
+    suite = suite_of(report([nasty], subject=placed(f"{NASTY}.c:3", NASTY), unconfirmed=(nasty,)))
+    (failure,) = case_of(suite, "CONTENTS")
+    message = str(failure.get("message"))
+    assert message == NASTY.replace("\r", "\\r").replace("\x00", "\\x00").replace("\x01", "\\x01").replace(
+        "\x1b", "\\x1b"
+    ).replace("\x85", "\\x85").replace("\u202e", "\\u202e").replace("\ud800", "\\ud800").replace("\ufffe", "\\ufffe")
+    assert "\\x1b[31m" in str(suite.get("name"))

@@ -1,0 +1,157 @@
+"""The report as SARIF 2.1.0, which code scanning shows beside the source: clauses are rules, violations results."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from vfio_verify.location import Location
+from vfio_verify.markup import fenced, prose, visible
+from vfio_verify.report import Report, ViolationEntry
+from vfio_verify.spec import Clause, clauses
+from vfio_verify.text import reproduce_line, violation_text
+
+SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+_BASE = "SRCROOT"
+_NUMBER = re.compile(r"0x[0-9a-f]+|\d[\d,]*")
+
+
+def to_sarif(report: Report, location: Location | None, root: Path) -> bytes:
+    """One log with one run. `location` is the subject's, and `root` what its path is relative to."""
+    run: dict[str, Any] = {
+        "tool": {"driver": _driver(report)},
+        "invocations": [_invocation(report)],
+        "columnKind": "utf16CodeUnits",
+        "properties": _properties(report),
+        "results": _results(report, location),
+    }
+    if location is not None and location.below_root:
+        run["originalUriBaseIds"] = {_BASE: {"uri": _file_uri(str(root)) + "/"}}
+    log = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
+    return msgspec.json.format(msgspec.json.encode(log), indent=1) + b"\n"
+
+
+def _driver(report: Report) -> dict[str, Any]:
+    return {
+        "name": "vfio-verify",
+        "fullName": f"vfio-verify {report.version}",
+        "version": report.version,
+        "shortDescription": {"text": "Finds faults in helpers that map VFIO-backed guest memory for a dmabuf."},
+        "rules": [_rule(clause) for clause in clauses().values()],
+    }
+
+
+def _rule(clause: Clause) -> dict[str, Any]:
+    about = f"Source: {clause.source}\n\nEvidence: {clause.evidence}"
+    marked = f"**{prose(clause.rule)}**\n\n*Source:* {prose(clause.source)}\n\n*Evidence:* {prose(clause.evidence)}"
+    return {
+        "id": clause.id,
+        "name": clause.id.title().replace("_", ""),
+        "shortDescription": {"text": re.split(r"(?<=[a-z0-9)])[.:] ", clause.rule)[0].rstrip(".") + "."},
+        "fullDescription": {"text": clause.rule},
+        "help": {"text": f"{clause.rule}\n\n{about}", "markdown": marked},
+        "defaultConfiguration": {"level": _level(clause)},
+        "properties": {"level": clause.level, "tags": ["vfio", clause.level], "precision": "very-high"},
+    }
+
+
+def _level(clause: Clause) -> str:
+    return "error" if clause.fails_a_check else "note"
+
+
+def _invocation(report: Report) -> dict[str, Any]:
+    said = [("warning", "Interrupted: the results are of a part of the check.")] if report.interrupted else []
+    for violation in report.unconfirmed:
+        text = f"Seen once, and not again in a fresh process: {violation.clause}: {violation.summary}"
+        said.append(("note", visible(text)))
+    said += [("note", visible(note)) for note in report.notes]
+    return {
+        "executionSuccessful": not report.interrupted,
+        "exitCode": report.exit_status,
+        "toolExecutionNotifications": [{"level": level, "message": {"text": text}} for level, text in said],
+    }
+
+
+def _properties(report: Report) -> dict[str, Any]:
+    return {
+        "subject": {
+            name: value if value is None else visible(value)
+            for name, value in msgspec.structs.asdict(report.subject).items()
+        },
+        "verdict": report.verdict,
+        "seed": report.seed,
+        "policy": report.policy,
+        "layouts": report.examples,
+        "runs": report.runs,
+        "clauses": msgspec.to_builtins(report.clauses),
+    }
+
+
+def _results(report: Report, location: Location | None) -> list[dict[str, Any]]:
+    order = list(clauses())
+    seen: Counter[str] = Counter()
+    results = []
+    for number, violation in enumerate(report.violations, 1):
+        fingerprint = _fingerprint(report, violation)
+        seen[fingerprint] += 1
+        fingerprint = f"{fingerprint}:{seen[fingerprint]}"
+        block = violation_text(number, violation, report)
+        evidence = violation.evidence
+        results.append(
+            {
+                "ruleId": violation.clause,
+                "ruleIndex": order.index(violation.clause),
+                "level": _level(clauses()[violation.clause]),
+                "message": {
+                    "text": visible(
+                        f"{violation.summary}. Expected: {evidence.expected}. Seen: {evidence.seen}.\n\n{block}"
+                    ),
+                    "markdown": f"**{prose(violation.clause)}**: {prose(violation.summary)}\n\n{fenced(block)}\n",
+                },
+                "locations": [_location(report, location)],
+                # The first is the one that GitHub compares. Left out, it would be made of the source line, which is
+                # the same for all violations.
+                "partialFingerprints": {"primaryLocationLineHash": fingerprint, "vfioVerify/v1": fingerprint},
+                "properties": {
+                    "case": msgspec.to_builtins(violation.case),
+                    "reproduce": visible(reproduce_line(violation.case, report)),
+                    "expected": visible(evidence.expected),
+                    "seen": visible(evidence.seen),
+                    "error": None if evidence.error is None else visible(evidence.error),
+                    "calls": [visible(call) for call in evidence.calls],
+                },
+            }
+        )
+    return results
+
+
+def _fingerprint(report: Report, violation: ViolationEntry) -> str:
+    """The same for the same fault in another run: of the sentence that names it, without its numbers."""
+    parts = (report.subject.function, violation.clause, _NUMBER.sub("#", violation.summary))
+    return hashlib.sha256(visible("\n".join(parts)).encode()).hexdigest()[:32]
+
+
+def _location(report: Report, location: Location | None) -> dict[str, Any]:
+    function = visible(report.subject.function)
+    found: dict[str, Any] = {"logicalLocations": [{"name": function, "kind": "function"}]}
+    if location is None:
+        return found
+    if location.below_root:
+        artifact = {"uri": quote(os.fsencode(location.path)), "uriBaseId": _BASE}
+    else:
+        artifact = {"uri": _file_uri(location.path)}
+    place: dict[str, Any] = {"artifactLocation": artifact}
+    if location.line is not None:
+        place["region"] = {"startLine": location.line}
+    return {"physicalLocation": place, **found}
+
+
+def _file_uri(path: str) -> str:
+    return "file://" + quote(os.fsencode(path).rstrip(b"/"))
