@@ -19,3 +19,7 @@ class HarnessError(VfioVerifyError):
     """The harness failed, not the subject: a report from such a run would prove nothing."""
 
     exit_status = 3
+
+
+class NotPermittedError(HarnessError):
+    """This machine does not let a kernel fault be set up: what it would show is not exercised."""
