@@ -28,7 +28,7 @@ FEATURES: tuple[str, ...] = (
     *("device: a descriptor for each region", "errp: NULL"),
     *("expected: maps", "expected: refuses", "expected: either"),
 )
-"""Every feature that a layout can have. What fails is counted apart: see `fault_features`."""
+"""Every feature that a generated layout can have. What fails is counted apart: see `fault_features`."""
 
 
 def features(case: Case) -> frozenset[str]:
