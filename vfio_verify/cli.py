@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 import click
 
 from vfio_verify import __version__
+from vfio_verify.cli_corpus import COMMANDS, keep, refuse_corpus
 from vfio_verify.errors import InputError, VfioVerifyError
 from vfio_verify.outputs import Outputs, output_options
 
@@ -49,6 +50,7 @@ def cli() -> None:
 @click.option("--jobs", type=click.IntRange(1), help="Processes to use. [default: one for each processor]")
 @output_options
 @click.option("--case", "case_text", metavar="CASE", help="Judge this one case: its JSON, or a file that holds it.")
+@click.option("--corpus", metavar="DIR", help="Keep the case of each confirmed violation in DIR, to be replayed.")
 @click.option(
     "--no-sandbox", is_flag=True, help="Do not confine the compiler and the subject. Only for code that you trust."
 )
@@ -62,6 +64,7 @@ def check(
     jobs: int | None,
     outputs: Outputs,
     case_text: str | None,
+    corpus: str | None,
     no_sandbox: bool,
 ) -> None:
     """Check SUBJECT against the spec: "core", a C file, a patch or mail in any usual form, or - for standard input.
@@ -71,6 +74,8 @@ def check(
     """
     case = None if case_text is None else _read_case(case_text)
     outputs.refuse_unusable()
+    if corpus is not None:
+        refuse_corpus(corpus)
     with _private_hypothesis():
         from vfio_verify.campaign import Options
 
@@ -81,7 +86,7 @@ def check(
             jobs=jobs or len(os.sched_getaffinity(0)),
             sandbox=not no_sandbox,
         )
-        report = _report(subject, function, options, case)
+        report = _report(subject, function, options, case, corpus)
     outputs.write(report, _console())
     sys.exit(report.exit_status)
 
@@ -98,7 +103,7 @@ def _private_hypothesis() -> Iterator[None]:
         yield
 
 
-def _report(subject: str, function: str | None, options: Options, case: Case | None) -> Report:
+def _report(subject: str, function: str | None, options: Options, case: Case | None, corpus: str | None) -> Report:
     from vfio_verify.campaign import check as run_check
     from vfio_verify.campaign import check_case
     from vfio_verify.report import make_report
@@ -106,6 +111,8 @@ def _report(subject: str, function: str | None, options: Options, case: Case | N
 
     with open_subject(subject, function, options.parts) as opened:
         result = run_check(opened, options, _say_found) if case is None else check_case(opened, options, case)
+        if corpus is not None and not result.interrupted:  # what an interrupt left is not confirmed
+            keep(corpus, opened.name, result.confirmed, options.seed if case is None else None)
         return make_report(opened, options, result)
 
 
@@ -157,6 +164,10 @@ def spec(as_json: bool, clause: str | None) -> None:
         click.echo(msgspec.json.format(msgspec.json.encode(chosen), indent=1))
     else:
         print_spec(chosen, _console())
+
+
+for _command in COMMANDS:
+    cli.add_command(_command)
 
 
 @cli.command()

@@ -1,0 +1,60 @@
+"""The cases of tests/corpus/: the core passes them all, and each subject that was found by one still fails it."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from vfio_verify.case import Step
+from vfio_verify.corpus import Stored, load
+from vfio_verify.replay import replay
+from vfio_verify.spec import clauses
+from vfio_verify.subject import CORE, open_subject
+
+TESTS = Path(__file__).parent
+KEPT = list(load(TESTS / "corpus"))
+FOUND = {
+    subject: list(group)
+    for subject, group in itertools.groupby(
+        sorted((s for s in KEPT if s.entry.origin), key=lambda s: s.entry.origin.subject),
+        key=lambda s: s.entry.origin.subject,
+    )
+}
+
+
+def test_the_core_fails_none():
+    seen = dict(zip([s.path.name for s in KEPT], replay(CORE, [s.entry for s in KEPT]), strict=True))
+    assert {name: outcome.status for name, outcome in seen.items()} == {
+        s.path.name: "fixed" if s.entry.origin else "passes" for s in KEPT
+    }
+
+
+@pytest.mark.parametrize(("subject", "kept"), FOUND.items(), ids=lambda value: Path(str(value)[:80]).stem)
+def test_the_subject_that_was_found_still_fails(subject: str, kept: list[Stored]):
+    if any(s.entry.clause == "UNCHARGED" for s in kept) and overcommits_without_limit():
+        pytest.skip("this kernel refuses no mapping for want of memory")
+    with open_subject(str(TESTS / subject)) as opened:
+        seen = dict(zip([s.path.name for s in kept], replay(opened, [s.entry for s in kept]), strict=True))
+    assert {name: outcome.status for name, outcome in seen.items()} == dict.fromkeys(seen, "still failing")
+
+
+def overcommits_without_limit() -> bool:
+    return Path("/proc/sys/vm/overcommit_memory").read_text().strip() == "1"
+
+
+def test_there_is_a_case_for_each_clause_and_each_kind_of_fault():
+    assert {s.entry.clause for s in KEPT} >= set(clauses())
+    faults = [fault for s in KEPT for fault in s.entry.case.fault_plan]
+    assert {fault.step for fault in faults} == set(Step.__args__)  # type: ignore[attr-defined]  # a Literal has them
+    assert {(f.when, f.persistent) for f in faults if f.step == "mmap"} == set(
+        itertools.product(("early", "late"), (False, True))
+    )
+    pairs = {tuple(f.step for f in s.entry.case.fault_plan) for s in KEPT if len(s.entry.case.fault_plan) > 1}
+    assert {("mmap", "munmap"), ("mmap", "mmap")} <= pairs
+
+
+def test_files_are_named_and_laid_out_as_the_program_does_it():
+    for path, entry in KEPT:
+        assert (path.name, path.read_bytes()) == (entry.name, entry.to_json())

@@ -1,0 +1,301 @@
+"""The commands on kept cases: replay, show, shrink, merge, schema."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import textwrap
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from vfio_verify import __version__
+from vfio_verify.errors import HarnessError, InputError
+
+if TYPE_CHECKING:
+    from vfio_verify.corpus import Entry, Stored
+    from vfio_verify.judge import Violation
+    from vfio_verify.replay import Outcome, ReplayReport
+    from vfio_verify.subject import Subject
+
+Policy = Literal["same-block", "same-region", "same-device"]
+_INDENT = 15
+
+
+def _of_subject(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of commands that run cases on a subject."""
+    for option in (
+        click.option("--no-sandbox", is_flag=True, help="Do not confine the subject. Only for code that you trust."),
+        click.option(
+            "--policy",
+            type=click.Choice(["same-block", "same-region", "same-device"]),
+            default="same-block",
+            show_default=True,
+            help="Which segments may share a dmabuf.",
+        ),
+        click.option("--function", metavar="NAME", help="The function to run, where the source has several."),
+    ):
+        command = option(command)
+    return command
+
+
+# ---- replay ---------------------------------------------------------------------------------------------------
+
+
+@click.command()
+@click.argument("corpus", nargs=-1)
+@click.option("--subject", default="core", show_default=True, help='As for "check".')
+@_of_subject
+@click.option("--jobs", type=click.IntRange(1), help="Processes to use. [default: one for each processor]")
+@click.option("--all", "show_all", is_flag=True, help="Show every case, not only failing and not applicable ones.")
+@click.option("--json", "json_file", metavar="FILE", help="Write the outcome as JSON to FILE (- for standard output).")
+def replay(
+    corpus: tuple[str, ...],
+    *,
+    subject: str,
+    function: str | None,
+    policy: Policy,
+    no_sandbox: bool,
+    jobs: int | None,
+    show_all: bool,
+    json_file: str | None,
+) -> None:
+    """Run the kept cases of each CORPUS, a directory or a file, on a subject again. [default: tests/corpus]
+
+    Each is still failing (it violates the clause that it was found to violate), newly failing (it violates another),
+    fixed, passes (it was not known to fail), or is not applicable.
+
+    Exit status: 0 nothing fails, 1 something fails, 2 the input cannot be used, 3 the harness itself failed, 130
+    interrupted.
+    """
+    from vfio_verify.replay import replay as run_replay
+    from vfio_verify.sandbox import Parts
+    from vfio_verify.subject import open_subject
+
+    if json_file is not None and json_file != "-":
+        refuse_unwritable(json_file)
+    stored = _loaded(corpus or ("tests/corpus",))
+    parts = Parts.NONE if no_sandbox else Parts.ALL
+    outcomes: list[Outcome] = []
+    interrupted = False
+    with open_subject(subject, function, parts) as opened:
+        entries = [one.entry for one in stored]
+        running = run_replay(opened, entries, policy=policy, parts=parts, jobs=jobs or len(os.sched_getaffinity(0)))
+        try:
+            with contextlib.closing(running):
+                outcomes.extend(running)
+        except KeyboardInterrupt:
+            interrupted = True
+    report = _replay_report(opened, policy, stored, outcomes, interrupted=interrupted)
+    if json_file == "-":
+        sys.stdout.buffer.write(report.to_json())
+        sys.stdout.flush()
+    else:
+        _print_replay(report, len(stored), show_all=show_all)
+        if json_file is not None:
+            _write_file(json_file, report.to_json())
+    sys.exit(130 if interrupted else int(report.fails))
+
+
+def _loaded(places: Iterable[str]) -> list[Stored]:
+    """The entries of all corpora; one that is in several, once."""
+    from vfio_verify.corpus import load
+
+    found: dict[tuple[str, str], Stored] = {}
+    for place in places:
+        for stored in load(Path(place)):
+            found.setdefault((stored.entry.name, str(stored.entry.origin)), stored)
+    return list(found.values())
+
+
+def _replay_report(
+    subject: Subject, policy: Policy, stored: list[Stored], outcomes: list[Outcome], *, interrupted: bool
+) -> ReplayReport:
+    from vfio_verify.replay import CaseEntry, ReplayReport, counts
+
+    cases = tuple(
+        CaseEntry(str(one.path), outcome.status, outcome.clause, outcome.found, outcome.reason)
+        for one, outcome in zip(stored, outcomes, strict=False)
+    )
+    fails = any(outcome.fails for outcome in outcomes)
+    return ReplayReport(subject.name, policy, counts(outcomes), cases, fails, interrupted, __version__)
+
+
+def _print_replay(report: ReplayReport, asked: int, *, show_all: bool) -> None:
+    from vfio_verify.drawing import printable
+
+    for case in report.cases:
+        if not (show_all or case.found or case.reason):
+            continue
+        click.echo(f"{case.status:<{_INDENT}}{case.clause or '-':<15} {printable(case.name)}")
+        said = [f"{found.clause}: {found.summary}" for found in case.found]
+        for text in (*said, *([case.reason] if case.reason else [])):
+            for line in textwrap.wrap(printable(text), 80 - _INDENT - 2, break_on_hyphens=False):
+                click.echo(" " * (_INDENT + 2) + line)
+    told = ", ".join(f"{count:,} {status}" for status, count in report.counts.items() if count)
+    if report.interrupted:
+        click.echo(f"interrupted after {len(report.cases):,} of {asked:,} cases")
+    click.echo(f"{printable(report.subject)}: {len(report.cases):,} cases: {told or 'none was run'}")
+
+
+# ---- one case ----------------------------------------------------------------------------------------------------
+
+
+@click.command()
+@click.argument("case")
+@click.option(
+    "--policy",
+    type=click.Choice(["same-block", "same-region", "same-device"]),
+    default="same-block",
+    show_default=True,
+    help="Which segments may share a dmabuf.",
+)
+def show(case: str, *, policy: Policy) -> None:
+    """Draw CASE: a file of a corpus, JSON text as reports print it, or - for standard input."""
+    from vfio_verify.case import check
+    from vfio_verify.drawing import shown
+
+    entry = _read_entry(case)
+    check(entry.case)
+    for line in shown(entry, policy):
+        click.echo(line)
+
+
+@click.command()
+@click.argument("case")
+@click.option("--subject", required=True, help='As for "check".')
+@_of_subject
+@click.option("--clause", metavar="CLAUSE", help="The clause to keep. [default: the one that the case was found by]")
+@click.option("--out", metavar="FILE", help="Write the smaller case to FILE instead of standard output.")
+def shrink(
+    case: str,
+    *,
+    subject: str,
+    function: str | None,
+    policy: Policy,
+    no_sandbox: bool,
+    clause: str | None,
+    out: str | None,
+) -> None:
+    """Make CASE smaller (a file of a corpus, JSON text, or -), as long as the subject violates its clause on it.
+
+    Exit status: 0 the smallest case is printed, 1 the subject does not violate the clause, 2 the input cannot be used.
+    """
+    from vfio_verify.reduce import reduced
+    from vfio_verify.sandbox import Parts
+    from vfio_verify.spec import clauses
+    from vfio_verify.subject import open_subject
+
+    clause = clause and clause.upper()
+    if clause is not None and clause not in clauses():
+        raise InputError(f"there is no clause {clause}; there are {', '.join(clauses())}")
+    if out is not None:
+        refuse_unwritable(out)
+    entry = _read_entry(case)
+    parts = Parts.NONE if no_sandbox else Parts.ALL
+    with open_subject(subject, function, parts) as opened:
+        result = reduced(opened, entry, clause, policy=policy, parts=parts)
+    if result.entry is None:
+        instead = f"; it violates {', '.join(result.instead)}" if result.instead else ""
+        click.echo(f"{subject} does not violate {result.clause or 'any clause'} on this case{instead}", err=True)
+        sys.exit(1)
+    if out is None:
+        sys.stdout.buffer.write(result.entry.to_json())
+        sys.stdout.flush()
+    else:
+        _write_file(out, result.entry.to_json())
+    how = "smaller" if result.smaller else "no smaller case found"
+    click.echo(f"{result.clause}: {how}, {result.tries} cases tried", err=True)
+
+
+def _read_entry(text: str) -> Entry:
+    from vfio_verify.corpus import read_entry
+
+    if text.lstrip().startswith("{"):
+        return read_entry(text.encode("utf-8", "surrogateescape"), "the text given")
+    if text == "-":
+        return read_entry(sys.stdin.buffer.read(), "standard input")
+    try:
+        return read_entry(Path(text).read_bytes(), text)
+    except OSError as error:
+        raise InputError(f"cannot read the case {text}: {error.strerror}") from error
+
+
+# ---- corpora ----------------------------------------------------------------------------------------------------
+
+
+@click.command()
+@click.argument("corpus", nargs=-1, required=True)
+@click.option("--into", required=True, metavar="DIR", help="The directory to write to; what it holds stays.")
+def merge(corpus: tuple[str, ...], *, into: str) -> None:
+    """Keep, of the cases of each CORPUS, the smallest set that exercises the same features, clauses and causes.
+
+    The corpora that are read are left as they are.
+    """
+    from vfio_verify.case import check
+    from vfio_verify.corpus import store
+    from vfio_verify.merge import exercised, merged
+
+    refuse_corpus(into)
+    entries = [stored.entry for stored in _loaded(corpus)]
+    for entry in entries:
+        check(entry.case)
+    kept = merged(entries)
+    written = sum(store(Path(into), entry) is not None for entry in kept)
+    items = frozenset[object]().union(*map(exercised, kept))
+    clauses = {entry.clause for entry in kept} - {None}
+    click.echo(
+        f"kept {len(kept):,} of {len({entry.name for entry in entries}):,} cases: {len(clauses)} clauses, "
+        f"{sum(isinstance(item, str) for item in items)} features; {written:,} are new in {into}"
+    )
+
+
+@click.command()
+@click.argument("name", type=click.Choice(["case", "corpus", "replay", "report"]))
+def schema(name: str) -> None:
+    """Print the JSON Schema of a case, a corpus entry, the outcome of a replay, or a report."""
+    from vfio_verify.schemas import published
+
+    sys.stdout.buffer.write(published(name))
+    sys.stdout.flush()
+
+
+COMMANDS = (replay, show, shrink, merge, schema)
+
+
+# ---- what other commands need too ------------------------------------------------------------------------------
+
+
+def keep(directory: str, subject: str, violations: Iterable[Violation], seed: int | None) -> None:
+    """Store each violation as an entry, and say on standard error how many are new."""
+    from vfio_verify.corpus import found, store
+
+    entries = [found(subject, v.clause, v.cause, v.case, seed) for v in violations]
+    written = sum(store(Path(directory), entry) is not None for entry in entries)
+    click.echo(f"kept: {written} of {len(entries)} violations are new in {directory}", err=True)
+
+
+def refuse_unwritable(path: str) -> None:
+    """Before the work is done, and not after it."""
+    target = Path(path)
+    place = target if target.exists() else target.parent
+    if target.is_dir() or not os.access(place, os.W_OK):
+        raise InputError(f"cannot write to {path}")
+
+
+def refuse_corpus(path: str) -> None:
+    """The same for a directory, which need not be there yet."""
+    target = Path(path).absolute()
+    place = next(place for place in (target, *target.parents) if place.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write to the corpus {path}")
+
+
+def _write_file(path: str, data: bytes) -> None:
+    try:
+        Path(path).write_bytes(data)
+    except OSError as error:
+        raise HarnessError(f"cannot write to {path}: {error.strerror}") from error

@@ -1,0 +1,198 @@
+"""Replay: kept cases run again on a subject, each judged as still failing, fixed, newly failing or not applicable.
+
+Cases share a process, so that thousands are run in a second; whatever one shows is run again in a fresh process before
+it is believed. So is, on a subject that may remember what it was called with, a failure that does not come.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator, Sequence
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from vfio_verify.case import PAGE, Case
+from vfio_verify.corpus import Entry
+from vfio_verify.errors import NotPermittedError
+from vfio_verify.judge import Violation
+from vfio_verify.model import Policy
+from vfio_verify.pool import Pool
+from vfio_verify.sandbox import Parts
+from vfio_verify.shrink import dependent, run_and_judge
+from vfio_verify.spec import clauses
+from vfio_verify.subject import Subject
+from vfio_verify.worker import Worker
+
+Status = Literal["still failing", "newly failing", "fixed", "passes", "not applicable"]
+STATUSES: tuple[Status, ...] = Status.__args__  # type: ignore[attr-defined]  # a Literal has them
+
+_SMALLEST, _LARGEST, _PARTS = 50, 1000, 8
+"""Cases of a batch, each of which starts a worker; and batches, unless they would be smaller or larger."""
+
+
+class Found(Struct, frozen=True):
+    """One way in which a case violates a clause."""
+
+    clause: str
+    cause: str
+    summary: str
+
+
+class Outcome(Struct, frozen=True):
+    """How a case fares. `clause` is the one that it was found to violate; `found` is what it violates now."""
+
+    status: Status
+    clause: str | None
+    found: tuple[Found, ...] = ()
+    reason: str = ""
+    """Why it is not applicable; or what was seen only after other cases."""
+
+    @property
+    def fails(self) -> bool:
+        """Is it a failure of the subject? What is only advised against is none."""
+        return any(clauses()[one.clause].fails_a_check for one in self.found)
+
+
+class CaseEntry(Struct, frozen=True):
+    """A replayed case in a report; `name` is that of its file."""
+
+    name: str
+    status: Status
+    clause: str | None
+    found: tuple[Found, ...]
+    reason: str
+
+
+class ReplayReport(Struct, frozen=True, tag_field="schema", tag="vfio-verify/replay@1"):
+    """The outcome of a replay. Cases that an interrupt left out are not among `cases`."""
+
+    subject: str
+    policy: str
+    counts: dict[str, int]
+    cases: tuple[CaseEntry, ...]
+    fails: bool
+    interrupted: bool
+    version: str
+
+    def to_json(self) -> bytes:
+        """One object, indented, with the keys in a fixed order."""
+        return msgspec.json.format(msgspec.json.encode(self, order="deterministic"), indent=1) + b"\n"
+
+
+def counts(outcomes: Sequence[Outcome]) -> dict[str, int]:
+    """Of each status, how many."""
+    met = Counter(outcome.status for outcome in outcomes)
+    return {status: met[status] for status in STATUSES}
+
+
+# ---- many cases --------------------------------------------------------------------------------------------
+
+
+def replay(
+    subject: Subject,
+    entries: Sequence[Entry],
+    *,
+    policy: Policy = "same-block",
+    parts: Parts = Parts.ALL,
+    jobs: int = 1,
+) -> Generator[Outcome, None, None]:
+    """An outcome for each entry, in their order, as soon as it and those before it are known.
+
+    The same with any number of jobs: where the batches begin follows from the number of entries alone.
+    """
+    size = min(max(-(-len(entries) // _PARTS), _SMALLEST), _LARGEST)
+    tasks = [(subject, policy, parts, tuple(entries[start : start + size])) for start in range(0, len(entries), size)]
+    with Pool(min(jobs, len(tasks))) as pool:
+        for outcomes in pool.map(replay_batch, tasks):
+            yield from outcomes
+
+
+def replay_batch(subject: Subject, policy: Policy, parts: Parts, entries: Sequence[Entry]) -> list[Outcome]:
+    """Entries that share a worker, and its process until one of them shows something."""
+    with Worker(subject.library, parts=parts) as worker:
+        batch = _Batch(worker, subject, policy)
+        return [batch.outcome(entry) for entry in entries]
+
+
+class _Batch:
+    """Runs entries on one worker."""
+
+    def __init__(self, worker: Worker, subject: Subject, policy: Policy) -> None:
+        self._worker, self._subject, self._policy = worker, subject, policy
+        # The core keeps nothing from call to call. Of another subject nothing is known: a case is not called fixed
+        # on what it does after others.
+        self._may_remember = subject.library is not None
+        self._ran = 0
+
+    def outcome(self, entry: Entry) -> Outcome:
+        reason = not_applicable(entry, self._subject)
+        if reason is not None:
+            return Outcome("not applicable", entry.clause, reason=reason)
+        try:
+            return self._judged(entry)
+        except NotPermittedError as error:
+            self._worker.renew()
+            return Outcome("not applicable", entry.clause, reason=str(error))
+
+    def _judged(self, entry: Entry) -> Outcome:
+        """As a fresh process shows it, or one in which nothing but the case was seen."""
+        used = bool(self._worker.history) or self._ran > 0
+        self._ran += 1
+        violations = violations_of(self._worker, self._subject, self._policy, entry.case)
+        expected = entry.clause is not None and self._may_remember
+        seen_before: tuple[Violation, ...] = ()
+        if used and (violations or expected):
+            self._worker.renew()
+            seen_before = violations
+            violations = violations_of(self._worker, self._subject, self._policy, entry.case)
+        outcome = _outcome(entry, violations)
+        lost = [v.clause for v in seen_before if (v.clause, v.cause) not in {(w.clause, w.cause) for w in violations}]
+        if violations or lost:
+            self._worker.renew()  # what it left behind is no part of the next case
+            self._ran = 0
+        if lost:
+            said = f"violated {', '.join(dict.fromkeys(lost))} after other cases, and not in a fresh process"
+            return replace(outcome, reason=said)
+        return outcome
+
+
+def violations_of(worker: Worker, subject: Subject, policy: Policy, case: Case) -> tuple[Violation, ...]:
+    """What one run shows. What a call does wrong only after the case's earlier ones is a matter of REPEATABLE."""
+    _, verdict = run_and_judge(worker, subject, policy, case)
+    if not case.earlier or not verdict.violations:
+        return verdict.violations
+    worker.renew()
+    _, alone = run_and_judge(worker, subject, policy, replace(case, earlier=()))
+    shown = {(violation.clause, violation.cause) for violation in alone.violations}
+    return tuple(v if (v.clause, v.cause) in shown else dependent(v) for v in verdict.violations)
+
+
+def not_applicable(entry: Entry, subject: Subject) -> str | None:
+    """Why a case has nothing to ask of a subject, or cannot be run here; None if it can."""
+    case = entry.case
+    if entry.clause is not None and entry.clause not in clauses():
+        return f"there is no clause {entry.clause}"
+    if case.page_size != PAGE:
+        return f"made for pages of {case.page_size} bytes; this machine's have {PAGE}"
+    if any(subject.adapt(one) != one for one in (case, *case.earlier)):
+        return "the total size is not the sum of the lengths, and the subject is not told it"
+    if not subject.has_errp and (case.errp == "null" or entry.clause == "ERROR_SET"):
+        return "the subject has no place for an error"
+    return None
+
+
+def _outcome(entry: Entry, violations: Sequence[Violation]) -> Outcome:
+    """A case is still failing if it violates its clause, and newly failing if it violates another that fails a
+    check. A clause that only advises makes nothing newly failing."""
+    found = tuple(Found(v.clause, v.cause, v.summary) for v in violations)
+    status: Status
+    if any(one.clause == entry.clause for one in found):
+        status = "still failing"
+    elif any(clauses()[one.clause].fails_a_check for one in found):
+        status = "newly failing"
+    else:
+        status = "passes" if entry.clause is None else "fixed"
+    return Outcome(status, entry.clause, found)

@@ -1,0 +1,30 @@
+"""The JSON Schemas of what the program reads and writes: published in ``specs/schemas/``, made from the code."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+NAMES = ("case", "corpus", "replay", "report")
+
+
+def published(name: str) -> bytes:
+    """A schema as it comes with the package."""
+    return files("vfio_verify.specs").joinpath("schemas", f"{name}.json").read_bytes()
+
+
+def generated(name: str) -> bytes:
+    """A schema as the code has it. A test holds the published one against it."""
+    import msgspec
+
+    from vfio_verify.case import Case
+    from vfio_verify.corpus import Entry
+    from vfio_verify.replay import ReplayReport
+    from vfio_verify.report import Report
+
+    types = {"case": Case, "corpus": Entry, "replay": ReplayReport, "report": Report}
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"vfio-verify/{name}@1",
+        **msgspec.json.schema(types[name]),
+    }
+    return msgspec.json.format(msgspec.json.encode(schema), indent=1) + b"\n"
