@@ -8,10 +8,13 @@ The house, from the ground up; nothing imports upwards:
     model         what is expected of a case
     judge, words  case, expectation and observation in, violations out
     generate, strategies, sweep   which cases are run, and under which faults
+    features, distribution        what they have that the spec speaks of, counted
     wire, worker, _world          the process in which a subject runs
     source, compiler, subject     what is verified: the core, or C code in any usual form
     shrink, campaign              many cases, and the smallest one for each violation
     report, text, cli             what comes out
+    observe, events               what Hypothesis is told, for its own records
+    harness, pytest_checks, pytest_plugin   the same for tests of one's own
 
 Beside it stands `core`: the helper as it should be, usable as a library. Nothing above knows it but by name.
 """

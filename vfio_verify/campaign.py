@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, TypeVar
@@ -26,11 +27,14 @@ from hypothesis import HealthCheck, Phase
 from msgspec import Struct
 
 from vfio_verify.case import Case, Fault
+from vfio_verify.distribution import Tally
 from vfio_verify.errors import HarnessError
+from vfio_verify.features import features
 from vfio_verify.generate import larger_than
 from vfio_verify.judge import Violation, judge
 from vfio_verify.model import Expectation, Policy, expect
 from vfio_verify.observation import Observation
+from vfio_verify.observe import Observer
 from vfio_verify.sandbox import OFF_NOTE, Parts
 from vfio_verify.shrink import Confirmation, cost, dependent, judge_steps, run_and_judge, settle
 from vfio_verify.strategies import SEQUENCE_BYTES, packed_cases, packed_sequence
@@ -62,6 +66,8 @@ class Options(Struct, frozen=True):
     sandbox: bool = True
     lacking: Parts = Parts.NONE
     """Parts of the sandbox to go without, as on a kernel that lacks them."""
+    observe: str | None = None
+    """The directory for Hypothesis's observations of each layout."""
 
     @property
     def parts(self) -> Parts:
@@ -100,6 +106,7 @@ class ShardResult(Struct, frozen=True):
     hangs: int
     sampled: int
     unconfined: tuple[str, ...] = ()
+    features: dict[str, int] = {}
 
 
 class Result(Struct, frozen=True):
@@ -116,6 +123,8 @@ class Result(Struct, frozen=True):
     """Runs whose contents were compared on a sample."""
     unconfined: tuple[str, ...] = ()
     """A line for each part of the sandbox that was missing."""
+    features: dict[str, int] = {}
+    """How many layouts had each feature, and how many runs each kind of fault."""
 
 
 # ---- one shard --------------------------------------------------------------------------------------------
@@ -124,11 +133,12 @@ class Result(Struct, frozen=True):
 class _Running:
     """Runs layouts on a worker and keeps the smallest case of each way of violating a clause."""
 
-    def __init__(self, subject: Subject, options: Options, worker: Worker) -> None:
-        self._subject, self._options, self._worker = subject, options, worker
+    def __init__(self, subject: Subject, options: Options, worker: Worker, observer: Observer | None = None) -> None:
+        self._subject, self._options, self._worker, self._observer = subject, options, worker, observer
         self.layouts = self.runs = self.hangs = self.sampled = 0
         self.checked: Counter[str] = Counter()
         self.sightings: dict[Key, Sighting] = {}
+        self.tally = Tally()
 
     def meet(self, drawn: Case) -> None:
         """Run one layout: without a fault, then with a fault at each position."""
@@ -137,7 +147,10 @@ class _Running:
         case = self._subject.adapt(drawn)
         expected = expect(case, self._options.policy)
         self.layouts += 1
+        self.tally.layout(case)
         (faultless,) = observations = self._worker.run(case, [()])
+        if self._observer is not None:
+            self._observer.begin(case, faultless)
         self._judge(case, expected, [()], observations)
         if faultless.death is None:
             self._sweep(case, expected, faultless)
@@ -159,6 +172,7 @@ class _Running:
 
     def _run_plans(self, case: Case, expected: Expectation, plans: Sequence[tuple[Fault, ...]]) -> list[Observation]:
         observations = self._worker.run(case, plans, max_hangs=1)
+        self.tally.plans(plans[: len(observations)])
         self._judge(case, expected, plans, observations)
         return observations
 
@@ -170,6 +184,7 @@ class _Running:
         worker, policy = self._worker, self._options.policy
         worker.renew()
         (seen,) = worker.run(case)
+        self.tally.sequence(case)
         verdict = judge_steps(worker, self._subject, policy, case, seen)
         calls = [step.call for step in seen.steps if step.call is not None]
         self.runs += len(calls)
@@ -186,6 +201,8 @@ class _Running:
         before = max(0, len(history) - len(observations))
         for number, (plan, seen) in enumerate(zip(plans, observations, strict=False)):
             verdict = judge(case.with_faults(*plan) if plan else case, expected, seen, has_errp=self._subject.has_errp)
+            if self._observer is not None:
+                self._observer.judged(verdict)
             self.runs += 1
             self.checked.update(verdict.checked)
             self.sampled += seen.pages_compared < seen.pages_total
@@ -222,7 +239,8 @@ def run_shard(
     """Generate and run a shard's layouts. Deterministic but for what the subject makes of them."""
     examples = part.examples
     with Worker(subject.library, parse_maps=options.parse_maps, parts=options.parts) as worker:
-        shard = _Running(subject, options, worker)
+        observer = None if options.observe is None else Observer(options.observe, subject.name)
+        shard = _Running(subject, options, worker, observer)
         if part.number == 0 and examples > 1:
             shard.meet(larger_than(2 * _memory_and_swap()))
             examples -= 1
@@ -239,12 +257,14 @@ def run_shard(
         def generate(case: Case) -> None:
             between_layouts()
             shard.meet(case)
+            if observer is not None:
+                observer.tell()
             if shard.layouts % _SEQUENCE_EVERY == _SEQUENCE_EVERY // 2:
                 # From a seed of its own: what Hypothesis draws stays the same.
                 data = random.Random(f"{part.seed}, layout {shard.layouts}").randbytes(SEQUENCE_BYTES)
                 shard.meet_sequence(packed_sequence(case, data))
 
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), nullcontext() if observer is None else observer.writing():
             warnings.simplefilter("ignore")  # on Hypothesis's advice for interactive use
             generate()
     return ShardResult(
@@ -255,6 +275,7 @@ def run_shard(
         shard.hangs,
         shard.sampled,
         _unconfined(options, worker),
+        shard.tally.counts(),
     )
 
 
@@ -319,6 +340,7 @@ def check(subject: Subject, options: Options, on_sighting: Callable[[Violation],
         cut_short=merged.cut_short,
         sampled=merged.sampled,
         unconfined=tuple(merged.unconfined),
+        features=dict(merged.features),
     )
 
 
@@ -333,8 +355,16 @@ def check_case(subject: Subject, options: Options, case: Case) -> Result:
         seen, verdict = run_and_judge(worker, subject, options.policy, case)
     violations = tuple(map(dependent, verdict.violations))
     sampled = int(seen.pages_compared < seen.pages_total)
-    unconfined = _unconfined(options, worker)
-    return Result(1, 1, dict.fromkeys(verdict.checked, 1), violations, (), sampled=sampled, unconfined=unconfined)
+    return Result(
+        1,
+        1,
+        dict.fromkeys(verdict.checked, 1),
+        violations,
+        (),
+        sampled=sampled,
+        unconfined=_unconfined(options, worker),
+        features=dict.fromkeys(features(case), 1),
+    )
 
 
 def settle_sighting(subject: Subject, options: Options, sighting: Sighting) -> Confirmation:
@@ -353,6 +383,7 @@ class _Merged:
         self.checked: Counter[str] = Counter()
         self.sightings: dict[Key, Sighting] = {}
         self.unconfined: dict[str, None] = {}
+        self.features: Counter[str] = Counter()
 
     def add(self, result: ShardResult) -> None:
         self.layouts += result.layouts
@@ -361,6 +392,7 @@ class _Merged:
         self.unconfined |= dict.fromkeys(result.unconfined)
         self.cut_short += result.hangs >= _MAX_HANGS
         self.checked.update(result.checked)
+        self.features.update(result.features)
         for key, sighting in result.sightings.items():
             known = key in self.sightings
             if _is_better(sighting.violation, self.sightings, key):

@@ -48,6 +48,13 @@ def cli() -> None:
 @click.option("--jobs", type=click.IntRange(1), help="Processes to use. [default: one for each processor]")
 @click.option("--json", "json_file", metavar="FILE", help="Write the report as JSON to FILE (- for standard output).")
 @click.option("--case", "case_text", metavar="CASE", help="Judge this one case: its JSON, or a file that holds it.")
+@click.option("--distribution", is_flag=True, help="Print how many layouts had each feature, as well.")
+@click.option(
+    "--observe",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    help="Write Hypothesis's observations of the layouts to DIR, for viewers of such.",
+)
 @click.option(
     "--no-sandbox", is_flag=True, help="Do not confine the compiler and the subject. Only for code that you trust."
 )
@@ -61,6 +68,8 @@ def check(
     jobs: int | None,
     json_file: str | None,
     case_text: str | None,
+    distribution: bool,
+    observe: str | None,
     no_sandbox: bool,
 ) -> None:
     """Check SUBJECT against the spec: "core", a C file, a patch or mail in any usual form, or - for standard input.
@@ -71,6 +80,8 @@ def check(
     case = None if case_text is None else _read_case(case_text)
     if json_file is not None and json_file != "-":
         _refuse_unwritable(json_file)
+    if observe is not None:
+        _make_directory(observe)
     with _private_hypothesis():
         from vfio_verify.campaign import Options
 
@@ -80,9 +91,12 @@ def check(
             policy=policy,
             jobs=jobs or len(os.sched_getaffinity(0)),
             sandbox=not no_sandbox,
+            observe=None if observe is None else os.path.abspath(observe),
         )
         report = _report(subject, function, options, case)
     _write(report, json_file)
+    if distribution and json_file != "-":
+        _print_distribution(report)
     sys.exit(report.exit_status)
 
 
@@ -107,6 +121,22 @@ def _report(subject: str, function: str | None, options: Options, case: Case | N
     with open_subject(subject, function, options.parts) as opened:
         result = run_check(opened, options, _say_found) if case is None else check_case(opened, options, case)
         return make_report(opened, options, result)
+
+
+def _print_distribution(report: Report) -> None:
+    from vfio_verify.distribution import table
+
+    click.echo()
+    for line in table(report.features, report.examples):
+        click.echo(line)
+
+
+def _make_directory(path: str) -> None:
+    try:
+        os.makedirs(path, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
+    except OSError as error:
+        raise InputError(f"cannot write observations to {path}: {error.strerror}") from error
 
 
 def _refuse_unwritable(path: str) -> None:

@@ -60,7 +60,8 @@ class ViolationEntry(Struct, frozen=True):
 
 
 class Report(Struct, frozen=True, tag_field="schema", tag="vfio-verify/report@1"):
-    """The outcome of a check. `examples` counts the layouts that were run, `runs` the calls with all faults."""
+    """The outcome of a check. `examples` counts the layouts that were run, `runs` the calls with all faults.
+    `features` says how many layouts had each feature, and how many runs each kind of fault."""
 
     subject: SubjectEntry
     verdict: Literal["conforms", "violates"]
@@ -74,6 +75,7 @@ class Report(Struct, frozen=True, tag_field="schema", tag="vfio-verify/report@1"
     unconfirmed: tuple[ViolationEntry, ...]
     notes: tuple[str, ...]
     version: str
+    features: dict[str, int] = {}
 
     @property
     def exit_status(self) -> int:
@@ -113,6 +115,7 @@ def make_report(subject: Subject, options: Options, result: Result) -> Report:
         unconfirmed=tuple(map(_entry, result.unconfirmed)),
         notes=_notes(result),
         version=__version__,
+        features=result.features,
     )
 
 
