@@ -24,6 +24,9 @@ settings.register_profile(
 # `pytest --hypothesis-profile NAME` wins over this.
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
+# A project of its own, which test_pytest_plugin.py runs in a copy.
+collect_ignore = ["example_project"]
+
 PACKAGE = Path(vfio_verify.__file__).parent
 SANITIZED = os.environ.get("VFIO_VERIFY_SANITIZE") == "1"
 
