@@ -148,7 +148,8 @@ def _calls(case: Case) -> Iterator[str]:
     for action in case.sequence:
         yield f"sequence: {_ACTIONS[type(action)]}"
     if case.alongside:
-        same = {frozenset(s.block for s in call.iovec) for call in (case, *case.alongside)}
+        calls: tuple[Case | Call, ...] = (case, *case.alongside)
+        same = {frozenset(s.block for s in call.iovec) for call in calls}
         yield f"threads: {'one block' if len(same) == 1 else 'several blocks'}"
     if case.earlier:
         yield "earlier calls"
