@@ -53,6 +53,9 @@ def alone_with_huge_pages() -> Iterator[None]:
         yield
 
 
+# A project of its own, which test_pytest_plugin.py runs in a copy.
+collect_ignore = ["example_project"]
+
 PACKAGE = Path(vfio_verify.__file__).parent
 SANITIZED = os.environ.get("VFIO_VERIFY_SANITIZE") == "1"
 

@@ -10,10 +10,13 @@ The house, from the ground up; nothing imports upwards:
     space         what a sequence of calls leaves in the address space
     generate, strategies, sweep   which cases are run, and under which faults
     sequences, thread_cases, kernel_faults   those with more calls, with calls at once, and that the kernel fails
+    features, distribution        what they have that the spec speaks of, counted
     wire, thread_wire, worker, _world, sandbox   the process in which a subject runs, confined
     source, compiler, subject     what is verified: the core, or C code in any usual form
     shrink, campaign              many cases, and the smallest one for each violation
     report, text, cli             what comes out
+    observe, events               what Hypothesis is told, for its own records
+    harness, pytest_checks, pytest_plugin   the same for tests of one's own
 
 Beside it stands `core`: the helper as it should be, usable as a library. Nothing above knows it but by name.
 """

@@ -11,6 +11,7 @@ import random
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,13 +20,16 @@ from hypothesis import HealthCheck, Phase
 from msgspec import Struct
 
 from vfio_verify.case import KERNEL_FAULT_KINDS, Case, Fault, KernelFaultKind
+from vfio_verify.distribution import Tally
 from vfio_verify.errors import NotPermittedError
+from vfio_verify.features import features
 from vfio_verify.generate import larger_than
 from vfio_verify.judge import Violation, judge
 from vfio_verify.judge.threads import judge_at_once
 from vfio_verify.kernel_faults import FEW, LAYOUTS, KernelRuns, account, kernel_cases, long_case, why_not
 from vfio_verify.model import Expectation, Policy, expect
 from vfio_verify.observation import Observation
+from vfio_verify.observe import Observer
 from vfio_verify.pool import Interrupts, Pool
 from vfio_verify.sandbox import OFF_NOTE, Parts
 from vfio_verify.shrink import (
@@ -70,6 +74,8 @@ class Options(Struct, frozen=True):
     sandbox: bool = True
     lacking: Parts = Parts.NONE
     """Parts of the sandbox to go without, as on a kernel that lacks them."""
+    observe: str | None = None
+    """The directory for Hypothesis's observations of each layout."""
 
     @property
     def parts(self) -> Parts:
@@ -112,6 +118,7 @@ class ShardResult(Struct, frozen=True):
     """Layouts to be run under kernel faults: of up to `FEW` segments, each of another number of them."""
     kernel_runs: dict[str, int] = {}
     not_permitted: dict[str, str] = {}
+    features: dict[str, int] = {}
 
 
 class Result(Struct, frozen=True):
@@ -129,6 +136,8 @@ class Result(Struct, frozen=True):
     unconfined: tuple[str, ...] = ()
     """A line for each part of the sandbox that was missing."""
     kernel_faults: tuple[KernelRuns, ...] = ()
+    features: dict[str, int] = {}
+    """How many layouts had each feature, and how many runs each kind of fault."""
 
 
 # ---- one shard --------------------------------------------------------------------------------------------
@@ -137,8 +146,8 @@ class Result(Struct, frozen=True):
 class _Running:
     """Runs layouts on a worker and keeps the smallest case of each way of violating a clause."""
 
-    def __init__(self, subject: Subject, options: Options, worker: Worker) -> None:
-        self._subject, self._options, self._worker = subject, options, worker
+    def __init__(self, subject: Subject, options: Options, worker: Worker, observer: Observer | None = None) -> None:
+        self._subject, self._options, self._worker, self._observer = subject, options, worker, observer
         self.layouts = self.runs = self.hangs = self.sampled = 0
         self.checked: Counter[str] = Counter()
         self.sightings: dict[Key, Sighting] = {}
@@ -146,6 +155,7 @@ class _Running:
         self.mapped: dict[int, Case] = {}
         self.kernel_runs: Counter[str] = Counter()
         self.not_permitted: dict[str, str] = {}
+        self.tally = Tally()
 
     def meet(self, drawn: Case) -> None:
         """Run one layout: without a fault, then with a fault at each position."""
@@ -154,7 +164,10 @@ class _Running:
         case = self._subject.adapt(drawn)
         expected = expect(case, self._options.policy)
         self.layouts += 1
+        self.tally.layout(case)
         (faultless,) = observations = self._worker.run(case, [()])
+        if self._observer is not None:
+            self._observer.begin(case, faultless)
         self._judge(case, expected, [()], observations)
         if faultless.mapped and expected.must_map:
             self._remember(case)
@@ -185,6 +198,7 @@ class _Running:
 
     def _run_plans(self, case: Case, expected: Expectation, plans: Sequence[tuple[Fault, ...]]) -> list[Observation]:
         observations = self._worker.run(case, plans, max_hangs=1)
+        self.tally.plans(plans[: len(observations)])
         self._judge(case, expected, plans, observations)
         return observations
 
@@ -196,6 +210,7 @@ class _Running:
         worker, policy = self._worker, self._options.policy
         worker.renew()
         (seen,) = worker.run(case)
+        self.tally.beyond(case)
         verdict = judge_steps(worker, self._subject, policy, case, seen)
         calls = [step.call for step in seen.steps if step.call is not None]
         self.runs += len(calls)
@@ -217,6 +232,7 @@ class _Running:
             self._worker.renew()
             return
         self.kernel_runs[kind] += 1
+        self.tally.beyond(case)
         self._judge(case, expect(case, self._options.policy), [()], observations)
 
     def result(self) -> ShardResult:
@@ -227,6 +243,7 @@ class _Running:
                 tuple(self.mapped.values()),
                 dict(self.kernel_runs),
                 self.not_permitted,
+                self.tally.counts(),
             ),
         )
 
@@ -238,6 +255,8 @@ class _Running:
         before = max(0, len(history) - len(observations))
         for number, (plan, seen) in enumerate(zip(plans, observations, strict=False)):
             verdict = judge(case.with_faults(*plan) if plan else case, expected, seen, has_errp=self._subject.has_errp)
+            if self._observer is not None:
+                self._observer.judged(verdict)
             self.runs += 1
             self.checked.update(verdict.checked)
             self.sampled += seen.pages_compared < seen.pages_total
@@ -254,6 +273,7 @@ class _Running:
             case = self._subject.adapt(drawn)
             (seen,) = self._worker.run(case, rounds=_AT_ONCE_ROUNDS)
             verdict = judge_at_once(case, self._options.policy, seen, has_errp=self._subject.has_errp)
+            self.tally.beyond(case)
             self.runs += 1
             self.checked.update(verdict.checked)
             self.hangs += _hung(seen)
@@ -291,7 +311,8 @@ def run_shard(
     """Generate and run a shard's layouts. Deterministic but for what the subject makes of them."""
     examples = part.examples
     with Worker(subject.library, parse_maps=options.parse_maps, parts=options.parts) as worker:
-        shard = _Running(subject, options, worker)
+        observer = None if options.observe is None else Observer(options.observe, subject.name)
+        shard = _Running(subject, options, worker, observer)
         if part.number == 0 and examples > 1:
             shard.meet(larger_than(2 * _memory_and_swap()))
             examples -= 1
@@ -308,12 +329,14 @@ def run_shard(
         def generate(case: Case) -> None:
             between_layouts()
             shard.meet(case)
+            if observer is not None:
+                observer.tell()
             if shard.layouts % _SEQUENCE_EVERY == _SEQUENCE_EVERY // 2:
                 # From a seed of its own: what Hypothesis draws stays the same.
                 data = random.Random(f"{part.seed}, layout {shard.layouts}").randbytes(SEQUENCE_BYTES)
                 shard.meet_sequence(packed_sequence(case, data))
 
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), nullcontext() if observer is None else observer.writing():
             warnings.simplefilter("ignore")  # on Hypothesis's advice for interactive use
             generate()
         shard.call_at_once()
@@ -417,6 +440,7 @@ def check(
         sampled=merged.sampled,
         unconfined=tuple(merged.unconfined),
         kernel_faults=account(merged.kernel_runs, reasons | merged.not_permitted, interrupted=interrupted),
+        features=dict(merged.features),
     )
 
 
@@ -433,8 +457,16 @@ def check_case(subject: Subject, options: Options, case: Case) -> Result:
         seen, verdict = run_and_judge(worker, subject, options.policy, case)
     violations = tuple(map(dependent, verdict.violations))
     sampled = int(seen.pages_compared < seen.pages_total)
-    unconfined = _unconfined(options, worker)
-    return Result(1, 1, dict.fromkeys(verdict.checked, 1), violations, (), sampled=sampled, unconfined=unconfined)
+    return Result(
+        1,
+        1,
+        dict.fromkeys(verdict.checked, 1),
+        violations,
+        (),
+        sampled=sampled,
+        unconfined=_unconfined(options, worker),
+        features=dict.fromkeys(features(case), 1),
+    )
 
 
 def _check_at_once(subject: Subject, options: Options, case: Case, worker: Worker) -> Result:
@@ -472,6 +504,7 @@ class _Merged:
         self.kernel_runs: Counter[str] = Counter()
         self.not_permitted: dict[str, str] = {}
         self._mapped: dict[int, Case] = {}
+        self.features: Counter[str] = Counter()
 
     def add(self, result: ShardResult) -> None:
         self.layouts += result.layouts
@@ -483,6 +516,7 @@ class _Merged:
         self.kernel_runs.update(result.kernel_runs)
         self.not_permitted |= result.not_permitted
         self._mapped = {len(case.iovec): case for case in result.mapped} | self._mapped
+        self.features.update(result.features)
         for key, sighting in result.sightings.items():
             known = key in self.sightings
             if _is_better(sighting.violation, self.sightings, key):

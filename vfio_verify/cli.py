@@ -51,6 +51,13 @@ def cli() -> None:
 @output_options
 @click.option("--case", "case_text", metavar="CASE", help="Judge this one case: its JSON, or a file that holds it.")
 @click.option("--corpus", metavar="DIR", help="Keep the case of each confirmed violation in DIR, to be replayed.")
+@click.option("--distribution", is_flag=True, help="Print how many layouts had each feature, as well.")
+@click.option(
+    "--observe",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    help="Write Hypothesis's observations of the layouts to DIR, for viewers of such.",
+)
 @click.option(
     "--no-sandbox", is_flag=True, help="Do not confine the compiler and the subject. Only for code that you trust."
 )
@@ -65,6 +72,8 @@ def check(
     outputs: Outputs,
     case_text: str | None,
     corpus: str | None,
+    distribution: bool,
+    observe: str | None,
     no_sandbox: bool,
 ) -> None:
     """Check SUBJECT against the spec: "core", a C file, a patch or mail in any usual form, or - for standard input.
@@ -74,6 +83,8 @@ def check(
     """
     case = None if case_text is None else _read_case(case_text)
     outputs.refuse_unusable()
+    if observe is not None:
+        _make_directory(observe)
     if corpus is not None:
         refuse_corpus(corpus)
     with _private_hypothesis():
@@ -85,9 +96,12 @@ def check(
             policy=policy,
             jobs=jobs or len(os.sched_getaffinity(0)),
             sandbox=not no_sandbox,
+            observe=None if observe is None else os.path.abspath(observe),
         )
         report = _report(subject, function, options, case, corpus)
     outputs.write(report, _console())
+    if distribution and not outputs.takes_stdout:
+        _print_distribution(report)
     sys.exit(report.exit_status)
 
 
@@ -114,6 +128,22 @@ def _report(subject: str, function: str | None, options: Options, case: Case | N
         if corpus is not None and not result.interrupted:  # what an interrupt left is not confirmed
             keep(corpus, opened.name, result.confirmed, options.seed if case is None else None)
         return make_report(opened, options, result)
+
+
+def _print_distribution(report: Report) -> None:
+    from vfio_verify.distribution import table
+
+    click.echo()
+    for line in table(report.features, report.examples):
+        click.echo(line)
+
+
+def _make_directory(path: str) -> None:
+    try:
+        os.makedirs(path, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
+    except OSError as error:
+        raise InputError(f"cannot write observations to {path}: {error.strerror}") from error
 
 
 def _read_case(text: str) -> Case:

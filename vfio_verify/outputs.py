@@ -31,6 +31,11 @@ class Outputs(Struct, frozen=True):
     """Are the first violations marked, and the job's summary written, for GitHub Actions?"""
     begun: float = field(default_factory=time.monotonic)
 
+    @property
+    def takes_stdout(self) -> bool:
+        """Does standard output hold a form that nothing else may be mixed into?"""
+        return "-" in (self.json, self.junit, self.sarif)
+
     def refuse_unusable(self) -> None:
         """Before a run that may be long. Raises InputError."""
         paths = [path for path in (self.json, self.junit, self.sarif) if path is not None]
@@ -46,11 +51,10 @@ class Outputs(Struct, frozen=True):
     def write(self, report: Report, console: Console) -> None:
         """Files first, so that a reader who leaves early does not cost them. Raises HarnessError."""
         failed = [self._write_form(report, path, form) for path, form in self._forms()]
-        taken = "-" in (self.json, self.junit, self.sarif)
-        if not taken:
+        if not self.takes_stdout:
             self._print(report, console)
         if self.annotate:
-            self._annotate(report, on_stderr=taken)
+            self._annotate(report, on_stderr=self.takes_stdout)
         for message in filter(None, failed):
             raise HarnessError(message)
 

@@ -62,7 +62,8 @@ class ViolationEntry(Struct, frozen=True):
 
 
 class Report(Struct, frozen=True, tag_field="schema", tag="vfio-verify/report@1"):
-    """The outcome of a check. `examples` counts the layouts that were run, `runs` the calls with all faults."""
+    """The outcome of a check. `examples` counts the layouts that were run, `runs` the calls with all faults.
+    `features` says how many layouts had each feature, and how many runs each kind of fault."""
 
     subject: SubjectEntry
     verdict: Literal["conforms", "violates"]
@@ -77,6 +78,7 @@ class Report(Struct, frozen=True, tag_field="schema", tag="vfio-verify/report@1"
     notes: tuple[str, ...]
     kernel_faults: tuple[KernelRuns, ...]
     version: str
+    features: dict[str, int] = {}
 
     @property
     def exit_status(self) -> int:
@@ -117,6 +119,7 @@ def make_report(subject: Subject, options: Options, result: Result) -> Report:
         notes=_notes(result),
         kernel_faults=result.kernel_faults,
         version=__version__,
+        features=result.features,
     )
 
 

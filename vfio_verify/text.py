@@ -83,6 +83,14 @@ def violation_text(number: int, violation: ViolationEntry, report: Report) -> st
     return page.getvalue()
 
 
+def print_clause(report: Report, clause: str, console: Console) -> None:
+    """Write what a report says of the violations of one clause."""
+    page = _Page(console)
+    for number, violation in enumerate(report.violations, 1):
+        if violation.clause == clause:
+            _print_violation(number, violation, report, page)
+
+
 def _print_verdict(report: Report, page: _Page) -> None:
     spec = clauses()
     violated = [entry for entry in report.clauses if entry.status == "violated" and spec[entry.id].fails_a_check]
