@@ -6,7 +6,7 @@ import errno
 
 from vfio_verify.case import Fault
 from vfio_verify.observation import EVENT, FAULTED, STEPS, Death, Event, Observation
-from vfio_verify.sweep import MMAP_ERRNOS, OTHER_ERRNOS, fault_plans, pair_plans
+from vfio_verify.sweep import MMAP_ERRNOS, OTHER_ERRNOS, fault_plans, pair_plans, positions
 
 NAMES = set(errno.errorcode.values())
 SHORT = ("find_block", "region_info", "mmap", "mmap")
@@ -65,6 +65,17 @@ def test_some_short_layouts_meet_every_errno_at_every_position_by_themselves():
     }
     assert {f.errno for f in singles(SHORT, 8) if f.step == "region_info"} == set(OTHER_ERRNOS["region_info"])
     assert len(singles(LONG, 8)) == len(singles(LONG, 1))
+
+
+def test_of_hundreds_of_steps_the_first_the_last_and_some_between_fail_and_all_over_some_layouts():
+    for count in (65, 100, 301, 4096):
+        taken = [positions(count, turn) for turn in range(200)]
+        for part in taken:
+            assert set(range(1, 17)) | set(range(count - 15, count + 1)) <= set(part) <= set(range(1, count + 1))
+            assert sorted(set(part)) == list(part)
+            assert len(part) <= 66
+        assert set().union(*taken) == set(range(1, count + 1))
+    assert list(positions(64, 3)) == list(range(1, 65))
 
 
 def test_every_errno_is_one_and_no_plan_comes_twice():

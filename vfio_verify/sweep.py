@@ -36,13 +36,15 @@ _SHORT = 3
 """Mappings of a layout that is now and then run with every errno at every position."""
 _EVERY = 8
 """Of so many short layouts one is."""
+_MOST = 64
+"""Steps of a kind that are all failed."""
 _MAX_PAIRS = 96
 _LATER = 3
 """Of the steps after a failure, the first and the last so many are failed too."""
 
 
 def fault_plans(faultless: Observation, turn: int = 0) -> list[tuple[Fault, ...]]:
-    """Plans of one fault, for each position at which the faultless run can fail.
+    """Plans of one fault, for each position at which the faultless run can fail; of hundreds, for some (`positions`).
 
     The errno goes round with the position and the `turn`, the number of the layout: over some layouts every position
     meets each of them. One in eight short layouts meets all of them by itself.
@@ -51,8 +53,22 @@ def fault_plans(faultless: Observation, turn: int = 0) -> list[tuple[Fault, ...]
     return [
         (fault,)
         for step, count in zip(STEPS, faultless.counts, strict=False)
-        for nth in range(1, count + 1)
+        for nth in positions(count, turn)
         for fault in (_all_faults(step, nth, count) if exhaustive else _faults(step, nth, count, turn))
+    ]
+
+
+def positions(count: int, turn: int = 0) -> Sequence[int]:
+    """Which of so many steps of a kind are failed: all of them; of hundreds, whose sweep would take seconds, the first
+    ones, the last ones and some between, which are others in the next layout."""
+    if count <= _MOST:
+        return range(1, count + 1)
+    edge = _MOST // 4
+    stride = (count - 2 * edge) // (2 * edge) + 1
+    return [
+        *range(1, edge + 1),
+        *range(edge + 1 + turn % stride, count - edge + 1, stride),
+        *range(count - edge + 1, count + 1),
     ]
 
 

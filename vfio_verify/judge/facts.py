@@ -111,13 +111,20 @@ class Facts:
 
     def unanswered_faults(self) -> list[Event]:
         """Failed steps that mattered and were not done again with success."""
-        unanswered = []
-        for i in self.failed_steps:
+        if not self.failed_steps:
+            return []
+        unanswered: list[Event] = []
+        failed = set(self.failed_steps)
+        succeeded: set[tuple[int, ...]] = set()  # later: the same address and length, or the same thing looked up
+        for i in range(self.seen.n_events - 1, self.failed_steps[0] - 1, -1):
             event = self.seen.event(i)
-            later = (e for e in map(self.seen.event, range(i + 1, self.seen.n_events)))
-            if event.step in _MUST_SUCCEED and not any(_same_step(event, e) for e in later):
-                unanswered.append(event)
-        return unanswered
+            what = (event.step, event.a0, event.a1)
+            if i in failed:
+                if event.step in _MUST_SUCCEED and what not in succeeded:
+                    unanswered.append(event)
+            elif not event.errno:
+                succeeded.add(what)
+        return unanswered[::-1]
 
 
 def without(ranges: list[tuple[int, int]], start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -127,12 +134,6 @@ def without(ranges: list[tuple[int, int]], start: int, end: int) -> Iterator[tup
             yield s, min(e, start)
         if max(s, end) < e:
             yield max(s, end), e
-
-
-def _same_step(failed: Event, event: Event) -> bool:
-    if event.step != failed.step or event.errno:
-        return False
-    return event[2:4] == failed[2:4]  # the same address and length, or the same thing looked up
 
 
 ClauseJudge = Callable[[Facts], "list[Finding] | None"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from vfio_verify.judge.facts import ClauseJudge, Facts, Finding
+from vfio_verify.model import Overlay
 from vfio_verify.observation import ANONYMOUS, OTHER, READ, SHARED, STILL_READABLE, UNEQUAL, UNREADABLE, Run
 from vfio_verify.words import access, memory_name, place, stamp_name
 
@@ -68,10 +70,10 @@ def _out_of_order(facts: Facts) -> Iterator[tuple[str, str]]:
 
 
 def _backing_at(runs: tuple[Run, ...], position: int) -> tuple[int, int] | None:
-    for run in runs:
-        if run.start <= position < run.end:
-            return run.memory, run.offset + position - run.start
-    return None
+    i = bisect_right(runs, position, key=lambda run: run.start) - 1
+    if i < 0 or position >= runs[i].end:
+        return None
+    return runs[i].memory, runs[i].offset + position - runs[i].start
 
 
 def _contents(facts: Facts) -> list[Finding] | None:
@@ -81,25 +83,37 @@ def _contents(facts: Facts) -> list[Finding] | None:
 
 
 def _wrong_backing(facts: Facts) -> Iterator[Finding]:
-    for overlay in facts.expected.overlays:
-        for run in facts.seen.runs:
-            start, end = max(run.start, overlay.start), min(run.end, overlay.end)
-            if start >= end or not run.flags & READ:
-                continue  # what cannot be read is a hole or a placeholder: CONTIGUOUS
-            wanted = overlay.offset + start - overlay.start
-            got = run.offset + start - run.start
-            if run.memory != overlay.memory or (got != wanted and run.memory < OTHER):
-                yield Finding(
-                    "a page shows other memory than the segment's",
-                    f"at {place(start)}: {memory_name(overlay.memory, wanted)}",
-                    f"at {place(start)}: {memory_name(run.memory, got)}",
-                )
-            elif not run.flags & SHARED:
-                yield Finding(
-                    "a page is a private copy of the segment's memory",
-                    f"at {place(start)}: {memory_name(overlay.memory, wanted)}, shared",
-                    f"at {place(start)}: a private mapping of it",
-                )
+    for overlay, run in _meetings(facts.expected.overlays, facts.seen.runs):
+        if not run.flags & READ:
+            continue  # what cannot be read is a hole or a placeholder: CONTIGUOUS
+        start = max(run.start, overlay.start)
+        wanted = overlay.offset + start - overlay.start
+        got = run.offset + start - run.start
+        if run.memory != overlay.memory or (got != wanted and run.memory < OTHER):
+            yield Finding(
+                "a page shows other memory than the segment's",
+                f"at {place(start)}: {memory_name(overlay.memory, wanted)}",
+                f"at {place(start)}: {memory_name(run.memory, got)}",
+            )
+        elif not run.flags & SHARED:
+            yield Finding(
+                "a page is a private copy of the segment's memory",
+                f"at {place(start)}: {memory_name(overlay.memory, wanted)}, shared",
+                f"at {place(start)}: a private mapping of it",
+            )
+
+
+def _meetings(overlays: Sequence[Overlay], runs: Sequence[Run]) -> Iterator[tuple[Overlay, Run]]:
+    """Each overlay with each run that it meets. Both ascend, and there may be thousands."""
+    i = j = 0
+    while i < len(overlays) and j < len(runs):
+        overlay, run = overlays[i], runs[j]
+        if max(run.start, overlay.start) < min(run.end, overlay.end):
+            yield overlay, run
+        if run.end <= overlay.end:
+            j += 1
+        else:
+            i += 1
 
 
 _WHAT = {

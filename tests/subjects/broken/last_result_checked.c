@@ -1,5 +1,5 @@
 /* violates: FAULT_REPORTED | only when an overlay other than the last fails: the result is looked at after the loop */
-/* may violate: CONTIGUOUS, CONTENTS */
+/* may violate: CONTIGUOUS, CONTENTS, REPEATABLE */
 
 #include "helper.h"
 
