@@ -521,7 +521,7 @@ class _Merged:
             known = key in self.sightings
             if _is_better(sighting.violation, self.sightings, key):
                 self.sightings[key] = sighting
-                if not known:
+                if not known and not sighting.violation.case.alongside:  # what calls at once show may not come again
                     self._on_sighting(sighting.violation)
 
     def to_run_again(self) -> tuple[Case, ...]:

@@ -783,30 +783,18 @@ static void run_calls(void)
     vv_progress->in_subject = 0;
 }
 
-static u64 pages_of(const struct vv_vma *runs, u64 n)
-{
-    u64 pages = 0, i;
-
-    for (i = 0; i < n; i++) {
-        pages += (runs[i].end - runs[i].start) / vv_page_size;
-    }
-    return pages;
-}
-
 /* One record for each thread; what is of the whole process goes into the first. Returns where they end. */
-static uint8_t *record_round(uint8_t *at, u64 max_runs, const u64 *compared, u64 pages_before, u64 pages_after,
-                             u64 fd_before, u64 fd_after)
+static uint8_t *record_round(uint8_t *at, u64 max_runs, const u64 *compared, u64 fd_before, u64 fd_after)
 {
     struct vv_call_state *main_state = vv_call_state;
     const struct vv_layout layout = vv_world.layout;
     struct vv_record *first = (struct vv_record *)(void *)at;
-    u64 t, mapped = 0;
+    u64 t;
     struct vv_heap_report heap;
 
     for (t = 0; t < n_threads; t++) {
         struct thread *thread = &threads[t];
         struct vv_record *record = (struct vv_record *)(void *)at;
-        const struct vv_vma *runs;
 
         memset(record, 0, sizeof(*record));
         vv_call_state = &thread->state;
@@ -814,8 +802,6 @@ static uint8_t *record_round(uint8_t *at, u64 max_runs, const u64 *compared, u64
         vv_world.layout.n_segments = thread->n_segments;
         vv_world.layout.total_size = thread->total_size;
         vv_record_call(record, &thread->call, max_runs, false, compared[t]);
-        runs = (const struct vv_vma *)(void *)((struct vv_event *)(record + 1) + record->n_events);
-        mapped += pages_of(runs, record->n_vmas + record->n_strays);
         record->pages_after = record->mapped ? page_up(thread->total_size) / vv_page_size : 0;
         record->pages_end = 0;
         record->lowest_fd_before = record->lowest_fd_after = fd_before;
@@ -829,7 +815,7 @@ static uint8_t *record_round(uint8_t *at, u64 max_runs, const u64 *compared, u64
     first->cached_frees = heap.cached_frees;
     first->bad_frees = heap.bad_frees;
     first->lowest_fd_after = fd_after;
-    first->pages_after += pages_after - pages_before - mapped;
+    /* The process's pages are counted where calls are made one by one: here others come and go. */
     return at;
 }
 
@@ -988,7 +974,7 @@ int64_t vv_run_threads(const u64 *bytes, u64 request_bytes, uint8_t *reply, u64 
         threads[t].control_pauses = 0;
     }
     for (round = 0; round < request->rounds + CONTROLS; round++) {
-        u64 pages_before, pages_after, fd_before, fd_after;
+        u64 pages_before, fd_before, fd_after;
         struct vv_record *first = (struct vv_record *)(void *)controls;
         bool same;
 
@@ -1006,11 +992,10 @@ int64_t vv_run_threads(const u64 *bytes, u64 request_bytes, uint8_t *reply, u64 
         fd_before = (u64)vv_lowest_free_fd();
         pages_before = vv_process_pages();
         run_calls();
-        pages_after = vv_process_pages();
         fd_after = (u64)vv_lowest_free_fd();
         vv_arm_signals();
         vv_observe_refresh(false);
-        rest = record_round(at, max_runs, compared, pages_before, pages_after, fd_before, fd_after);
+        rest = record_round(at, max_runs, compared, fd_before, fd_after);
         same = round == 0 || as_before(first, (struct vv_record *)(void *)at);
         release_all();
         ((struct vv_record *)(void *)at)->pages_end = vv_process_pages() - pages_before;
