@@ -24,7 +24,7 @@ LAYERS = (
     ("wire", "_world", "source"),
     ("thread_wire",),
     ("worker", "compiler"),
-    ("subject",),
+    ("subject", "pool"),
     ("judge",),
     ("shrink",),
     ("campaign", "corpus", "bench"),

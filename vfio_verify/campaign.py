@@ -6,19 +6,12 @@ fresh worker, so the result is the same with any number of jobs.
 
 from __future__ import annotations
 
-import ctypes
 import itertools
-import multiprocessing
 import random
-import signal
-import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from types import FrameType
 from typing import Any, NamedTuple, TypeVar
 
 import hypothesis
@@ -26,13 +19,14 @@ from hypothesis import HealthCheck, Phase
 from msgspec import Struct
 
 from vfio_verify.case import KERNEL_FAULT_KINDS, Case, Fault, KernelFaultKind
-from vfio_verify.errors import HarnessError, NotPermittedError
+from vfio_verify.errors import NotPermittedError
 from vfio_verify.generate import larger_than
 from vfio_verify.judge import Violation, judge
 from vfio_verify.judge.threads import judge_at_once
 from vfio_verify.kernel_faults import FEW, LAYOUTS, KernelRuns, account, kernel_cases, long_case, why_not
 from vfio_verify.model import Expectation, Policy, expect
 from vfio_verify.observation import Observation
+from vfio_verify.pool import Interrupts, Pool
 from vfio_verify.sandbox import OFF_NOTE, Parts
 from vfio_verify.shrink import (
     FRESH_PROCESSES,
@@ -48,7 +42,7 @@ from vfio_verify.strategies import SEQUENCE_BYTES, packed_cases, packed_sequence
 from vfio_verify.subject import Subject
 from vfio_verify.sweep import fault_plans, pair_plans
 from vfio_verify.thread_cases import alongside_cases, suits
-from vfio_verify.worker import Worker, deaf_to_interrupts
+from vfio_verify.worker import Worker
 
 T = TypeVar("T")
 
@@ -58,7 +52,6 @@ _MAX_CAUSES = 4
 _PIECE_BYTES, _RUN_BYTES = 2 << 20, 4096
 """Of observations held at once, and of one of them besides its trace."""
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _AT_ONCE_LAYOUTS, _AT_ONCE_ROUNDS = 2, 24
 """Well-formed layouts of a shard that are mapped by several threads at once, and the rounds of each such case."""
 _MAX_HANGS = 2
@@ -392,7 +385,7 @@ def check(
     kinds = [kind for kind in KERNEL_FAULT_KINDS if kind not in reasons]
     interrupted = False
     settled: list[tuple[Sighting, Confirmation]] = []
-    with _Interrupts() as interrupts, _Pool(min(options.jobs, len(tasks))) as pool:
+    with Interrupts() as interrupts, Pool(min(options.jobs, len(tasks))) as pool:
         try:
             interrupts.deferred = pool.is_here
             for result in pool.map(run_shard, tasks, between_layouts=interrupts.raise_if_asked):
@@ -500,84 +493,3 @@ class _Merged:
         """Layouts for kernel faults: those with few segments and with many first."""
         by_length = [self._mapped[n] for n in sorted(self._mapped)]
         return tuple(by_length[: LAYOUTS // 2] + by_length[LAYOUTS // 2 :][-LAYOUTS // 2 :])
-
-
-class _Pool:
-    """Processes that run tasks; with one job, this process."""
-
-    def __init__(self, jobs: int) -> None:
-        # spawn: a fork of this process would carry Hypothesis's state and any thread's locks.
-        context = multiprocessing.get_context("spawn")
-        with deaf_to_interrupts():  # the pool's semaphores have a process that looks after them
-            self._pool = ProcessPoolExecutor(jobs, context, initializer=_end_with_parent) if jobs > 1 else None
-
-    @property
-    def is_here(self) -> bool:
-        """Are the tasks run in this process?"""
-        return self._pool is None
-
-    def map(self, function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], **here: Any) -> Iterator[T]:
-        """The results in the order of the tasks, each as soon as it and those before it are there.
-
-        `here` are arguments for tasks that are run in this process.
-        """
-        if self._pool is None:
-            return (function(*task, **here) for task in tasks)
-        with deaf_to_interrupts():  # the first task starts the processes
-            futures: list[Future[T]] = [self._pool.submit(function, *task) for task in tasks]
-        return map(_result, futures)
-
-    def __enter__(self) -> _Pool:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if error[0] is not None:
-            self.kill()
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def kill(self) -> None:
-        """End the processes in the middle of their tasks; their workers end with them."""
-        if self._pool is not None:
-            for process in list((self._pool._processes or {}).values()):
-                process.kill()
-
-
-class _Interrupts:
-    """Ctrl-C raises KeyboardInterrupt; while `deferred`, only where `raise_if_asked` is called.
-
-    Hypothesis has a callback in the garbage collector, and what is raised there is printed and lost.
-    """
-
-    deferred = False
-
-    def __enter__(self) -> _Interrupts:
-        self._asked = False
-        self._is_main = threading.current_thread() is threading.main_thread()
-        if self._is_main:
-            self._before = signal.signal(signal.SIGINT, self._on_interrupt)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._is_main:
-            signal.signal(signal.SIGINT, self._before)
-
-    def _on_interrupt(self, _number: int, _frame: FrameType | None) -> None:
-        self._asked = True
-        if not self.deferred:
-            raise KeyboardInterrupt
-
-    def raise_if_asked(self) -> None:
-        if self._asked:
-            raise KeyboardInterrupt
-
-
-def _result(future: Future[T]) -> T:
-    try:
-        return future.result()
-    except BrokenProcessPool as error:
-        raise HarnessError("one of the campaign's processes ended unexpectedly (out of memory?)") from error
-
-
-def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,101 @@
+"""Processes that run the tasks of a campaign or a replay, and what Ctrl-C does to them."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from types import FrameType
+from typing import Any, TypeVar
+
+from vfio_verify.errors import HarnessError
+from vfio_verify.worker import deaf_to_interrupts
+
+T = TypeVar("T")
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+class Pool:
+    """Processes that run tasks; with one job, this process."""
+
+    def __init__(self, jobs: int) -> None:
+        # spawn: a fork of this process would carry Hypothesis's state and any thread's locks.
+        context = multiprocessing.get_context("spawn")
+        with deaf_to_interrupts():  # the pool's semaphores have a process that looks after them
+            self._pool = ProcessPoolExecutor(jobs, context, initializer=_end_with_parent) if jobs > 1 else None
+
+    @property
+    def is_here(self) -> bool:
+        """Are the tasks run in this process?"""
+        return self._pool is None
+
+    def map(self, function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], **here: Any) -> Iterator[T]:
+        """The results in the order of the tasks, each as soon as it and those before it are there.
+
+        `here` are arguments for tasks that are run in this process.
+        """
+        if self._pool is None:
+            return (function(*task, **here) for task in tasks)
+        with deaf_to_interrupts():  # the first task starts the processes
+            futures: list[Future[T]] = [self._pool.submit(function, *task) for task in tasks]
+        return map(_result, futures)
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if error[0] is not None:
+            self.kill()
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def kill(self) -> None:
+        """End the processes in the middle of their tasks; their workers end with them."""
+        if self._pool is not None:
+            for process in list((self._pool._processes or {}).values()):
+                process.kill()
+
+
+class Interrupts:
+    """Ctrl-C raises KeyboardInterrupt; while `deferred`, only where `raise_if_asked` is called.
+
+    Hypothesis has a callback in the garbage collector, and what is raised there is printed and lost.
+    """
+
+    deferred = False
+
+    def __enter__(self) -> Interrupts:
+        self._asked = False
+        self._is_main = threading.current_thread() is threading.main_thread()
+        if self._is_main:
+            self._before = signal.signal(signal.SIGINT, self._on_interrupt)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._is_main:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _on_interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        self._asked = True
+        if not self.deferred:
+            raise KeyboardInterrupt
+
+    def raise_if_asked(self) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+
+
+def _result(future: Future[T]) -> T:
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise HarnessError("one of the processes ended unexpectedly (out of memory?)") from error
+
+
+def _end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
