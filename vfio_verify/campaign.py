@@ -17,8 +17,10 @@ from typing import Any, NamedTuple, TypeVar
 import hypothesis
 from hypothesis import HealthCheck, Phase
 from msgspec import Struct
+from msgspec.structs import replace
 
 from vfio_verify.case import KERNEL_FAULT_KINDS, Case, Fault, KernelFaultKind
+from vfio_verify.distribution import Tally
 from vfio_verify.errors import NotPermittedError
 from vfio_verify.generate import larger_than
 from vfio_verify.judge import Violation, judge
@@ -111,6 +113,9 @@ class ShardResult(Struct, frozen=True):
     """Layouts to be run under kernel faults: of up to `FEW` segments, each of another number of them."""
     kernel_runs: dict[str, int] = {}
     not_permitted: dict[str, str] = {}
+    features: dict[str, int] = {}
+    deaths: int = 0
+    """Processes that the subject ended, hangs included."""
 
 
 class Result(Struct, frozen=True):
@@ -138,9 +143,10 @@ class _Running:
 
     def __init__(self, subject: Subject, options: Options, worker: Worker) -> None:
         self._subject, self._options, self._worker = subject, options, worker
-        self.layouts = self.runs = self.hangs = self.sampled = 0
+        self.layouts = self.runs = self.hangs = self.sampled = self.deaths = 0
         self.checked: Counter[str] = Counter()
         self.sightings: dict[Key, Sighting] = {}
+        self.tally = Tally()
         self._for_threads: list[Case] = []
         self.mapped: dict[int, Case] = {}
         self.kernel_runs: Counter[str] = Counter()
@@ -153,6 +159,7 @@ class _Running:
         case = self._subject.adapt(drawn)
         expected = expect(case, self._options.policy)
         self.layouts += 1
+        self.tally.layout(case)
         (faultless,) = observations = self._worker.run(case, [()])
         self._judge(case, expected, [()], observations)
         if faultless.mapped and expected.must_map:
@@ -184,6 +191,7 @@ class _Running:
 
     def _run_plans(self, case: Case, expected: Expectation, plans: Sequence[tuple[Fault, ...]]) -> list[Observation]:
         observations = self._worker.run(case, plans, max_hangs=1)
+        self.tally.plans(plans[: len(observations)])
         self._judge(case, expected, plans, observations)
         return observations
 
@@ -195,6 +203,7 @@ class _Running:
         worker, policy = self._worker, self._options.policy
         worker.renew()
         (seen,) = worker.run(case)
+        self.tally.sequence(case)
         verdict = judge_steps(worker, self._subject, policy, case, seen)
         calls = [step.call for step in seen.steps if step.call is not None]
         self.runs += len(calls)
@@ -226,6 +235,8 @@ class _Running:
                 tuple(self.mapped.values()),
                 dict(self.kernel_runs),
                 self.not_permitted,
+                self.tally.counts(),
+                self.deaths,
             ),
         )
 
@@ -241,6 +252,7 @@ class _Running:
             self.checked.update(verdict.checked)
             self.sampled += seen.pages_compared < seen.pages_total
             self.hangs += _hung(seen)
+            self.deaths += seen.death is not None
             for violation in verdict.violations:
                 self._keep(violation, history[: before + number])
 
@@ -356,13 +368,22 @@ def _memory_and_swap() -> int:
 
 def shards(options: Options) -> Iterator[Shard]:
     """The first shards are small, so that a subject that fails often is known to fail soon."""
-    sizes = itertools.chain((10, 40, 100, 100), itertools.repeat(250))
     left = options.examples
-    for number, size in enumerate(sizes):
+    for number in itertools.count():
         if left <= 0:
             return
-        yield Shard(number, options.seed * 1_000_003 + number, min(size, left))
-        left -= size
+        whole = whole_shard(options.seed, number)
+        yield replace(whole, examples=min(whole.examples, left))
+        left -= whole.examples
+
+
+_FIRST_SIZES, _SIZE = (10, 40, 100, 100), 250
+
+
+def whole_shard(seed: int, number: int) -> Shard:
+    """A shard of the campaign with this seed, as if it had no end."""
+    size = _FIRST_SIZES[number] if number < len(_FIRST_SIZES) else _SIZE
+    return Shard(number, seed * 1_000_003 + number, size)
 
 
 # ---- all of them -------------------------------------------------------------------------------------------
