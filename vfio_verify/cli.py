@@ -5,20 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 import click
 
 from vfio_verify import __version__
+from vfio_verify.cli_common import console as _console
+from vfio_verify.cli_common import private_hypothesis as _private_hypothesis
+from vfio_verify.cli_fuzz import fuzz
 from vfio_verify.errors import HarnessError, InputError, VfioVerifyError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from vfio_verify.campaign import Options
     from vfio_verify.case import Case
     from vfio_verify.judge import Violation
@@ -86,18 +84,6 @@ def check(
     sys.exit(report.exit_status)
 
 
-@contextmanager
-def _private_hypothesis() -> Iterator[None]:
-    """Hypothesis keeps a directory for itself, by default where it is run; a check leaves nothing there."""
-    try:
-        private = tempfile.TemporaryDirectory(prefix="vfio-verify-")
-    except OSError as error:
-        raise InputError(f"no directory for temporary files; set TMPDIR to one: {error}") from error
-    with private as directory:
-        os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = directory
-        yield
-
-
 def _report(subject: str, function: str | None, options: Options, case: Case | None) -> Report:
     from vfio_verify.campaign import check as run_check
     from vfio_verify.campaign import check_case
@@ -150,17 +136,6 @@ def _write(report: Report, json_file: str | None) -> None:
             raise HarnessError(f"cannot write the report to {json_file}: {error.strerror}") from error
 
 
-def _console() -> Console:
-    from rich.console import Console
-
-    class PipeConsole(Console):
-        def on_broken_pipe(self) -> None:
-            """Rich would exit with 1, which is a verdict here."""
-            raise BrokenPipeError
-
-    return PipeConsole(highlight=False, markup=False, emoji=False)
-
-
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.argument("clause", required=False)
@@ -189,6 +164,9 @@ def bench(quick: bool) -> None:
     from vfio_verify.bench import print_rows
 
     print_rows(run_bench(quick=quick), _console())
+
+
+cli.add_command(fuzz)
 
 
 def main() -> NoReturn:
