@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 import hypothesis
 from hypothesis import HealthCheck, Phase
 from msgspec import Struct
+from msgspec.structs import replace
 
 from vfio_verify.case import KERNEL_FAULT_KINDS, Case, Fault, KernelFaultKind
 from vfio_verify.distribution import Tally
@@ -119,6 +120,8 @@ class ShardResult(Struct, frozen=True):
     kernel_runs: dict[str, int] = {}
     not_permitted: dict[str, str] = {}
     features: dict[str, int] = {}
+    deaths: int = 0
+    """Processes that the subject ended, hangs included."""
 
 
 class Result(Struct, frozen=True):
@@ -148,9 +151,10 @@ class _Running:
 
     def __init__(self, subject: Subject, options: Options, worker: Worker, observer: Observer | None = None) -> None:
         self._subject, self._options, self._worker, self._observer = subject, options, worker, observer
-        self.layouts = self.runs = self.hangs = self.sampled = 0
+        self.layouts = self.runs = self.hangs = self.sampled = self.deaths = 0
         self.checked: Counter[str] = Counter()
         self.sightings: dict[Key, Sighting] = {}
+        self.tally = Tally()
         self._for_threads: list[Case] = []
         self.mapped: dict[int, Case] = {}
         self.kernel_runs: Counter[str] = Counter()
@@ -244,6 +248,7 @@ class _Running:
                 dict(self.kernel_runs),
                 self.not_permitted,
                 self.tally.counts(),
+                self.deaths,
             ),
         )
 
@@ -261,6 +266,7 @@ class _Running:
             self.checked.update(verdict.checked)
             self.sampled += seen.pages_compared < seen.pages_total
             self.hangs += _hung(seen)
+            self.deaths += seen.death is not None
             for violation in verdict.violations:
                 self._keep(violation, history[: before + number])
 
@@ -380,13 +386,22 @@ def _memory_and_swap() -> int:
 
 def shards(options: Options) -> Iterator[Shard]:
     """The first shards are small, so that a subject that fails often is known to fail soon."""
-    sizes = itertools.chain((10, 40, 100, 100), itertools.repeat(250))
     left = options.examples
-    for number, size in enumerate(sizes):
+    for number in itertools.count():
         if left <= 0:
             return
-        yield Shard(number, options.seed * 1_000_003 + number, min(size, left))
-        left -= size
+        whole = whole_shard(options.seed, number)
+        yield replace(whole, examples=min(whole.examples, left))
+        left -= whole.examples
+
+
+_FIRST_SIZES, _SIZE = (10, 40, 100, 100), 250
+
+
+def whole_shard(seed: int, number: int) -> Shard:
+    """A shard of the campaign with this seed, as if it had no end."""
+    size = _FIRST_SIZES[number] if number < len(_FIRST_SIZES) else _SIZE
+    return Shard(number, seed * 1_000_003 + number, size)
 
 
 # ---- all of them -------------------------------------------------------------------------------------------

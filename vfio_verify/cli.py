@@ -6,21 +6,20 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 import click
 
 from vfio_verify import __version__
+from vfio_verify.cli_common import console as _console
+from vfio_verify.cli_common import private_hypothesis as _private_hypothesis
 from vfio_verify.cli_corpus import COMMANDS, keep, refuse_corpus
+from vfio_verify.cli_fuzz import fuzz
 from vfio_verify.errors import InputError, VfioVerifyError
 from vfio_verify.outputs import Outputs, output_options
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from vfio_verify.campaign import Options
     from vfio_verify.case import Case
     from vfio_verify.judge import Violation
@@ -105,18 +104,6 @@ def check(
     sys.exit(report.exit_status)
 
 
-@contextmanager
-def _private_hypothesis() -> Iterator[None]:
-    """Hypothesis keeps a directory for itself, by default where it is run; a check leaves nothing there."""
-    try:
-        private = tempfile.TemporaryDirectory(prefix="vfio-verify-")
-    except OSError as error:
-        raise InputError(f"no directory for temporary files; set TMPDIR to one: {error}") from error
-    with private as directory:
-        os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = directory
-        yield
-
-
 def _report(subject: str, function: str | None, options: Options, case: Case | None, corpus: str | None) -> Report:
     from vfio_verify.campaign import check as run_check
     from vfio_verify.campaign import check_case
@@ -165,17 +152,6 @@ def _say_found(violation: Violation) -> None:
     click.echo(f"{what}: {violation.clause}: {violation.summary}", err=True)
 
 
-def _console() -> Console:
-    from rich.console import Console
-
-    class PipeConsole(Console):
-        def on_broken_pipe(self) -> None:
-            """Rich would exit with 1, which is a verdict here."""
-            raise BrokenPipeError
-
-    return PipeConsole(highlight=False, markup=False, emoji=False)
-
-
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.argument("clause", required=False)
@@ -208,6 +184,9 @@ def bench(quick: bool) -> None:
     from vfio_verify.bench import print_rows
 
     print_rows(run_bench(quick=quick), _console())
+
+
+cli.add_command(fuzz)
 
 
 def main() -> NoReturn:

@@ -48,17 +48,22 @@ class Outputs(Struct, frozen=True):
         if twice := [path for path in regular if regular.count(path) > 1]:
             raise InputError(f"two reports cannot go to the same file {twice[0]}")
 
-    def write(self, report: Report, console: Console) -> None:
-        """Files first, so that a reader who leaves early does not cost them. Raises HarnessError."""
-        failed = [self._write_form(report, path, form) for path, form in self._forms()]
+    def write(
+        self, report: Report, console: Console, *, data: bytes | None = None, show: Callable[[], None] | None = None
+    ) -> None:
+        """Files first, so that a reader who leaves early does not cost them. Raises HarnessError.
+
+        `data` is JSON to write in the report's place, and `show` prints what is to be read in its place.
+        """
+        failed = [self._write_form(report, path, form) for path, form in self._forms(data)]
         if not self.takes_stdout:
-            self._print(report, console)
+            self._print(report, console, show)
         if self.annotate:
             self._annotate(report, on_stderr=self.takes_stdout)
         for message in filter(None, failed):
             raise HarnessError(message)
 
-    def _forms(self) -> list[tuple[str, Callable[[Report], bytes]]]:
+    def _forms(self, data: bytes | None) -> list[tuple[str, Callable[[Report], bytes]]]:
         # Imported late, as by the commands: --help needs none of it.
         from vfio_verify.junit import to_junit
         from vfio_verify.location import locate
@@ -67,7 +72,7 @@ class Outputs(Struct, frozen=True):
         seconds = time.monotonic() - self.begun
         here, root = Path.cwd(), source_root()
         forms: tuple[tuple[str | None, Callable[[Report], bytes]], ...] = (
-            (self.json, lambda report: report.to_json()),
+            (self.json, lambda report: report.to_json() if data is None else data),
             (self.junit, lambda report: to_junit(report, seconds)),
             (self.sarif, lambda report: to_sarif(report, locate(report.subject, root, here), root)),
         )
@@ -86,17 +91,18 @@ class Outputs(Struct, frozen=True):
             return f"cannot write the report to {path}: {error.strerror}"
         return None
 
-    def _print(self, report: Report, console: Console) -> None:
+    def _print(self, report: Report, console: Console, show: Callable[[], None] | None) -> None:
         from vfio_verify.annotations import stopped_commands
         from vfio_verify.text import print_report
 
+        shown = show or (lambda: print_report(report, console))
         if not self.annotate:
-            print_report(report, console)
+            shown()
             return
         stop, go_on = stopped_commands()
         click.echo(stop)
         try:
-            print_report(report, console)
+            shown()
         finally:
             click.echo(go_on)
 

@@ -20,14 +20,25 @@ T = TypeVar("T")
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
+def processes(jobs: int) -> ProcessPoolExecutor:
+    """Processes that end with this one. What is submitted must be so while `deaf_to_interrupts`."""
+    # spawn: a fork of this process would carry Hypothesis's state and any thread's locks.
+    context = multiprocessing.get_context("spawn")
+    with deaf_to_interrupts():  # the pool's semaphores have a process that looks after them
+        return ProcessPoolExecutor(jobs, context, initializer=_end_with_parent)
+
+
+def kill(pool: ProcessPoolExecutor) -> None:
+    """End the processes in the middle of their tasks; their workers end with them."""
+    for process in list((pool._processes or {}).values()):
+        process.kill()
+
+
 class Pool:
     """Processes that run tasks; with one job, this process."""
 
     def __init__(self, jobs: int) -> None:
-        # spawn: a fork of this process would carry Hypothesis's state and any thread's locks.
-        context = multiprocessing.get_context("spawn")
-        with deaf_to_interrupts():  # the pool's semaphores have a process that looks after them
-            self._pool = ProcessPoolExecutor(jobs, context, initializer=_end_with_parent) if jobs > 1 else None
+        self._pool = processes(jobs) if jobs > 1 else None
 
     @property
     def is_here(self) -> bool:
@@ -57,8 +68,7 @@ class Pool:
     def kill(self) -> None:
         """End the processes in the middle of their tasks; their workers end with them."""
         if self._pool is not None:
-            for process in list((self._pool._processes or {}).values()):
-                process.kill()
+            kill(self._pool)
 
 
 class Interrupts:

@@ -1,0 +1,427 @@
+"""A search without end: the shards of a campaign one after the other on any executor, until a budget is spent.
+
+What is new is confirmed, made small and kept as soon as it is met. A shard counts as done only when all that it showed
+is settled and on the disk, so that a search may be killed at any moment and lose no more than the shards under way.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from msgspec.structs import replace
+
+from vfio_verify.campaign import (
+    Key,
+    Options,
+    Result,
+    Shard,
+    ShardResult,
+    Sighting,
+    settle_sighting,
+    whole_shard,
+)
+from vfio_verify.case import KERNEL_FAULT_KINDS, KernelFaultKind
+from vfio_verify.corpus import found, store
+from vfio_verify.errors import HarnessError
+from vfio_verify.fuzz_outcome import Budget, Outcome, Reason, with_findings
+from vfio_verify.fuzz_state import Finding, Part, Place, State
+from vfio_verify.fuzz_tasks import OwnWorkers, Workers, run_part, summed
+from vfio_verify.judge import Violation
+from vfio_verify.kernel_faults import account, why_not
+from vfio_verify.pool import Interrupts
+from vfio_verify.report import ViolationEntry, make_report
+from vfio_verify.shrink import Confirmation
+from vfio_verify.spec import clauses
+from vfio_verify.subject import Subject
+
+_TICK_SECONDS, _SAVE_SECONDS = 0.25, 1.0
+_GRACE_SECONDS = 15.0
+"""Beyond the budget, to settle what was met within it."""
+_ATTEMPTS = 3
+"""At a shard or a sighting, where the process that has it ends unexpectedly; and at a sighting's coming again."""
+_MAX_CAUSES, _MAX_HANGS = 16, 2
+
+
+class Progress(NamedTuple):
+    """A search as it stands. What is counted is of all searches that add up to this one, but for `new_*`."""
+
+    state: State
+    elapsed: float
+    budget: Budget
+    layouts: int
+    runs: int
+    new_layouts: int
+    new_runs: int
+    new_entries: int
+    shards: int
+    unsettled: int
+    restarts: int
+
+
+class Watcher(Protocol):
+    """Who is told how a search goes on."""
+
+    def found(self, finding: Finding) -> None:
+        """A violation is confirmed, made small and stored."""
+
+    def note(self, text: str) -> None:
+        """Something else that is to be known at once."""
+
+    def tick(self, progress: Progress) -> None:
+        """Some four times a second."""
+
+
+def fuzz(
+    subject: Subject,
+    options: Options,
+    budget: Budget,
+    watcher: Watcher,
+    *,
+    corpus: Path | None = None,
+    part: Part = Part(),  # noqa: B008  # it is a value
+    fresh: bool = False,
+    executor: Executor | None = None,
+    lost: tuple[type[Exception], ...] = (BrokenExecutor,),
+    why_no_kernel_fault: Callable[[KernelFaultKind], str | None] = why_not,
+) -> Outcome:
+    """Search until the budget is spent, or Ctrl-C. `executor` runs `options.jobs` tasks at once; without one, processes
+    are started. `lost` are the exceptions by which it tells that a task's process is gone; the task is then given to
+    it again. Raises InputError if the corpus cannot be used or is in use for the same search.
+    """
+    place = Place(corpus, subject, options, part)
+    reasons = {kind: reason for kind in KERNEL_FAULT_KINDS if (reason := why_no_kernel_fault(kind)) is not None}
+    with place.taken(), Interrupts() as interrupts:
+        interrupts.deferred = True
+        state = State(part=part) if fresh else place.load()
+        others = [] if fresh else place.others()
+        workers = OwnWorkers(options.jobs) if executor is None else Workers(executor, lost)
+        search = _Search(
+            subject=subject,
+            options=options,
+            budget=budget,
+            watcher=watcher,
+            place=place,
+            corpus=corpus,
+            state=state,
+            others=others,
+            workers=workers,
+            reasons=reasons,
+        )
+        try:
+            return search.run(interrupts)
+        finally:
+            workers.end()
+
+
+class _Task(NamedTuple):
+    """What is under way: a shard, or a sighting that is confirmed and made small."""
+
+    what: tuple[int, Shard] | tuple[Key, Sighting, int]
+    attempts: int = 1
+
+
+class _Held(NamedTuple):
+    """A shard that is run, and what of it is still to be settled."""
+
+    at: int
+    result: ShardResult
+    keys: set[Key]
+
+
+class _Search:
+    def __init__(
+        self,
+        *,
+        subject: Subject,
+        options: Options,
+        budget: Budget,
+        watcher: Watcher,
+        place: Place,
+        corpus: Path | None,
+        state: State,
+        others: list[State],
+        workers: Workers,
+        reasons: dict[KernelFaultKind, str],
+    ) -> None:
+        self._subject, self._options, self._budget, self._watcher = subject, options, budget, watcher
+        self._place, self._corpus, self._state, self._others = place, corpus, state, others
+        self._workers, self._reasons = workers, reasons
+        self._kinds = tuple(kind for kind in KERNEL_FAULT_KINDS if kind not in reasons)
+        self._numbers = self._undone()
+        self._tasks: dict[Future[Any], _Task] = {}
+        self._again: list[_Task] = []
+        self._sightings: list[_Task] = []
+        self._held: list[_Held] = []
+        self._settled: set[Key] = set(state.settled)
+        self._settling: set[Key] = set()
+        self._unconfirmed = Counter({(clause, cause): n for clause, cause, n in state.unconfirmed})
+        self._unconfined: dict[str, None] = {}
+        self._new: list[Finding] = []
+        self._new_layouts = self._new_runs = self._new_entries = self._asked = self._in_a_row = 0
+        self._before, self._start = state.seconds, time.monotonic()
+        self._saved = self._start
+        self._stop: Reason | None = None
+
+    # ---- the loop ------------------------------------------------------------------------------------------
+
+    def run(self, interrupts: Interrupts) -> Outcome:
+        """Until there is nothing more to do, or no more time to do it."""
+        deadline = None if self._budget.seconds is None else self._start + self._budget.seconds
+        while True:
+            self._fill()
+            if not self._tasks and self._again:
+                continue  # with other processes
+            if not self._tasks:
+                break
+            done, _ = wait(self._tasks, self._patience(deadline), FIRST_COMPLETED)
+            for future in done:
+                self._finish(future)
+            self._save(soon=False)
+            self._watcher.tick(self._progress())
+            try:
+                interrupts.raise_if_asked()
+            except KeyboardInterrupt:
+                self._stop = "interrupted"
+                break
+            if deadline is not None and time.monotonic() >= deadline:
+                self._stop = self._stop or "time"
+            if self._is_over():
+                break
+        seconds = time.monotonic() - self._start
+        for future in self._tasks:
+            future.cancel()
+        self._save(soon=True)
+        return self._outcome(seconds)
+
+    def _patience(self, deadline: float | None) -> float:
+        left = _TICK_SECONDS if deadline is None or self._stop else deadline - time.monotonic()
+        return max(0.0, min(_TICK_SECONDS, left))
+
+    def _is_over(self) -> bool:
+        """Does what is under way need not be waited for? What was met within the budget is settled, for a while."""
+        if self._stop is None or self._stop == "layouts":
+            return False
+        if self._budget.fail_fast and self._stop == "found":
+            return True
+        over = 0.0 if self._budget.seconds is None else time.monotonic() - self._start - self._budget.seconds
+        return not self._settling or over > _GRACE_SECONDS
+
+    def _undone(self) -> Iterator[tuple[int, int]]:
+        """This part's shards that nobody has done, by their place among them and their number in the campaign."""
+        part = self._state.part
+        for index in itertools.count():
+            number = index * part.of + part.number
+            if not self._state.has(number) and not any(other.has(number) for other in self._others):
+                yield index, number
+
+    def _fill(self) -> None:
+        """Findings first; of shards a few more than there are processes. What was lost is tried again on its own."""
+        while self._sightings:
+            self._submit(self._sightings.pop(0))
+        if self._again:
+            if not self._tasks:
+                self._submit(self._again.pop(0))
+            return
+        held_back = self._budget.fail_fast and self._settling
+        while not self._stop and not held_back and not self._again and len(self._tasks) < self._options.jobs + 2:
+            if self._budget.layouts is not None and self._asked >= self._budget.layouts:
+                self._stop = "layouts"
+                return
+            index, number = next(self._numbers)
+            shard = whole_shard(self._options.seed, number)
+            self._asked += shard.examples
+            self._submit(_Task((index, shard)))
+
+    def _submit(self, task: _Task) -> None:
+        subject, options = self._subject, self._options
+        try:
+            if len(task.what) == 2:
+                shard = task.what[1]
+                future = self._workers.submit(run_part, subject, options, shard, self._kinds, self._known())
+            else:
+                future = self._workers.submit(settle_sighting, subject, options, task.what[1])
+        except self._workers.lost:
+            # Broken, and not yet told by a task of its own.
+            self._again.append(task)
+            if not self._tasks:
+                self._replace_workers()
+        else:
+            self._tasks[future] = task
+
+    def _known(self) -> frozenset[Key]:
+        given_up = {key for key, times in self._unconfirmed.items() if times >= _ATTEMPTS}
+        return frozenset(self._settled | self._settling | given_up)
+
+    def _finish(self, future: Future[Any]) -> None:
+        task = self._tasks.pop(future, None)
+        if task is None:
+            return
+        try:
+            value = future.result()
+        except self._workers.lost:
+            self._lose(task)
+            return
+        self._in_a_row = 0
+        if len(task.what) == 2:
+            self._meet(*task.what, value)
+        else:
+            self._settle(*task.what, value)
+
+    def _lose(self, task: _Task) -> None:
+        """A process ended. Nobody knows whose task was to blame, so each is tried again, and one after the other."""
+        if task.attempts < _ATTEMPTS:
+            self._again.append(task._replace(attempts=task.attempts + 1))
+        elif len(task.what) == 2:
+            index, shard = task.what
+            self._state.lost = [*self._state.lost, shard.number]
+            self._state.mark(index)
+            self._watcher.note(f"shard {shard.number} is left out: its process ended unexpectedly {_ATTEMPTS} times")
+        else:
+            self._settle(*task.what, Confirmation(None, 0))
+        if not self._tasks:
+            self._replace_workers()
+
+    def _replace_workers(self) -> None:
+        self._in_a_row += 1
+        if self._in_a_row > 2 * _ATTEMPTS:
+            raise HarnessError("the search's processes end unexpectedly, one after the other (out of memory?)")
+        self._workers.renew()
+
+    # ---- results -------------------------------------------------------------------------------------------
+
+    def _meet(self, index: int, shard: Shard, result: ShardResult) -> None:
+        self._new_layouts += result.layouts
+        self._new_runs += result.runs
+        fresh = {key: sighting for key, sighting in result.sightings.items() if self._is_new(key)}
+        for key, sighting in fresh.items():
+            self._settling.add(key)
+            self._sightings.append(_Task((key, sighting, shard.number)))
+        held = _Held(index, replace(result, sightings={}), set(fresh))
+        if fresh:
+            self._held.append(held)
+        else:
+            self._add(held)
+
+    def _is_new(self, key: Key) -> bool:
+        known = self._settled | self._settling
+        return (
+            key not in known
+            and self._unconfirmed[key] < _ATTEMPTS
+            and sum(clause == key[0] for clause, _ in known) < _MAX_CAUSES
+        )
+
+    def _settle(self, key: Key, _sighting: Sighting, shard: int, confirmation: Confirmation) -> None:
+        self._settling.discard(key)
+        violation = confirmation.violation
+        if violation is None:
+            self._unconfirmed[key] += 1
+            self._state.unconfirmed = [(*key, times) for key, times in sorted(self._unconfirmed.items())]
+            self._watcher.note(f"seen, and not again in a fresh process: {key[0]}: {_sighting.violation.summary}")
+        else:
+            self._settled.add(key)
+            self._keep(violation, shard)
+            self._state.settled = sorted(self._settled)
+        for held in self._held:
+            held.keys.discard(key)
+            if not held.keys:
+                self._add(held)
+        self._held = [held for held in self._held if held.keys]
+        self._save(soon=True)
+
+    def _keep(self, violation: Violation, shard: int) -> None:
+        """Store what is confirmed: first in the corpus, then in the state."""
+        key = violation.clause, violation.cause
+        if key in {finding.key for finding in self._state.findings}:
+            return  # met in two ways, after earlier calls and in a sequence
+        name = None
+        if self._corpus is not None:
+            entry = found(self._subject.name, *key, violation.case, self._options.seed)
+            self._new_entries += store(self._corpus, entry) is not None
+            name = entry.name
+        finding = Finding(self._entry(violation), violation.cause, name, shard, self._before + self._elapsed())
+        self._state.findings = [*self._state.findings, finding]
+        self._new.append(finding)
+        self._watcher.found(finding)
+        if (self._budget.until_found or self._budget.fail_fast) and clauses()[violation.clause].fails_a_check:
+            self._stop = "found"
+
+    def _entry(self, violation: Violation) -> ViolationEntry:
+        (entry,) = make_report(self._subject, self._options, Result(0, 0, {}, (violation,), ())).violations
+        return entry
+
+    def _add(self, held: _Held) -> None:
+        """All that a shard showed is settled: it is done."""
+        state, result = self._state, held.result
+        state.mark(held.at)
+        state.layouts += result.layouts
+        state.runs += result.runs
+        state.sampled += result.sampled
+        state.deaths += result.deaths
+        state.hangs += result.hangs
+        state.cut_short += result.hangs >= _MAX_HANGS
+        state.checked = summed(state.checked, result.checked)
+        state.features = summed(state.features, result.features)
+        state.kernel_runs = summed(state.kernel_runs, result.kernel_runs)
+        state.not_permitted |= result.not_permitted
+        self._unconfined |= dict.fromkeys(result.unconfined)
+
+    # ---- what is told --------------------------------------------------------------------------------------
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._start
+
+    def _save(self, *, soon: bool) -> None:
+        now = time.monotonic()
+        if soon or now - self._saved >= _SAVE_SECONDS:
+            self._saved = now
+            self._state.seconds = self._before + now - self._start
+            self._place.save(self._state)
+
+    def _progress(self) -> Progress:
+        held = [held.result for held in self._held]
+        return Progress(
+            self._state,
+            self._elapsed(),
+            self._budget,
+            self._state.layouts + sum(result.layouts for result in held),
+            self._state.runs + sum(result.runs for result in held),
+            self._new_layouts,
+            self._new_runs,
+            self._new_entries,
+            sum(end - start for start, end in self._state.done),
+            len(self._settling),
+            self._workers.restarts,
+        )
+
+    def _outcome(self, seconds: float) -> Outcome:
+        state = self._state
+        interrupted = self._stop == "interrupted"
+        result = Result(
+            layouts=state.layouts,
+            runs=state.runs,
+            checked=state.checked,
+            confirmed=(),
+            unconfirmed=(),
+            interrupted=interrupted,
+            cut_short=state.cut_short,
+            sampled=state.sampled,
+            unconfined=tuple(self._unconfined),
+            kernel_faults=account(state.kernel_runs, self._reasons | state.not_permitted, interrupted=interrupted),
+        )
+        report = make_report(self._subject, self._options, result)
+        return Outcome(
+            report=with_findings(report, state),
+            state=state,
+            reason=self._stop or "layouts",
+            seconds=seconds,
+            new_layouts=self._new_layouts,
+            new_runs=self._new_runs,
+            new_findings=tuple(self._new),
+            unsettled=tuple(sorted(self._settling)),
+        )

@@ -1,0 +1,85 @@
+"""The tasks of a search, and the processes that run them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor, Executor, Future
+from typing import Any
+
+from msgspec.structs import replace
+
+from vfio_verify.campaign import Key, Options, Shard, ShardResult, run_kernel_faults, run_shard
+from vfio_verify.case import KernelFaultKind
+from vfio_verify.pool import kill, processes
+from vfio_verify.subject import Subject
+from vfio_verify.worker import deaf_to_interrupts
+
+_KERNEL_FAULTS_EVERY, _KERNEL_FAULTS_AT = 7, 3
+"""Shards: one of so many is run under the kernel's own failures too. A prime number, so that all parts get some."""
+
+
+def run_part(
+    subject: Subject, options: Options, shard: Shard, kinds: Sequence[KernelFaultKind], known: frozenset[Key]
+) -> ShardResult:
+    """A shard, and of some shards also layouts under kernel faults of these kinds. What is `known` is not told."""
+    result = run_shard(subject, options, shard)
+    if kinds and shard.number % _KERNEL_FAULTS_EVERY == _KERNEL_FAULTS_AT:
+        more = run_kernel_faults(subject, options, result.mapped, kinds)
+        result = replace(
+            result,
+            runs=result.runs + more.runs,
+            checked=summed(result.checked, more.checked),
+            sightings=more.sightings | result.sightings,
+            hangs=result.hangs + more.hangs,
+            deaths=result.deaths + more.deaths,
+            sampled=result.sampled + more.sampled,
+            kernel_runs=more.kernel_runs,
+            not_permitted=more.not_permitted,
+        )
+    sightings = {key: sighting for key, sighting in result.sightings.items() if key not in known}
+    return replace(result, sightings=sightings, mapped=())
+
+
+def summed(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
+    """Counts added up."""
+    return dict(Counter(one) + Counter(other))
+
+
+class Workers:
+    """An executor that someone else keeps."""
+
+    def __init__(self, executor: Executor, lost: tuple[type[Exception], ...]) -> None:
+        self._executor, self.lost = executor, lost
+        self.restarts = 0
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        return self._executor.submit(function, *arguments)
+
+    def renew(self) -> None:
+        """After a loss."""
+        self.restarts += 1
+
+    def end(self) -> None:
+        """What is not yet done is cancelled task by task."""
+
+
+class OwnWorkers(Workers):
+    """Processes of our own. When one of them ends unexpectedly, all are replaced."""
+
+    def __init__(self, jobs: int) -> None:
+        self._jobs, self._pool = jobs, processes(jobs)
+        super().__init__(self._pool, (BrokenExecutor,))
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        with deaf_to_interrupts():  # a task may start a process
+            return self._pool.submit(function, *arguments)
+
+    def renew(self) -> None:
+        self.end()
+        self._pool = processes(self._jobs)
+        self.restarts += 1
+
+    def end(self) -> None:
+        kill(self._pool)
+        self._pool.shutdown(wait=True, cancel_futures=True)
