@@ -15,7 +15,7 @@ PACKAGE = Path(vfio_verify.__file__).parent
 # From below to above: a module may import what stands in a line above its own, or beside it in the same line only
 # where the table says so. `specs` is data. Observations are values, which the world fills and the judge reads.
 LAYERS = (
-    ("vfio_verify", "errors", "spec", "_core", "_bench"),
+    ("vfio_verify", "errors", "spec", "remote", "_core", "_bench"),
     ("case", "core", "sandbox"),
     ("observation", "model"),
     ("words", "generate", "space", "thread_cases"),
@@ -26,9 +26,9 @@ LAYERS = (
     ("worker", "compiler"),
     ("subject",),
     ("judge",),
-    ("shrink",),
+    ("shrink", "cluster"),
     ("campaign", "corpus", "bench"),
-    ("report",),
+    ("report", "shared"),
     ("text",),
     ("cli",),
     ("__main__",),
@@ -50,6 +50,8 @@ FORBIDDEN = {
     "source": {"worker", "judge", "model", "case"},
     "sandbox": {"worker", "compiler", "source", "case"},
     "compiler": {"worker", "judge", "model", "case"},
+    "remote": {"vfio_verify", "errors", "case", "cluster"},
+    "cluster": {"judge", "model", "strategies", "generate", "campaign"},
 }
 
 

@@ -13,6 +13,8 @@ The house, from the ground up; nothing imports upwards:
     wire, thread_wire, worker, _world, sandbox   the process in which a subject runs, confined
     source, compiler, subject     what is verified: the core, or C code in any usual form
     shrink, campaign              many cases, and the smallest one for each violation
+    remote, cluster               the same on other machines
+    corpus, shared                cases that are kept
     report, text, cli             what comes out
 
 Beside it stands `core`: the helper as it should be, usable as a library. Nothing above knows it but by name.

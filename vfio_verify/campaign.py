@@ -15,7 +15,7 @@ import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import FrameType
@@ -380,9 +380,11 @@ def check(
     options: Options,
     on_sighting: Callable[[Violation], None] | None = None,
     why_no_kernel_fault: Callable[[KernelFaultKind], str | None] = why_not,
+    executor: Executor | None = None,
 ) -> Result:
     """Run a campaign. `on_sighting` hears of each violated clause once, as soon as it is met, before it is shrunk.
-    `why_no_kernel_fault` says of a kind why this machine does not permit it.
+    `why_no_kernel_fault` says of a kind why this machine does not permit it. The work is done by the executor if one is
+    given, whose number of processes is its own, and else by `jobs` processes here.
 
     Ctrl-C ends it early: what was found so far is in the result, which is then marked as interrupted.
     """
@@ -392,7 +394,7 @@ def check(
     kinds = [kind for kind in KERNEL_FAULT_KINDS if kind not in reasons]
     interrupted = False
     settled: list[tuple[Sighting, Confirmation]] = []
-    with _Interrupts() as interrupts, _Pool(min(options.jobs, len(tasks))) as pool:
+    with _Interrupts() as interrupts, _Pool(min(options.jobs, len(tasks)), executor) as pool:
         try:
             interrupts.deferred = pool.is_here
             for result in pool.map(run_shard, tasks, between_layouts=interrupts.raise_if_asked):
@@ -503,28 +505,33 @@ class _Merged:
 
 
 class _Pool:
-    """Processes that run tasks; with one job, this process."""
+    """What runs the tasks: an executor that is given, or processes here; with one job, this process."""
 
-    def __init__(self, jobs: int) -> None:
-        # spawn: a fork of this process would carry Hypothesis's state and any thread's locks.
-        context = multiprocessing.get_context("spawn")
-        with deaf_to_interrupts():  # the pool's semaphores have a process that looks after them
-            self._pool = ProcessPoolExecutor(jobs, context, initializer=_end_with_parent) if jobs > 1 else None
+    def __init__(self, jobs: int, given: Executor | None = None) -> None:
+        self._pool: ProcessPoolExecutor | None = None
+        self._executor = given
+        self._futures: list[Future[Any]] = []
+        if given is None and jobs > 1:
+            # spawn: a fork of this process would carry Hypothesis's state and any thread's locks.
+            context = multiprocessing.get_context("spawn")
+            with deaf_to_interrupts():  # the pool's semaphores have a process that looks after them
+                self._executor = self._pool = ProcessPoolExecutor(jobs, context, initializer=_end_with_parent)
 
     @property
     def is_here(self) -> bool:
         """Are the tasks run in this process?"""
-        return self._pool is None
+        return self._executor is None
 
     def map(self, function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], **here: Any) -> Iterator[T]:
         """The results in the order of the tasks, each as soon as it and those before it are there.
 
         `here` are arguments for tasks that are run in this process.
         """
-        if self._pool is None:
+        if self._executor is None:
             return (function(*task, **here) for task in tasks)
         with deaf_to_interrupts():  # the first task starts the processes
-            futures: list[Future[T]] = [self._pool.submit(function, *task) for task in tasks]
+            futures: list[Future[T]] = [self._executor.submit(function, *task) for task in tasks]
+        self._futures += futures
         return map(_result, futures)
 
     def __enter__(self) -> _Pool:
@@ -537,7 +544,10 @@ class _Pool:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
     def kill(self) -> None:
-        """End the processes in the middle of their tasks; their workers end with them."""
+        """End the processes in the middle of their tasks; their workers end with them. A given executor is its
+        owner's: only what was not begun is taken back."""
+        for future in self._futures:
+            future.cancel()
         if self._pool is not None:
             for process in list((self._pool._processes or {}).values()):
                 process.kill()

@@ -7,6 +7,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
@@ -46,6 +47,7 @@ def cli() -> None:
     help="Which segments may share a dmabuf.",
 )
 @click.option("--jobs", type=click.IntRange(1), help="Processes to use. [default: one for each processor]")
+@click.option("--cluster", metavar="URL", help="Run on the Dask cluster of this scheduler: tcp://HOST:PORT.")
 @click.option("--json", "json_file", metavar="FILE", help="Write the report as JSON to FILE (- for standard output).")
 @click.option("--case", "case_text", metavar="CASE", help="Judge this one case: its JSON, or a file that holds it.")
 @click.option(
@@ -59,6 +61,7 @@ def check(
     seed: int,
     policy: Literal["same-block", "same-region", "same-device"],
     jobs: int | None,
+    cluster: str | None,
     json_file: str | None,
     case_text: str | None,
     no_sandbox: bool,
@@ -81,7 +84,7 @@ def check(
             jobs=jobs or len(os.sched_getaffinity(0)),
             sandbox=not no_sandbox,
         )
-        report = _report(subject, function, options, case)
+        report = _report(subject, function, options, case, cluster)
     _write(report, json_file)
     sys.exit(report.exit_status)
 
@@ -98,15 +101,29 @@ def _private_hypothesis() -> Iterator[None]:
         yield
 
 
-def _report(subject: str, function: str | None, options: Options, case: Case | None) -> Report:
+@contextmanager
+def _executor(cluster: str | None) -> Iterator[Executor | None]:
+    """What runs a campaign's tasks, if not this machine."""
+    if cluster is None:
+        yield None
+        return
+    from vfio_verify.cluster import connect
+
+    with connect(cluster, lambda line: click.echo(f"vfio-verify: {line}", err=True)) as executor:
+        yield executor
+
+
+def _report(subject: str, function: str | None, options: Options, case: Case | None, cluster: str | None) -> Report:
     from vfio_verify.campaign import check as run_check
     from vfio_verify.campaign import check_case
     from vfio_verify.report import make_report
     from vfio_verify.subject import open_subject
 
     with open_subject(subject, function, options.parts) as opened:
-        result = run_check(opened, options, _say_found) if case is None else check_case(opened, options, case)
-        return make_report(opened, options, result)
+        if case is not None:
+            return make_report(opened, options, check_case(opened, options, case))
+        with _executor(cluster) as executor:
+            return make_report(opened, options, run_check(opened, options, _say_found, executor=executor))
 
 
 def _refuse_unwritable(path: str) -> None:
