@@ -21,7 +21,7 @@ import vfio_verify
 from vfio_verify import cluster, remote, specs
 from vfio_verify.campaign import Options, Result, Shard, check, run_shard
 from vfio_verify.errors import HarnessError, InputError
-from vfio_verify.subject import CORE
+from vfio_verify.subject import CORE, Subject
 
 pytest.importorskip("distributed", reason="needs Dask: pip install 'vfio-verify[cluster]'")
 pytestmark = [
@@ -246,6 +246,16 @@ def test_a_worker_without_the_package_is_refused(dask, tmp_path):
         cluster.connect(dask.url),
     ):
         pass
+
+
+def test_what_a_task_raises_comes_home(dask, tmp_path):
+    """The library, too: it is a file of this machine's."""
+    library = tmp_path / "subject.so"
+    library.write_bytes(b"no library")
+    dask.worker()
+    subject = Subject("x", "C", "f", "s", library=library)
+    with cluster.connect(dask.url) as executor, pytest.raises(InputError, match=r"cannot be loaded: .*(too short|ELF)"):
+        check(subject, Options(examples=60), executor=executor)
 
 
 def test_a_lost_scheduler_ends_a_check_with_a_message(dask):
