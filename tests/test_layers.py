@@ -15,7 +15,7 @@ PACKAGE = Path(vfio_verify.__file__).parent
 # From below to above: a module may import what stands in a line above its own, or beside it in the same line only
 # where the table says so. `specs` is data. Observations are values, which the world fills and the judge reads.
 LAYERS = (
-    ("vfio_verify", "errors", "spec", "_core", "_bench"),
+    ("vfio_verify", "errors", "spec", "remote", "_core", "_bench"),
     ("case", "core", "sandbox"),
     ("observation", "model"),
     ("words", "generate", "space", "thread_cases", "features", "corpus"),
@@ -26,9 +26,9 @@ LAYERS = (
     ("worker", "compiler"),
     ("subject", "pool"),
     ("judge",),
-    ("shrink", "observe"),
+    ("shrink", "observe", "cluster"),
     ("campaign", "replay", "merge", "bench"),
-    ("report", "reduce"),
+    ("report", "reduce", "shared"),
     ("text", "schemas", "fuzz_state"),
     ("location", "markup", "drawing", "events", "fuzz_outcome", "fuzz_tasks"),
     ("junit", "sarif", "annotations", "harness", "pytest_checks", "fuzz"),
@@ -59,6 +59,8 @@ FORBIDDEN = {
     "compiler": {"worker", "judge", "model", "case"},
     "corpus": {"worker", "judge", "model", "subject", "generate", "strategies"},
     "replay": {"strategies", "generate", "campaign"},
+    "remote": {"vfio_verify", "errors", "case", "cluster"},
+    "cluster": {"judge", "model", "strategies", "generate", "campaign"},
 }
 
 

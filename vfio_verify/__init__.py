@@ -14,6 +14,8 @@ The house, from the ground up; nothing imports upwards:
     wire, thread_wire, worker, _world, sandbox   the process in which a subject runs, confined
     source, compiler, subject     what is verified: the core, or C code in any usual form
     shrink, campaign              many cases, and the smallest one for each violation
+    remote, cluster               the same on other machines
+    corpus, shared                cases that are kept
     report, text, cli             what comes out
     observe, events               what Hypothesis is told, for its own records
     harness, pytest_checks, pytest_plugin   the same for tests of one's own

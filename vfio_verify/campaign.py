@@ -11,6 +11,7 @@ import random
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -412,9 +413,11 @@ def check(
     options: Options,
     on_sighting: Callable[[Violation], None] | None = None,
     why_no_kernel_fault: Callable[[KernelFaultKind], str | None] = why_not,
+    executor: Executor | None = None,
 ) -> Result:
     """Run a campaign. `on_sighting` hears of each violated clause once, as soon as it is met, before it is shrunk.
-    `why_no_kernel_fault` says of a kind why this machine does not permit it.
+    `why_no_kernel_fault` says of a kind why this machine does not permit it. The work is done by the executor if one is
+    given, whose number of processes is its own, and else by `jobs` processes here.
 
     Ctrl-C ends it early: what was found so far is in the result, which is then marked as interrupted.
     """
@@ -424,7 +427,7 @@ def check(
     kinds = [kind for kind in KERNEL_FAULT_KINDS if kind not in reasons]
     interrupted = False
     settled: list[tuple[Sighting, Confirmation]] = []
-    with Interrupts() as interrupts, Pool(min(options.jobs, len(tasks))) as pool:
+    with Interrupts() as interrupts, Pool(min(options.jobs, len(tasks)), executor) as pool:
         try:
             interrupts.deferred = pool.is_here
             for result in pool.map(run_shard, tasks, between_layouts=interrupts.raise_if_asked):

@@ -6,6 +6,9 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
@@ -47,6 +50,7 @@ def cli() -> None:
     help="Which segments may share a dmabuf.",
 )
 @click.option("--jobs", type=click.IntRange(1), help="Processes to use. [default: one for each processor]")
+@click.option("--cluster", metavar="URL", help="Run on the Dask cluster of this scheduler: tcp://HOST:PORT.")
 @output_options
 @click.option("--case", "case_text", metavar="CASE", help="Judge this one case: its JSON, or a file that holds it.")
 @click.option("--corpus", metavar="DIR", help="Keep the case of each confirmed violation in DIR, to be replayed.")
@@ -68,6 +72,7 @@ def check(
     seed: int,
     policy: Literal["same-block", "same-region", "same-device"],
     jobs: int | None,
+    cluster: str | None,
     outputs: Outputs,
     case_text: str | None,
     corpus: str | None,
@@ -97,21 +102,39 @@ def check(
             sandbox=not no_sandbox,
             observe=None if observe is None else os.path.abspath(observe),
         )
-        report = _report(subject, function, options, case, corpus)
+        report = _report(subject, function, options, case, corpus, cluster)
     outputs.write(report, _console())
     if distribution and not outputs.takes_stdout:
         _print_distribution(report)
     sys.exit(report.exit_status)
 
 
-def _report(subject: str, function: str | None, options: Options, case: Case | None, corpus: str | None) -> Report:
+@contextmanager
+def _executor(cluster: str | None) -> Iterator[Executor | None]:
+    """What runs a campaign's tasks, if not this machine."""
+    if cluster is None:
+        yield None
+        return
+    from vfio_verify.cluster import connect
+
+    with connect(cluster, lambda line: click.echo(f"vfio-verify: {line}", err=True)) as executor:
+        yield executor
+
+
+def _report(
+    subject: str, function: str | None, options: Options, case: Case | None, corpus: str | None, cluster: str | None
+) -> Report:
     from vfio_verify.campaign import check as run_check
     from vfio_verify.campaign import check_case
     from vfio_verify.report import make_report
     from vfio_verify.subject import open_subject
 
     with open_subject(subject, function, options.parts) as opened:
-        result = run_check(opened, options, _say_found) if case is None else check_case(opened, options, case)
+        if case is not None:
+            result = check_case(opened, options, case)
+        else:
+            with _executor(cluster) as executor:
+                result = run_check(opened, options, _say_found, executor=executor)
         if corpus is not None and not result.interrupted:  # what an interrupt left is not confirmed
             keep(corpus, opened.name, result.confirmed, options.seed if case is None else None)
         return make_report(opened, options, result)

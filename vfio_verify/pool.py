@@ -7,7 +7,7 @@ import multiprocessing
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from types import FrameType
 from typing import Any, TypeVar
@@ -35,25 +35,28 @@ def kill(pool: ProcessPoolExecutor) -> None:
 
 
 class Pool:
-    """Processes that run tasks; with one job, this process."""
+    """What runs the tasks: an executor that is given, or processes here; with one job, this process."""
 
-    def __init__(self, jobs: int) -> None:
-        self._pool = processes(jobs) if jobs > 1 else None
+    def __init__(self, jobs: int, given: Executor | None = None) -> None:
+        self._pool = processes(jobs) if given is None and jobs > 1 else None
+        self._executor = self._pool if given is None else given
+        self._futures: list[Future[Any]] = []
 
     @property
     def is_here(self) -> bool:
         """Are the tasks run in this process?"""
-        return self._pool is None
+        return self._executor is None
 
     def map(self, function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], **here: Any) -> Iterator[T]:
         """The results in the order of the tasks, each as soon as it and those before it are there.
 
         `here` are arguments for tasks that are run in this process.
         """
-        if self._pool is None:
+        if self._executor is None:
             return (function(*task, **here) for task in tasks)
         with deaf_to_interrupts():  # the first task starts the processes
-            futures: list[Future[T]] = [self._pool.submit(function, *task) for task in tasks]
+            futures: list[Future[T]] = [self._executor.submit(function, *task) for task in tasks]
+        self._futures += futures
         return map(_result, futures)
 
     def __enter__(self) -> Pool:
@@ -66,7 +69,10 @@ class Pool:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
     def kill(self) -> None:
-        """End the processes in the middle of their tasks; their workers end with them."""
+        """End the processes in the middle of their tasks; their workers end with them. A given executor is its
+        owner's: only what was not begun is taken back."""
+        for future in self._futures:
+            future.cancel()
         if self._pool is not None:
             kill(self._pool)
 

@@ -1,0 +1,322 @@
+"""A campaign on several machines: a real scheduler and real workers, which are killed, join, and differ."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from subject_files import DIRECTORY
+
+import vfio_verify
+from vfio_verify import cluster, remote, specs
+from vfio_verify.campaign import Options, Result, Shard, check, run_shard
+from vfio_verify.errors import HarnessError, InputError
+from vfio_verify.subject import CORE, Subject
+
+pytest.importorskip("distributed", reason="needs Dask: pip install 'vfio-verify[cluster]'")
+pytestmark = [
+    pytest.mark.not_under_asan("Dask's own processes are not what is looked at"),
+    # Of Dask's, for which this suite's rule is not meant.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
+]
+needs_compiler = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
+
+NEVER_UNMAPPED = DIRECTORY / "broken" / "never_unmapped.c"
+
+
+def until(said: str, what: Callable[[], object], seconds: float = 25) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, f"not within {seconds} seconds: {said}"
+        time.sleep(0.05)
+
+
+class Machine:
+    """A process of Dask's with all that it starts."""
+
+    def __init__(self, directory: Path, *arguments: str, **environment: str) -> None:
+        directory.mkdir()
+        self.directory, self.log = directory, directory / "log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-W", "ignore", "-m", *arguments],
+                cwd=directory,
+                env={**os.environ, "TMPDIR": str(directory), "DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "info"}
+                | environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    @property
+    def is_at_work(self) -> bool:
+        """Has it a process of a subject's?"""
+        return any(self.workers())
+
+    def workers(self) -> Iterator[int]:
+        """The processes in which it, or what it started, runs subjects."""
+        for environ in Path("/proc").glob("[0-9]*/environ"):
+            try:
+                if re.search(rb"VFIO_VERIFY_WORKER=%d-" % self.process.pid, environ.read_bytes()):
+                    yield int(environ.parent.name)
+            except OSError:
+                pass
+
+    @property
+    def has_worked(self) -> bool:
+        return any(self.directory.glob("dask-scratch-space/*/vfio-verify"))
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def end(self) -> None:
+        """In order, so that what it started ends too."""
+        self.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(10)
+        self.kill()
+
+
+class Cluster:
+    def __init__(self, directory: Path) -> None:
+        self._directory, self.machines = directory, []
+        file = directory / "scheduler.json"
+        self.scheduler = self._start(
+            "distributed.cli.dask_scheduler",
+            *("--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)),
+        )
+        until("the scheduler starts", lambda: file.exists() and file.read_text().endswith("}"))
+        self.url = json.loads(file.read_text())["address"]
+
+    def _start(self, *arguments: str, **environment: str) -> Machine:
+        machine = Machine(self._directory / str(len(self.machines)), *arguments, **environment)
+        self.machines.append(machine)
+        return machine
+
+    def worker(self, *, threads: int = 1, nanny: bool = False, **environment: str) -> Machine:
+        more = ["--nanny" if nanny else "--no-nanny", "--nthreads", str(threads), "--no-dashboard"]
+        machine = self._start("distributed.cli.dask_worker", self.url, "--host", "127.0.0.1", *more, **environment)
+        until("the worker registers", lambda: b"Registered to" in machine.log.read_bytes())
+        return machine
+
+
+@pytest.fixture
+def dask(tmp_path: Path) -> Iterator[Cluster]:
+    made = Cluster(tmp_path)
+    try:
+        yield made
+    finally:
+        for machine in reversed(made.machines):
+            machine.end()
+        left = [pid for machine in made.machines for pid in machine.workers()]
+        assert left == []
+
+
+def started(*arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "vfio_verify", "check", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended(process: subprocess.Popen[str], seconds: float = 60) -> tuple[int, str, str]:
+    try:
+        out, err = process.communicate(timeout=seconds)
+    finally:
+        process.kill()
+    return process.returncode, out, err
+
+
+def told(result: object) -> object:
+    """A shard's result without the addresses that a run happened to have."""
+    return {name: getattr(result, name) for name in ("layouts", "runs", "checked", "hangs", "sampled", "mapped")}
+
+
+@pytest.fixture(scope="module")
+def other_version(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A directory in which another version of the package lies."""
+    directory = tmp_path_factory.mktemp("other")
+    package = directory / "vfio_verify"
+    shutil.copytree(Path(vfio_verify.__file__).parent, package)
+    if not (package / "specs").exists():
+        shutil.copytree(Path(specs.__file__).parent, package / "specs")
+    text = (package / "__init__.py").read_text()
+    (package / "__init__.py").write_text(text.replace(f'"{vfio_verify.__version__}"', '"0.0.7"'))
+    return str(directory)
+
+
+# ---- the same result ---------------------------------------------------------------------------------------
+
+
+@needs_compiler
+def test_the_report_is_the_same_when_one_of_two_workers_is_killed_in_the_middle(dask, tmp_path):
+    """The one that stays runs two tasks at once in threads of a process that its nanny started."""
+    reports = [tmp_path / "here.json", tmp_path / "cluster.json"]
+    victim = dask.worker()
+    dask.worker(threads=2, nanny=True)
+    arguments = (NEVER_UNMAPPED, "--examples", 100, "--seed", 7)
+    process = started(*arguments, "--cluster", dask.url, "--json", reports[1])
+    until("the worker is in the middle of a task", lambda: victim.is_at_work)
+    victim.kill()
+    until("the subject's processes end with the worker", lambda: not victim.is_at_work)
+    assert process.poll() is None
+    status, _, err = ended(process)
+    assert status == 1
+    assert "found: UNMAP_ON_ERROR: a failed call leaves pages mapped\n" in err
+    assert ended(started(*arguments, "--jobs", 1, "--json", reports[0]))[0] == 1
+    here, there = (json.loads(report.read_bytes()) for report in reports)
+    for report in (here, there):
+        # What several threads did at once may differ, and is then not confirmed.
+        del report["unconfirmed"]
+    assert here == there
+    assert [violation["clause"] for violation in there["violations"]] == ["UNMAP_ON_ERROR"]
+    assert not (dask.machines[2].directory / ".hypothesis").exists()
+
+
+def test_a_worker_that_joins_gets_tasks_and_one_with_another_version_gets_none(dask, other_version):
+    options = Options(examples=10)
+    shards = [Shard(number, number, 10) for number in range(1, 13)]
+    said: list[str] = []
+    dask.worker()
+    with cluster.connect(dask.url, said.append) as executor:
+        assert executor.slots == 1
+        futures = [executor.submit(run_shard, CORE, options, shard) for shard in shards]
+        other = dask.worker(PYTHONPATH=other_version)
+        joined = dask.worker()
+        until("the one that joined is at work", lambda: joined.is_at_work)
+        results = [future.result(60) for future in futures]
+        # One that is refused hears of a task at the latest when there are many.
+        more = [executor.submit(run_shard, CORE, options, shard) for shard in shards]
+        assert [told(future.result(60)) for future in more] == list(map(told, results))
+        assert executor.slots == 2
+    assert not other.has_worked
+    assert len(said) == 1
+    assert re.search(r"the worker at tcp://127.0.0.1:\d+ has vfio_verify 0.0.7 instead of 0.1.0, .*no task", said[0])
+    for number in (0, 11):
+        assert told(results[number]) == told(run_shard(CORE, options, shards[number]))
+
+
+def test_a_campaign_takes_any_executor_and_leaves_it_to_its_owner(dask):
+    options = Options(examples=30, seed=3)
+    dask.worker()
+    with cluster.connect(dask.url) as executor:
+        results = [check(CORE, options, executor=used) for used in (executor, None, executor)]
+    # What several threads did at once may differ, and is then not confirmed.
+    for name in {*Result.__struct_fields__} - {"unconfirmed"}:
+        assert [getattr(result, name) for result in results] == [getattr(results[0], name)] * 3
+    with pytest.raises(RuntimeError):
+        executor.submit(run_shard, CORE, options, Shard(1, 1, 1))
+
+
+# ---- refusals and losses ------------------------------------------------------------------------------------
+
+
+def test_workers_with_another_version_are_refused_by_name(dask, other_version):
+    dask.worker()
+    dask.worker(PYTHONPATH=other_version)
+    status, out, err = ended(started("core", "--examples", 20, "--cluster", dask.url))
+    assert (status, out) == (2, "")
+    lines = err.splitlines()
+    assert lines[0] == f"vfio-verify: the cluster at {dask.url} has workers on which not the same is installed as here:"
+    assert len(lines) == 2
+    assert re.match(r"  the worker at tcp://127.0.0.1:\d+ has vfio_verify 0.0.7 instead of 0.1.0, ", lines[1])
+
+
+def test_a_worker_without_the_package_is_refused(dask, tmp_path):
+    (tmp_path / "none" / "vfio_verify").mkdir(parents=True)
+    (tmp_path / "none" / "vfio_verify" / "__init__.py").write_text("raise ModuleNotFoundError('vfio_verify')\n")
+    dask.worker(PYTHONPATH=str(tmp_path / "none"))
+    with (
+        pytest.raises(InputError, match=r"has vfio_verify not installed instead of 0\.1\.0"),
+        cluster.connect(dask.url),
+    ):
+        pass
+
+
+def test_what_a_task_raises_comes_home(dask, tmp_path):
+    """The library, too: it is a file of this machine's."""
+    library = tmp_path / "subject.so"
+    library.write_bytes(b"no library")
+    dask.worker()
+    subject = Subject("x", "C", "f", "s", library=library)
+    with cluster.connect(dask.url) as executor, pytest.raises(InputError, match=r"cannot be loaded: .*(too short|ELF)"):
+        check(subject, Options(examples=60), executor=executor)
+
+
+def test_a_lost_scheduler_ends_a_check_with_a_message(dask):
+    worker = dask.worker()
+    process = started("core", "--examples", 5000, "--cluster", dask.url)
+    until("the worker is in the middle of a task", lambda: worker.is_at_work)
+    dask.scheduler.kill()
+    status, out, err = ended(process, 20)
+    assert (status, out) == (3, "")
+    assert err == f"vfio-verify: the Dask scheduler at {dask.url} is lost\n"
+
+
+def test_ctrl_c_ends_a_check_on_a_cluster(dask):
+    worker = dask.worker()
+    process = started("core", "--examples", 5000, "--cluster", dask.url)
+    until("the worker is in the middle of a task", lambda: worker.is_at_work)
+    process.send_signal(signal.SIGINT)
+    status, out, err = ended(process, 20)
+    assert (status, "Interrupted" in out or "interrupted" in out, "Traceback" in err) == (130, True, False)
+
+
+def test_a_cluster_whose_last_worker_is_lost_ends_a_check(dask, monkeypatch):
+    monkeypatch.setattr(cluster, "_ALONE_SECONDS", 2.0)
+    worker = dask.worker()
+    with cluster.connect(dask.url) as executor:
+        future = executor.submit(run_shard, CORE, Options(), Shard(1, 1, 500))
+        until("the worker is in the middle of a task", lambda: worker.is_at_work)
+        worker.kill()
+        with pytest.raises(HarnessError, match="has no worker left"):
+            future.result(20)
+
+
+def test_a_cluster_that_is_not_there_is_an_input_error(monkeypatch):
+    monkeypatch.setattr(cluster, "_CONNECT_SECONDS", 1.0)
+    for url in ("tcp://127.0.0.1:9", "nonsense://x:1", "127.0.0.1", "tcp://"):
+        with pytest.raises(InputError, match="no Dask scheduler answers at "), cluster.connect(url):
+            pass
+
+
+def test_without_the_extra_it_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(InputError, match=r"pip install 'vfio-verify\[cluster\]'"), cluster.connect("tcp://host:1"):
+        pass
+
+
+def test_a_scheduler_without_workers_is_an_input_error(dask, monkeypatch):
+    monkeypatch.setattr(cluster, "_CONNECT_SECONDS", 2.0)
+    with pytest.raises(InputError, match="has no worker; start some with: dask worker"), cluster.connect(dask.url):
+        pass
+
+
+# ---- what is the same ---------------------------------------------------------------------------------------
+
+
+def test_all_but_a_newer_c_library_must_be_the_same():
+    here = remote.facts()
+    assert remote.differences(here, here) == []
+    assert set(here) >= {"Python", "processor", "C library", "hypothesis", "vfio_verify", "vfio_verify's code"}
+    old, new = {"C library": "glibc 2.9"}, {"C library": "glibc 2.36"}
+    assert remote.differences(old, new) == []
+    assert remote.differences(new, old) == ["C library glibc 2.9 instead of glibc 2.36"]
+    assert remote.differences(old, {"C library": "musl 9.9"}) == ["C library musl 9.9 instead of glibc 2.9"]
+    assert remote.differences({"Python": "3.11"}, {"Python": "3.12"}) == ["Python 3.12 instead of 3.11"]
+    assert remote.differences({"Python": "3.11"}, {}) == ["Python not installed instead of 3.11"]
