@@ -12,7 +12,13 @@ from vfio_verify.subject import open_subject
 ALARM_SEEDS = (0, 1)
 MORE_LAYOUTS = {
     *("empty_entries_skipped", "no_entries_accepted", "offset_in_32_bits", "pairs_compared", "region_offset_ignored"),
-    *("gives_up_after_failure", "mappings_counted_up_only", "table_of_4_reused"),
+    *(
+        "longer_list_overlaid",
+        "shorter_list_accepted",
+        "gives_up_after_failure",
+        "mappings_counted_up_only",
+        "table_of_4_reused",
+    ),
 }
 """Subjects whose fault one layout in a hundred shows, or a sequence."""
 

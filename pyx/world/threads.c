@@ -294,8 +294,9 @@ static void grab(u64 *state)
     const struct vv_range range = some_reservation(state);
     u64 bytes = vv_page_size, hint = 0;
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-    const u64 way = below(state, 4), slot = next_piece % PIECES;
+    const u64 way = below(state, 4);
     uint8_t *got;
+    u64 slot;
 
     if (range.end) {
         if (way >= 2) {
@@ -305,8 +306,10 @@ static void grab(u64 *state)
             bytes = range.end - range.start;
         }
     }
-    let_go(slot);
+    /* A thread that lost the baton while it waited for a processor may be here as well. */
     lock_all(true);
+    slot = next_piece % PIECES;
+    let_go(slot);
     got = vv_raw_mmap((void *)hint, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
     if ((void *)got != MAP_FAILED) {
         if (lies((u64)got, (u64)got + bytes) != APART) {

@@ -1,5 +1,5 @@
 /* violates: CONFINED | unmaps whole 2 MiB on failure, and with them what lies behind the reservation */
-/* may violate: UNMAP_ON_ERROR */
+/* may violate: REPEATABLE, UNMAP_ON_ERROR */
 
 #include "helper.h"
 #include "qemu/units.h"

@@ -1,4 +1,5 @@
 /* violates: READ_ONLY | the overlays can be written */
+/* may violate: ACCEPTS_VALID */
 
 #include "helper.h"
 

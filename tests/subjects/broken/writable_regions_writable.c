@@ -1,4 +1,5 @@
 /* violates: READ_ONLY | only for regions that have the WRITE flag: the overlays can be written, too */
+/* may violate: ACCEPTS_VALID */
 
 #include "helper.h"
 #include "hw/virtio/virtio-gpu.h"
