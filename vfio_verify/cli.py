@@ -102,7 +102,7 @@ def check(
             sandbox=not no_sandbox,
             observe=None if observe is None else os.path.abspath(observe),
         )
-        report = _report(subject, function, options, case, corpus, cluster)
+        report = _report(subject, function, options, case=case, corpus=corpus, cluster=cluster)
     outputs.write(report, _console())
     if distribution and not outputs.takes_stdout:
         _print_distribution(report)
@@ -122,7 +122,7 @@ def _executor(cluster: str | None) -> Iterator[Executor | None]:
 
 
 def _report(
-    subject: str, function: str | None, options: Options, case: Case | None, corpus: str | None, cluster: str | None
+    subject: str, function: str | None, options: Options, *, case: Case | None, corpus: str | None, cluster: str | None
 ) -> Report:
     from vfio_verify.campaign import check as run_check
     from vfio_verify.campaign import check_case
