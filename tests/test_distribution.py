@@ -190,7 +190,7 @@ def test_the_table_has_every_feature_and_marks_what_was_never_met():
     tally.layout(SMALL)
     tally.layout(SMALL)
     with_fork = Case(SMALL.devices, SMALL.ram_blocks, SMALL.iovec, PAGE, sequence=(Fork(), Call((), 0)))
-    tally.sequence(with_fork)
+    tally.beyond(with_fork)
     lines = list(table(tally.counts(), 4))
     words = [line.split() for line in lines]
     assert ["segments:", "1", "2", "50.0%"] in words
