@@ -305,6 +305,28 @@ def test_what_is_not_settled_is_run_again_by_the_next_search(broken, tmp_path):
     assert search(broken, 40, tmp_path, executor=Here()).report.exit_status == 1
 
 
+@needs_compiler
+def test_what_hangs_is_found_though_the_time_is_up_when_it_is_made_small(tmp_path):
+    """SURVIVES. Shards that hang, and that nobody waits for, do not keep it from being confirmed."""
+    (tmp_path / "hangs.c").write_text(
+        '#include "qemu/osdep.h"\n#include "qapi/error.h"\n'
+        "bool f(struct iovec *iov, unsigned int n, void **addr, size_t total_size, Error **errp)\n"
+        "{\n    for (;;) {\n    }\n}\n"
+    )
+    done = run("hangs.c", "--time", 8, "--jobs", 2, cwd=tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "found: SURVIVES: does not return" in done.stderr
+
+
+def test_a_reader_who_has_left_is_no_verdict(tmp_path):
+    ours, theirs = os.pipe()
+    os.close(ours)
+    command = [*COMMAND, "core", "--examples", "1", "--json", "-"]
+    done = subprocess.run(command, cwd=tmp_path, stdout=theirs, stderr=subprocess.PIPE, timeout=60, check=False)
+    os.close(theirs)
+    assert done.returncode == 141
+
+
 # ---- ended from outside ------------------------------------------------------------------------------------
 
 

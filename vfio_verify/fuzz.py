@@ -41,8 +41,9 @@ from vfio_verify.spec import clauses
 from vfio_verify.subject import Subject
 
 _TICK_SECONDS, _SAVE_SECONDS = 0.25, 1.0
-_GRACE_SECONDS = 15.0
-"""Beyond the budget, to settle what was met within it."""
+_GRACE_SECONDS, _FIRST_GRACE_SECONDS = 15.0, 90.0
+"""Beyond the budget, to settle what was met within it; the second where nothing was found so far: what hangs is slow to
+be made small."""
 _ATTEMPTS = 3
 """At a shard or a sighting, where the process that has it ends unexpectedly; and at a sighting's coming again."""
 _MAX_CAUSES, _MAX_HANGS = 16, 2
@@ -163,7 +164,7 @@ class _Search:
         self._unconfirmed = Counter({(clause, cause): n for clause, cause, n in state.unconfirmed})
         self._unconfined: dict[str, None] = {}
         self._new: list[Finding] = []
-        self._new_layouts = self._new_runs = self._new_entries = self._asked = self._in_a_row = 0
+        self._new_layouts = self._new_runs = self._new_entries = self._asked = self._in_a_row = self._restarts = 0
         self._before, self._start = state.seconds, time.monotonic()
         self._saved = self._start
         self._stop: Reason | None = None
@@ -210,7 +211,22 @@ class _Search:
         if self._budget.fail_fast and self._stop == "found":
             return True
         over = 0.0 if self._budget.seconds is None else time.monotonic() - self._start - self._budget.seconds
-        return not self._settling or over > _GRACE_SECONDS
+        grace = _GRACE_SECONDS if self._state.findings else _FIRST_GRACE_SECONDS
+        if self._settling and over <= grace:
+            self._give_up_shards()
+            return False
+        return True
+
+    def _give_up_shards(self) -> None:
+        """Let what is to be settled not wait for shards that nobody waits for."""
+        given_up = [future for future, task in self._tasks.items() if len(task.what) == 2]
+        queued = len(self._tasks) > self._options.jobs
+        for future in given_up:
+            if future.cancel() or queued:
+                del self._tasks[future]
+        if queued and given_up and self._workers.renew():
+            self._sightings += self._tasks.values()
+            self._tasks.clear()
 
     def _undone(self) -> Iterator[tuple[int, int]]:
         """This part's shards that nobody has done, by their place among them and their number in the campaign."""
@@ -221,7 +237,7 @@ class _Search:
                 yield index, number
 
     def _fill(self) -> None:
-        """Findings first; of shards a few more than there are processes. What was lost is tried again on its own."""
+        """Findings first; of shards one more than there are processes. What was lost is tried again on its own."""
         while self._sightings:
             self._submit(self._sightings.pop(0))
         if self._again:
@@ -229,7 +245,7 @@ class _Search:
                 self._submit(self._again.pop(0))
             return
         held_back = self._budget.fail_fast and self._settling
-        while not self._stop and not held_back and not self._again and len(self._tasks) < self._options.jobs + 2:
+        while not self._stop and not held_back and not self._again and len(self._tasks) <= self._options.jobs:
             if self._budget.layouts is not None and self._asked >= self._budget.layouts:
                 self._stop = "layouts"
                 return
@@ -292,6 +308,7 @@ class _Search:
         if self._in_a_row > 2 * _ATTEMPTS:
             raise HarnessError("the search's processes end unexpectedly, one after the other (out of memory?)")
         self._workers.renew()
+        self._restarts += 1
 
     # ---- results -------------------------------------------------------------------------------------------
 
@@ -396,7 +413,7 @@ class _Search:
             self._new_entries,
             sum(end - start for start, end in self._state.done),
             len(self._settling),
-            self._workers.restarts,
+            self._restarts,
         )
 
     def _outcome(self, seconds: float) -> Outcome:
@@ -416,7 +433,7 @@ class _Search:
         )
         report = make_report(self._subject, self._options, result)
         return Outcome(
-            report=with_findings(report, state),
+            report=with_findings(report, state, sorted(self._settling)),
             state=state,
             reason=self._stop or "layouts",
             seconds=seconds,

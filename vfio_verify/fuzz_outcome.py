@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
@@ -46,7 +47,7 @@ class Outcome(Struct, frozen=True, tag_field="schema", tag="vfio-verify/fuzz@1")
         return msgspec.json.format(msgspec.json.encode(self, order="deterministic"), indent=1) + b"\n"
 
 
-def with_findings(report: Report, state: State) -> Report:
+def with_findings(report: Report, state: State, unsettled: Iterable[Key]) -> Report:
     """A report of all searches so far. Findings are there as they were told: an earlier search may have made them."""
     order = list(clauses())
     found = sorted((finding.violation for finding in state.findings), key=lambda entry: order.index(entry.clause))
@@ -54,6 +55,7 @@ def with_findings(report: Report, state: State) -> Report:
     entries = [replace(entry, status="violated") if entry.id in violated else entry for entry in report.clauses]
     notes = [
         *report.notes,
+        *(f"Met at the very end, and neither confirmed nor counted: {clause}: {cause}" for clause, cause in unsettled),
         *([f"Left out, since their process ended unexpectedly: shards {state.lost}."] if state.lost else []),
         *(
             f"Seen {times} times, and not again in a fresh process: {clause}: {cause}"

@@ -191,10 +191,8 @@ def print_outcome(outcome: Outcome, console: Console, corpus: str | None) -> Non
             if finding.violation not in shown:
                 line(f"    {reproduce_line(finding.violation.case, report)}")
         line()
-    for clause, cause in outcome.unsettled:
-        line(f"met at the very end, and neither confirmed nor counted: {clause}: {cause}")
     new = f"{outcome.new_layouts:,} layouts and {outcome.new_runs:,} calls in {duration(outcome.seconds)}"
-    sooner = "" if outcome.new_layouts == state.layouts else f"; {duration(state.seconds)} with earlier searches"
+    sooner = "" if state.seconds - outcome.seconds < 1 else f"; {duration(state.seconds)} with earlier searches"
     line(f"Ended since {_BUDGET_ENDS[outcome.reason]}: {new}{sooner}.")
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from typing import Any
 
 from msgspec.structs import replace
 
 from vfio_verify.campaign import Key, Options, Shard, ShardResult, run_kernel_faults, run_shard
 from vfio_verify.case import KernelFaultKind
+from vfio_verify.errors import HarnessError
 from vfio_verify.pool import kill, processes
 from vfio_verify.subject import Subject
 from vfio_verify.worker import deaf_to_interrupts
@@ -51,14 +52,13 @@ class Workers:
 
     def __init__(self, executor: Executor, lost: tuple[type[Exception], ...]) -> None:
         self._executor, self.lost = executor, lost
-        self.restarts = 0
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         return self._executor.submit(function, *arguments)
 
-    def renew(self) -> None:
-        """After a loss."""
-        self.restarts += 1
+    def renew(self) -> bool:
+        """Replace what runs tasks, and give up those under way. False if that cannot be done."""
+        return False
 
     def end(self) -> None:
         """What is not yet done is cancelled task by task."""
@@ -68,18 +68,33 @@ class OwnWorkers(Workers):
     """Processes of our own. When one of them ends unexpectedly, all are replaced."""
 
     def __init__(self, jobs: int) -> None:
-        self._jobs, self._pool = jobs, processes(jobs)
+        self._jobs, self._pool = jobs, _started(jobs)
         super().__init__(self._pool, (BrokenExecutor,))
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         with deaf_to_interrupts():  # a task may start a process
-            return self._pool.submit(function, *arguments)
+            try:
+                return self._pool.submit(function, *arguments)
+            except OSError as error:
+                raise _cannot_start(error) from error
 
-    def renew(self) -> None:
+    def renew(self) -> bool:
         self.end()
-        self._pool = processes(self._jobs)
-        self.restarts += 1
+        self._pool = _started(self._jobs)
+        return True
 
     def end(self) -> None:
         kill(self._pool)
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _started(jobs: int) -> ProcessPoolExecutor:
+    try:
+        return processes(jobs)
+    except OSError as error:
+        raise _cannot_start(error) from error
+
+
+def _cannot_start(error: OSError) -> HarnessError:
+    """Such as EPIPE, where a process cannot execute this Python: its other end ended at once."""
+    return HarnessError(f"cannot start processes for the search: {error.strerror}")

@@ -83,7 +83,10 @@ class Outputs(Struct, frozen=True):
         """What is wrong with the file, if anything: the other forms are still to be written."""
         data = form(report)
         if path == "-":
-            click.echo(data, nl=False)
+            try:
+                click.echo(data, nl=False)
+            except BrokenPipeError:
+                raise BrokenPipeError from None  # of one with an errno click makes exit status 1, which is a verdict
             return None
         try:
             Path(path).write_bytes(data)
