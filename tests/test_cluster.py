@@ -302,7 +302,7 @@ def test_without_the_extra_it_is_named(monkeypatch):
 
 
 def test_a_scheduler_without_workers_is_an_input_error(dask, monkeypatch):
-    monkeypatch.setattr(cluster, "_CONNECT_SECONDS", 2.0)
+    monkeypatch.setattr(cluster, "_CONNECT_SECONDS", 5.0)
     with pytest.raises(InputError, match="has no worker; start some with: dask worker"), cluster.connect(dask.url):
         pass
 

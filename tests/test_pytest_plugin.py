@@ -81,7 +81,8 @@ def test_the_example_project_passes_with_one_campaign_for_all_its_tests(pytester
 # Changes of the example's helper, and the clauses that it then violates.
 BROKEN = {
     "nothing is unmapped": ("        munmap(base, size);\n", "", {"UNMAP_ON_ERROR"}),
-    "the guest's memory is writable": ("PROT_READ,", "PROT_READ | PROT_WRITE,", {"READ_ONLY"}),
+    # With a descriptor that is open for reading only such an overlay fails.
+    "the guest's memory is writable": ("PROT_READ,", "PROT_READ | PROT_WRITE,", {"READ_ONLY", "ACCEPTS_VALID"}),
     # A driver that maps nothing outside the areas refuses the wrong place; another one shows it.
     "the area is forgotten": (" + block->mr->addr", "", {"CONTENTS", "ACCEPTS_VALID"}),
     "other blocks are taken": ("common && block != common", "false", {"SAME_BLOCK"}),
@@ -277,6 +278,9 @@ def test_a_run_says_what_is_violated_and_shows_it_on_the_smallest_case(pytester)
     shutil.copy(SUBJECTS / "broken" / "helper.h", pytester.path)
     pytester.makepyfile(
         """
+        from hypothesis import settings
+
+        @settings(max_examples=1000, derandomize=True)
         def test_mine(vfio_case, vfio_run):
             assert not vfio_run(vfio_case, "area_offset_ignored.c").violated
         """
@@ -415,7 +419,7 @@ def test_hypothesis_is_told_what_was_drawn_and_how_it_was_judged(pytester, monke
     )
     result = run(pytester, "--hypothesis-show-statistics")
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["*100.00%, exercised: SURVIVES"])
+    result.stdout.fnmatch_lines(["*%, exercised: SURVIVES"])
     (path,) = pytester.path.glob(".hypothesis/observed/*_testcases.jsonl")
     written = [json.loads(line) for line in path.read_text().splitlines()]
     assert len(written) == 20

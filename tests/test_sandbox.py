@@ -431,12 +431,21 @@ with Worker(pathlib.Path(sys.argv[1]), parts=Parts(int(sys.argv[2]))) as worker:
 """
 
 
-def python_of_nobody() -> str | None:
-    """A Python of this version that a user without rights can run."""
+def python_of_nobody(path: str) -> str | None:
+    """A Python of this version that a user without rights can run, and that finds this package."""
     for python in (sys.executable, "/usr/bin/python3"):
         try:
-            command = [python, "-c", "import sys; print(sys.version_info[:2])"]
-            done = subprocess.run(command, capture_output=True, check=True, user=NOBODY, group=NOBODY, extra_groups=[])
+            command = [python, "-c", "import sys, vfio_verify.worker; print(sys.version_info[:2])"]
+            done = subprocess.run(
+                command,
+                env={"PYTHONPATH": path},
+                cwd="/",
+                capture_output=True,
+                check=True,
+                user=NOBODY,
+                group=NOBODY,
+                extra_groups=[],
+            )
         except (OSError, subprocess.CalledProcessError):
             continue
         if done.stdout.decode().strip() == str(sys.version_info[:2]):
@@ -448,10 +457,10 @@ def python_of_nobody() -> str | None:
 def test_without_root_no_way_leads_out_either(way: str) -> None:
     if os.geteuid() != 0:
         pytest.skip("all of this file is run without root")
-    python = python_of_nobody()
-    if python is None:
-        pytest.skip("no Python of this version that another user can run")
     path = os.pathsep.join([str(Path(vfio_verify.__file__).parent.parent), str(Path(msgspec.__file__).parent.parent)])
+    python = python_of_nobody(path)
+    if python is None:
+        pytest.skip("no Python of this version with this package that another user can run")
 
     def run(library: Path, parts: Parts) -> str:
         command = [python, "-c", AS_NOBODY, str(library), str(int(parts)), CASE.to_json().decode()]

@@ -71,10 +71,11 @@ class Pool:
     def kill(self) -> None:
         """End the processes in the middle of their tasks; their workers end with them. A given executor is its
         owner's: only what was not begun is taken back."""
-        for future in self._futures:
-            future.cancel()
         if self._pool is not None:
             kill(self._pool)
+            return
+        for future in self._futures:
+            future.cancel()
 
 
 class Interrupts:
