@@ -230,8 +230,9 @@ def test_without_a_directory_for_temporary_files_the_remedy_is_named(monkeypatch
         cli.main(["check", "core", "--examples", "1"], standalone_mode=False)
 
 
-def test_a_reader_that_goes_away_is_no_verdict() -> None:
-    command = [sys.executable, "-P", "-m", "vfio_verify", "spec"]
+@pytest.mark.parametrize("words", [["spec"], ["schema", "case"], ["check", "core", "--examples", "2", "--json", "-"]])
+def test_a_reader_that_goes_away_is_no_verdict(words: list[str]) -> None:
+    command = [sys.executable, "-P", "-m", "vfio_verify", *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.close()

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from vfio_verify import __version__
 from vfio_verify.cli_common import console as _console
+from vfio_verify.cli_common import jobs_option, policy_option, sandbox_option
 from vfio_verify.cli_common import private_hypothesis as _private_hypothesis
 from vfio_verify.cli_corpus import COMMANDS, keep, refuse_corpus
 from vfio_verify.cli_fuzz import fuzz
@@ -26,10 +27,20 @@ if TYPE_CHECKING:
     from vfio_verify.campaign import Options
     from vfio_verify.case import Case
     from vfio_verify.judge import Violation
+    from vfio_verify.model import Policy
     from vfio_verify.report import Report
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    def invoke(self, context: click.Context) -> object:
+        """Of a broken pipe that has an errno click makes exit status 1, which is a verdict here."""
+        try:
+            return super().invoke(context)
+        except BrokenPipeError:
+            raise BrokenPipeError from None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, "-V", "--version", prog_name="vfio-verify")
 def cli() -> None:
     """Finds faults in helpers that map VFIO-backed guest memory for a dmabuf."""
@@ -42,14 +53,8 @@ def cli() -> None:
 @click.option(
     "--seed", default=0, show_default=True, type=click.IntRange(0, (1 << 32) - 1), help="Same seed, same report."
 )
-@click.option(
-    "--policy",
-    type=click.Choice(["same-block", "same-region", "same-device"]),
-    default="same-block",
-    show_default=True,
-    help="Which segments may share a dmabuf.",
-)
-@click.option("--jobs", type=click.IntRange(1), help="Processes to use. [default: one for each processor]")
+@policy_option
+@jobs_option
 @click.option("--cluster", metavar="URL", help="Run on the Dask cluster of this scheduler: tcp://HOST:PORT.")
 @output_options
 @click.option("--case", "case_text", metavar="CASE", help="Judge this one case: its JSON, or a file that holds it.")
@@ -61,17 +66,15 @@ def cli() -> None:
     type=click.Path(file_okay=False),
     help="Write Hypothesis's observations of the layouts to DIR, for viewers of such.",
 )
-@click.option(
-    "--no-sandbox", is_flag=True, help="Do not confine the compiler and the subject. Only for code that you trust."
-)
+@sandbox_option
 def check(
     subject: str,
     *,
     function: str | None,
     examples: int,
     seed: int,
-    policy: Literal["same-block", "same-region", "same-device"],
-    jobs: int | None,
+    policy: Policy,
+    jobs: int,
     cluster: str | None,
     outputs: Outputs,
     case_text: str | None,
@@ -98,7 +101,7 @@ def check(
             examples=examples,
             seed=seed,
             policy=policy,
-            jobs=jobs or len(os.sched_getaffinity(0)),
+            jobs=jobs,
             sandbox=not no_sandbox,
             observe=None if observe is None else os.path.abspath(observe),
         )

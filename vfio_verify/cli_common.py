@@ -6,12 +6,48 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import click
 
 from vfio_verify.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+POLICIES = ("same-block", "same-region", "same-device")
+
+
+def _processors(_context: click.Context, _option: click.Parameter, value: int | None) -> int:
+    return value or len(os.sched_getaffinity(0))
+
+
+policy_option = click.option(
+    "--policy",
+    type=click.Choice(POLICIES),
+    default=POLICIES[0],
+    show_default=True,
+    help="Which segments may share a dmabuf.",
+)
+jobs_option = click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    callback=_processors,
+    help="Processes to use. [default: one for each processor]",
+)
+sandbox_option = click.option(
+    "--no-sandbox", is_flag=True, help="Do not confine the compiler and the subject. Only for code that you trust."
+)
+
+
+def refuse_unwritable(path: str, what: str = "") -> None:
+    """Before the work is done, and not after it; `what` is to be written there. Raises InputError."""
+    target = Path(path)
+    place = target if target.exists() else target.parent
+    if target.is_dir() or not os.access(place, os.W_OK):
+        raise InputError(f"cannot write {what and what + ' '}to {path}")
 
 
 @contextmanager

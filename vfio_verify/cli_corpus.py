@@ -8,38 +8,28 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vfio_verify import __version__
+from vfio_verify.cli_common import jobs_option, policy_option, refuse_unwritable, sandbox_option
 from vfio_verify.errors import HarnessError, InputError
 
 if TYPE_CHECKING:
     from vfio_verify.corpus import Entry, Stored
     from vfio_verify.judge import Violation
+    from vfio_verify.model import Policy
     from vfio_verify.replay import Outcome, ReplayReport
     from vfio_verify.subject import Subject
 
-Policy = Literal["same-block", "same-region", "same-device"]
 _INDENT = 15
 
 
 def _of_subject(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of commands that run cases on a subject."""
-    for option in (
-        click.option("--no-sandbox", is_flag=True, help="Do not confine the subject. Only for code that you trust."),
-        click.option(
-            "--policy",
-            type=click.Choice(["same-block", "same-region", "same-device"]),
-            default="same-block",
-            show_default=True,
-            help="Which segments may share a dmabuf.",
-        ),
-        click.option("--function", metavar="NAME", help="The function to run, where the source has several."),
-    ):
-        command = option(command)
-    return command
+    function = click.option("--function", metavar="NAME", help="The function to run, where the source has several.")
+    return function(policy_option(sandbox_option(command)))
 
 
 # ---- replay ---------------------------------------------------------------------------------------------------
@@ -49,7 +39,7 @@ def _of_subject(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("corpus", nargs=-1)
 @click.option("--subject", default="core", show_default=True, help='As for "check".')
 @_of_subject
-@click.option("--jobs", type=click.IntRange(1), help="Processes to use. [default: one for each processor]")
+@jobs_option
 @click.option("--all", "show_all", is_flag=True, help="Show every case, not only failing and not applicable ones.")
 @click.option("--json", "json_file", metavar="FILE", help="Write the outcome as JSON to FILE (- for standard output).")
 def replay(
@@ -59,7 +49,7 @@ def replay(
     function: str | None,
     policy: Policy,
     no_sandbox: bool,
-    jobs: int | None,
+    jobs: int,
     show_all: bool,
     json_file: str | None,
 ) -> None:
@@ -83,7 +73,7 @@ def replay(
     interrupted = False
     with open_subject(subject, function, parts) as opened:
         entries = [one.entry for one in stored]
-        running = run_replay(opened, entries, policy=policy, parts=parts, jobs=jobs or len(os.sched_getaffinity(0)))
+        running = run_replay(opened, entries, policy=policy, parts=parts, jobs=jobs)
         try:
             with contextlib.closing(running):
                 outcomes.extend(running)
@@ -146,13 +136,7 @@ def _print_replay(report: ReplayReport, asked: int, *, show_all: bool) -> None:
 
 @click.command()
 @click.argument("case")
-@click.option(
-    "--policy",
-    type=click.Choice(["same-block", "same-region", "same-device"]),
-    default="same-block",
-    show_default=True,
-    help="Which segments may share a dmabuf.",
-)
+@policy_option
 def show(case: str, *, policy: Policy) -> None:
     """Draw CASE: a file of a corpus, JSON text as reports print it, or - for standard input."""
     from vfio_verify.case import check
@@ -278,16 +262,8 @@ def keep(directory: str, subject: str, violations: Iterable[Violation], seed: in
     click.echo(f"kept: {written} of {len(entries)} violations are new in {directory}", err=True)
 
 
-def refuse_unwritable(path: str) -> None:
-    """Before the work is done, and not after it."""
-    target = Path(path)
-    place = target if target.exists() else target.parent
-    if target.is_dir() or not os.access(place, os.W_OK):
-        raise InputError(f"cannot write to {path}")
-
-
 def refuse_corpus(path: str) -> None:
-    """The same for a directory, which need not be there yet."""
+    """As `refuse_unwritable`, of a directory, which need not be there yet."""
     target = Path(path).absolute()
     place = next(place for place in (target, *target.parents) if place.exists())
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):

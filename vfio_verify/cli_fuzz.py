@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
-from vfio_verify.cli_common import console, private_hypothesis
+from vfio_verify.cli_common import console, jobs_option, policy_option, private_hypothesis, sandbox_option
 from vfio_verify.outputs import Outputs, output_options
 
 if TYPE_CHECKING:
     from vfio_verify.campaign import Options
     from vfio_verify.fuzz_outcome import Budget, Outcome
     from vfio_verify.fuzz_state import Part
+    from vfio_verify.model import Policy
 
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DEFAULT_SECONDS = 60.0
@@ -51,7 +51,7 @@ def _part(_context: click.Context, _option: click.Parameter, value: str) -> tupl
 @click.option("--examples", type=click.IntRange(1), help="How many layouts more, at least: shards are run whole.")
 @click.option("--until-found", is_flag=True, help="End when a violation is confirmed.")
 @click.option("--fail-fast", is_flag=True, help="The same, with what is met first alone.")
-@click.option("--jobs", type=click.IntRange(1), help="Processes to use. [default: one for each processor]")
+@jobs_option
 @click.option(
     "--corpus",
     default="vfio-verify-corpus",
@@ -71,13 +71,7 @@ def _part(_context: click.Context, _option: click.Parameter, value: str) -> tupl
 @click.option(
     "--seed", default=0, show_default=True, type=click.IntRange(0, (1 << 32) - 1), help="Another seed, other layouts."
 )
-@click.option(
-    "--policy",
-    type=click.Choice(["same-block", "same-region", "same-device"]),
-    default="same-block",
-    show_default=True,
-    help="Which segments may share a dmabuf.",
-)
+@policy_option
 @click.option(
     "--interval",
     metavar="TIME",
@@ -88,9 +82,7 @@ def _part(_context: click.Context, _option: click.Parameter, value: str) -> tupl
 )
 @click.option("--plain", is_flag=True, help="Lines and no screen, on a terminal too.")
 @output_options
-@click.option(
-    "--no-sandbox", is_flag=True, help="Do not confine the compiler and the subject. Only for code that you trust."
-)
+@sandbox_option
 def fuzz(
     subject: str,
     *,
@@ -99,12 +91,12 @@ def fuzz(
     examples: int | None,
     until_found: bool,
     fail_fast: bool,
-    jobs: int | None,
+    jobs: int,
     corpus: str,
     part: tuple[int, int],
     fresh: bool,
     seed: int,
-    policy: Literal["same-block", "same-region", "same-device"],
+    policy: Policy,
     interval: float,
     plain: bool,
     outputs: Outputs,
@@ -125,7 +117,7 @@ def fuzz(
         from vfio_verify.fuzz_outcome import Budget
         from vfio_verify.fuzz_state import Part
 
-        options = Options(seed=seed, policy=policy, jobs=jobs or len(os.sched_getaffinity(0)), sandbox=not no_sandbox)
+        options = Options(seed=seed, policy=policy, jobs=jobs, sandbox=not no_sandbox)
         budget = Budget(seconds, examples, until_found, fail_fast)
         outcome = _search(
             subject,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from msgspec import Struct, field
 
+from vfio_verify.cli_common import refuse_unwritable
 from vfio_verify.errors import HarnessError, InputError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Outputs(Struct, frozen=True):
             raise InputError("only one report can go to standard output (-)")
         files = [path for path in paths if path != "-"]
         for path in files:
-            _refuse_unwritable(path)
+            refuse_unwritable(path, "the report")
         regular = [os.path.realpath(path) for path in files if not _is_special(path)]
         if twice := [path for path in regular if regular.count(path) > 1]:
             raise InputError(f"two reports cannot go to the same file {twice[0]}")
@@ -83,10 +84,7 @@ class Outputs(Struct, frozen=True):
         """What is wrong with the file, if anything: the other forms are still to be written."""
         data = form(report)
         if path == "-":
-            try:
-                click.echo(data, nl=False)
-            except BrokenPipeError:
-                raise BrokenPipeError from None  # of one with an errno click makes exit status 1, which is a verdict
+            click.echo(data, nl=False)
             return None
         try:
             Path(path).write_bytes(data)
@@ -170,10 +168,3 @@ def _is_special(path: str) -> bool:
         return not stat.S_ISREG(os.stat(path).st_mode)
     except OSError:
         return False
-
-
-def _refuse_unwritable(path: str) -> None:
-    target = Path(path)
-    place = target if target.exists() else target.parent
-    if target.is_dir() or not os.access(place, os.W_OK):
-        raise InputError(f"cannot write the report to {path}")
