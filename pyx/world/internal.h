@@ -126,6 +126,7 @@ struct vv_progress {
     char note[936];
 };
 extern struct vv_progress *vv_progress;      /* progress.c */
+void vv_progress_begin(void);                /* a request: nothing of it is done */
 
 /* ---- memory.c ------------------------------------------------------------------------------------ */
 
@@ -134,6 +135,7 @@ extern struct vv_progress *vv_progress;      /* progress.c */
 
 int vv_memory_init(void);                            /* once a process tree; 0 or -1 with errno */
 int vv_memory_build(const struct vv_layout *layout); /* map the RAM blocks of a layout */
+void *vv_room(size_t bytes);                         /* memory of the world's own, which stays; NULL if there is none */
 void vv_memory_of_inode(u64 dev, u64 inode, u64 *memory);
 bool vv_memory_in_arena(u64 address);
 u64 vv_stamp(u64 memory, u64 file_offset);           /* what the 8-byte word at this place holds */

@@ -72,9 +72,9 @@ int vv_memory_use(u64 device, int fd)
     return 0;
 }
 
-static void *reserve(size_t bytes, int prot)
+void *vv_room(size_t bytes)
 {
-    void *memory = mmap(NULL, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
     return memory == MAP_FAILED ? NULL : memory;
 }
@@ -97,9 +97,9 @@ int vv_memory_init(void)
     if (make_memfd("guest-ram", &vv_world.ram_fd, VV_MAX_DEVICES) < 0) {
         return -1;
     }
-    iov = reserve(iov_bytes + vv_page_size, PROT_READ | PROT_WRITE);
-    stamped = reserve(STAMP_SLOTS * sizeof(u64), PROT_READ | PROT_WRITE);
-    stamp_buffer = reserve(STAMP_BATCH * vv_page_size, PROT_READ | PROT_WRITE);
+    iov = vv_room(iov_bytes + vv_page_size);
+    stamped = vv_room(STAMP_SLOTS * sizeof(u64));
+    stamp_buffer = vv_room(STAMP_BATCH * vv_page_size);
     if (!iov || !stamped || !stamp_buffer || mprotect(iov + iov_bytes, vv_page_size, PROT_NONE) < 0) {
         return -1;
     }

@@ -54,11 +54,10 @@ int vv_observe_init(void)
     maps_fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
     statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
     if (!text) {
-        text = mmap(NULL, TEXT_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        snapshot = mmap(NULL, SNAPSHOT_MAX * sizeof(*snapshot), PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        text = vv_room(TEXT_BYTES);
+        snapshot = vv_room(SNAPSHOT_MAX * sizeof(*snapshot));
     }
-    return maps_fd < 0 || statm_fd < 0 || text == MAP_FAILED || (void *)snapshot == MAP_FAILED ? -1 : 0;
+    return maps_fd < 0 || statm_fd < 0 || !text || !snapshot ? -1 : 0;
 }
 
 bool vv_observe_parses(void)

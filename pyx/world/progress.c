@@ -12,6 +12,12 @@
 static struct vv_progress own;              /* when no parent watches */
 struct vv_progress *vv_progress = &own;
 
+void vv_progress_begin(void)
+{
+    vv_progress->plan = vv_progress->finished = vv_progress->reply_bytes = 0;
+    vv_progress->in_subject = vv_progress->signal = vv_progress->note_bytes = vv_progress->changes = 0;
+}
+
 _Noreturn void vv_die(const char *format, ...)
 {
     va_list rest;

@@ -70,13 +70,6 @@ static __attribute__((noinline)) void grow_stack(void)
     }
 }
 
-static void *room(size_t bytes)
-{
-    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-    return memory == MAP_FAILED ? NULL : memory;
-}
-
 int vv_after_fork(void)
 {
     stack_t stack = {.ss_sp = signal_stack, .ss_size = SIGNAL_STACK};
@@ -92,9 +85,9 @@ int vv_start(void)
         return -1;
     }
     if (!signal_stack) {
-        signal_stack = room(SIGNAL_STACK);
-        vv_first_runs = room(MAX_VMAS * sizeof(*vv_first_runs));
-        other_vmas = room(MAX_VMAS * sizeof(*other_vmas));
+        signal_stack = vv_room(SIGNAL_STACK);
+        vv_first_runs = vv_room(MAX_VMAS * sizeof(*vv_first_runs));
+        other_vmas = vv_room(MAX_VMAS * sizeof(*other_vmas));
         if (!signal_stack || !vv_first_runs || !other_vmas) {
             return -1;
         }
@@ -432,10 +425,10 @@ int64_t vv_run_request(const u64 *bytes, u64 request_bytes, uint8_t *reply, u64 
     if (request_bytes >= sizeof(*request) && request->magic == VV_SESSION_MAGIC) {
         return vv_session_request(bytes, request_bytes, reply, capacity);
     }
+    vv_session_end();
     if (request_bytes >= sizeof(u64) && request->magic == VV_THREADS_MAGIC) {
         return vv_run_threads(bytes, request_bytes, reply, capacity);
     }
-    vv_session_end();
     if (request_bytes < sizeof(*request) || request->magic != VV_REQUEST_MAGIC
         || request->kernel_kind >= VV_KERNEL_KINDS || !vv_read_layout(request, &cursor, &layout)) {
         errno = EBADMSG;
@@ -445,9 +438,7 @@ int64_t vv_run_request(const u64 *bytes, u64 request_bytes, uint8_t *reply, u64 
         errno = ENOBUFS;
         return -1;
     }
-    vv_progress->plan = vv_progress->finished = 0;
-    vv_progress->reply_bytes = 0;
-    vv_progress->in_subject = vv_progress->signal = vv_progress->note_bytes = vv_progress->changes = 0;
+    vv_progress_begin();
     if (vv_kernel_prepare(request->kernel_kind, request->kernel_at, layout.n_segments) < 0) {
         return UNFIT;
     }

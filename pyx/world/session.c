@@ -380,10 +380,8 @@ static int begin(const struct vv_request *request, struct vv_layout *layout)
 {
     vv_session_end();
     if (!segments) {
-        segments = mmap(NULL, VV_MAX_SEGMENTS * sizeof(*segments), PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (segments == MAP_FAILED) {
-            segments = NULL;
+        segments = vv_room(VV_MAX_SEGMENTS * sizeof(*segments));
+        if (!segments) {
             return -1;
         }
     }
@@ -426,8 +424,7 @@ int64_t vv_session_request(const u64 *bytes, u64 request_bytes, uint8_t *reply, 
     uint8_t *at = reply;
     u64 i;
 
-    vv_progress->plan = vv_progress->finished = vv_progress->reply_bytes = 0;
-    vv_progress->in_subject = vv_progress->signal = vv_progress->note_bytes = vv_progress->changes = 0;
+    vv_progress_begin();
     if (!vv_read_layout(&request, &cursor, &layout) || !(is_open || (request.flags & VV_FIRST))) {
         errno = EBADMSG;
         return -1;

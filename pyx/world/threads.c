@@ -623,18 +623,11 @@ static int start_thread(void *(*run)(void *), void *argument, void *stack)
     return error;
 }
 
-static void *reserve(size_t bytes)
-{
-    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-    return memory == MAP_FAILED ? NULL : memory;
-}
-
 static int make_thread(struct thread *thread)
 {
     const size_t guard = vv_page_size;
     const size_t bytes = guard + STACK_BYTES + SIGNAL_STACK_BYTES + IOV_BYTES + guard;
-    uint8_t *room = reserve(bytes);
+    uint8_t *room = vv_room(bytes);
 
     if (!room || mprotect(room, guard, PROT_NONE) < 0 || mprotect(room + bytes - guard, guard, PROT_NONE) < 0) {
         return -1;
@@ -656,8 +649,8 @@ static int make_threads(u64 wanted)
     if (made_by != getpid()) {          /* threads do not survive a fork */
         made_by = getpid();
         n_made = 0;
-        threads = reserve(MAX_THREADS * sizeof(*threads));
-        stacks = reserve(2 * STACK_BYTES);
+        threads = vv_room(MAX_THREADS * sizeof(*threads));
+        stacks = vv_room(2 * STACK_BYTES);
         if (!threads || !stacks || vv_qemu_resource_size() > RESOURCE_BYTES) {
             return -1;
         }
@@ -934,8 +927,7 @@ int64_t vv_run_threads(const u64 *bytes, u64 request_bytes, uint8_t *reply, u64 
     struct reply *head;
     u64 compared[MAX_THREADS], t, round, max_runs, slice, max_events, most;
 
-    vv_progress->plan = vv_progress->finished = vv_progress->reply_bytes = 0;
-    vv_progress->in_subject = vv_progress->signal = vv_progress->note_bytes = vv_progress->changes = 0;
+    vv_progress_begin();
     plan_log = &unwatched;
     if (!request || !read_calls(request, &cursor, &layout)) {
         errno = EBADMSG;
