@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import NamedTuple
+
+import pytest
+
+needs_compiler = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 
 DIRECTORY = Path(__file__).parent / "subjects"
 

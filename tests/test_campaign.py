@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from subject_files import needs_compiler
 
 from vfio_verify.campaign import Options, Result, check, shards
 from vfio_verify.errors import InputError
@@ -20,8 +21,6 @@ from vfio_verify.model import expect
 from vfio_verify.spec import clauses
 from vfio_verify.subject import CORE, Subject, open_subject
 from vfio_verify.worker import Worker
-
-needs_compiler = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 
 SUBJECTS = Path(__file__).parent / "subjects"
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from subject_files import DIRECTORY
+from subject_files import DIRECTORY, needs_compiler
 
 import vfio_verify
 from vfio_verify import cluster, remote, specs
@@ -29,7 +29,6 @@ pytestmark = [
     # Of Dask's, for which this suite's rule is not meant.
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
 ]
-needs_compiler = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 
 NEVER_UNMAPPED = DIRECTORY / "broken" / "never_unmapped.c"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from subject_files import needs_compiler
 
 from vfio_verify.campaign import Options, check
 from vfio_verify.case import PAGE, Call, Case, Device, Fault, Fork, RamBlock, Region, Segment
@@ -20,7 +20,6 @@ from vfio_verify.features import FEATURES, features
 from vfio_verify.strategies import cases, packed_cases
 from vfio_verify.subject import CORE, open_subject
 
-needs_compiler = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 SUBJECTS = Path(__file__).parent / "subjects"
 LAYOUTS = 2000
 GIB = 1 << 30

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from subject_files import needs_compiler
 
 from vfio_verify.campaign import Options, run_shard, shards
 from vfio_verify.corpus import load
@@ -34,8 +35,6 @@ from vfio_verify.fuzz_outcome import Budget, Outcome
 from vfio_verify.fuzz_state import HIDDEN, Finding, Part, State, identity
 from vfio_verify.spec import clauses
 from vfio_verify.subject import CORE, Subject, open_subject
-
-needs_compiler = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 
 BROKEN = Path(__file__).parent / "subjects" / "broken"
 COMMAND = [sys.executable, "-P", "-m", "vfio_verify", "fuzz"]

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from subject_files import DIRECTORY, HOSTILE, SubjectFile
+from subject_files import DIRECTORY, HOSTILE, SubjectFile, needs_compiler
 
 from vfio_verify import wire
 from vfio_verify.campaign import Options, Result, check
@@ -30,7 +30,7 @@ from vfio_verify.spec import clauses
 from vfio_verify.subject import CORE, Subject, open_subject
 from vfio_verify.worker import Worker
 
-pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
+pytestmark = needs_compiler
 
 SECONDS = 60.0
 """In which each check must have ended, on a busy machine too."""

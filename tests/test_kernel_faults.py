@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 from rich.console import Console
+from subject_files import needs_compiler
 
 from vfio_verify import kernel_faults
 from vfio_verify.campaign import Options, check, check_case
@@ -48,7 +49,6 @@ from vfio_verify.worker import Worker
 
 SUBJECTS = Path(__file__).parent / "subjects"
 HAVE_COMPILER = shutil.which("cc") is not None
-needs_compiler = pytest.mark.skipif(not HAVE_COMPILER, reason="needs a C compiler")
 
 TWO_DEVICES = (
     Device((Region(1, 20 * PAGE, (Area(2 * PAGE, 16 * PAGE),)),)),

@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from subject_files import needs_compiler
 
 from vfio_verify.spec import clauses
 
@@ -19,8 +20,6 @@ EXAMPLE = Path(__file__).parent / "example_project"
 SUBJECTS = Path(__file__).parent / "subjects"
 CLAUSES = tuple(clauses())
 HELPER = Path("src", "dmabuf_map.c")
-
-needs_compiler = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 
 
 @pytest.fixture(autouse=True)

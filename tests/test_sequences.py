@@ -6,7 +6,6 @@ What is real is read from outside, in the worker's /proc/PID/maps and /proc/PID/
 from __future__ import annotations
 
 import errno
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from subject_files import needs_compiler
 
 from vfio_verify import case as cases_of
 from vfio_verify.campaign import Options, check_case
@@ -52,7 +52,6 @@ from vfio_verify.text import case_rows
 from vfio_verify.worker import Worker
 
 SUBJECTS = Path(__file__).parent / "subjects"
-needs_compiler = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 
 DEVICES = (
     Device((Region(0, 16 * PAGE), Region(2, 16 * PAGE, (Area(2 * PAGE, 4 * PAGE), Area(8 * PAGE, 4 * PAGE))))),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
 from hypothesis import given
+from subject_files import needs_compiler
 
 from vfio_verify.case import PAGE, Area, Case, Device, Fault, RamBlock, Region, Segment
 from vfio_verify.judge import Violation, judge
@@ -18,7 +18,7 @@ from vfio_verify.strategies import cases
 from vfio_verify.subject import CORE, Subject, open_subject
 from vfio_verify.worker import Worker
 
-pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
+pytestmark = needs_compiler
 
 BROKEN = Path(__file__).parent / "subjects" / "broken"
 

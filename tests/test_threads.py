@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 from rich.console import Console
-from subject_files import CORRECT, SubjectFile
+from subject_files import CORRECT, SubjectFile, needs_compiler
 
 from vfio_verify import shrink, thread_wire
 from vfio_verify.campaign import Options, check, check_case
@@ -30,7 +29,6 @@ from vfio_verify.worker import Worker
 
 BROKEN = Path(__file__).parent / "subjects" / "broken"
 
-needs_compiler = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 
 LAYOUT = Case(
     devices=(Device((Region(0, 16 * PAGE),)),),

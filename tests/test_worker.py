@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from subject_files import needs_compiler
 
 from vfio_verify.case import PAGE, Case, Device, Fault, RamBlock, Region, Segment
 from vfio_verify.compiler import WRAPPED
@@ -148,8 +149,6 @@ void vfio_verify_entry(struct vv_call *call)
 }
 """
 )
-
-needs_compiler = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 
 
 def compiled(directory: Path, text: str) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import mmap
-import shutil
 import struct
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from hypothesis import given, settings
+from subject_files import needs_compiler
 
 from vfio_verify import wire
 from vfio_verify.case import PAGE, Area, Case, Device, Fault, RamBlock, Region, Segment
@@ -39,8 +39,6 @@ from vfio_verify.observation import (
 from vfio_verify.strategies import packed_cases
 from vfio_verify.sweep import fault_plans
 from vfio_verify.worker import Worker
-
-needs_compiler = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 
 MINUS_ONE = 2**64 - 1
 RESERVING = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS

@@ -21,27 +21,36 @@ from hypothesis import HealthCheck, Phase
 from msgspec import Struct
 from msgspec.structs import replace
 
-from vfio_verify.case import KERNEL_FAULT_KINDS, Case, Fault, KernelFaultKind
+from vfio_verify.case import Case, Fault, KernelFaultKind
 from vfio_verify.distribution import Tally
 from vfio_verify.errors import NotPermittedError
 from vfio_verify.features import features
 from vfio_verify.generate import larger_than
 from vfio_verify.judge import Violation, judge
 from vfio_verify.judge.threads import judge_at_once
-from vfio_verify.kernel_faults import FEW, LAYOUTS, KernelRuns, account, kernel_cases, long_case, why_not
+from vfio_verify.kernel_faults import (
+    FEW,
+    LAYOUTS,
+    KernelRuns,
+    account,
+    kernel_cases,
+    long_case,
+    permitted,
+    reasons_against,
+    why_not,
+)
 from vfio_verify.model import Expectation, Policy, expect
 from vfio_verify.observation import Observation
 from vfio_verify.observe import Observer
 from vfio_verify.pool import Interrupts, Pool
 from vfio_verify.sandbox import OFF_NOTE, Parts
 from vfio_verify.shrink import (
-    FRESH_PROCESSES,
     Confirmation,
-    comes_again,
     cost,
     dependent,
     judge_steps,
     run_and_judge,
+    seen_at_once,
     settle,
 )
 from vfio_verify.strategies import SEQUENCE_BYTES, packed_cases, packed_sequence
@@ -61,7 +70,10 @@ _PIECE_BYTES, _RUN_BYTES = 2 << 20, 4096
 _AT_ONCE_LAYOUTS, _AT_ONCE_ROUNDS = 2, 24
 """Well-formed layouts of a shard that are mapped by several threads at once, and the rounds of each such case."""
 
-_MAX_HANGS = 2
+_SEQUENCE_EVERY = 16
+"""Layouts: of one in so many the world is used for a sequence too."""
+
+MAX_HANGS = 2
 """Hangs after which a shard ends early: each takes seconds."""
 
 
@@ -92,9 +104,6 @@ class Sighting(NamedTuple):
     history: tuple[tuple[Case, Sequence[Fault]], ...]
 
 
-_SEQUENCE_EVERY = 16
-"""Layouts: of one in so many the world is used for a sequence too."""
-
 Key = tuple[str, str]
 """A clause, and a way of violating it."""
 
@@ -123,6 +132,30 @@ class ShardResult(Struct, frozen=True):
     features: dict[str, int] = {}
     deaths: int = 0
     """Processes that the subject ended, hangs included."""
+
+
+def together(one: ShardResult, other: ShardResult) -> ShardResult:
+    """Two results added up. Where both have a sighting, or a layout to run again, it is the first's."""
+    mapped = {len(case.iovec): case for case in other.mapped} | {len(case.iovec): case for case in one.mapped}
+    return ShardResult(
+        layouts=one.layouts + other.layouts,
+        runs=one.runs + other.runs,
+        checked=summed(one.checked, other.checked),
+        sightings=other.sightings | one.sightings,
+        hangs=one.hangs + other.hangs,
+        sampled=one.sampled + other.sampled,
+        unconfined=tuple(dict.fromkeys((*one.unconfined, *other.unconfined))),
+        mapped=tuple(mapped.values()),
+        kernel_runs=summed(one.kernel_runs, other.kernel_runs),
+        not_permitted=one.not_permitted | other.not_permitted,
+        features=summed(one.features, other.features),
+        deaths=one.deaths + other.deaths,
+    )
+
+
+def summed(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
+    """Counts added up."""
+    return dict(Counter(one) + Counter(other))
 
 
 class Result(Struct, frozen=True):
@@ -160,11 +193,10 @@ class _Running:
         self.mapped: dict[int, Case] = {}
         self.kernel_runs: Counter[str] = Counter()
         self.not_permitted: dict[str, str] = {}
-        self.tally = Tally()
 
     def meet(self, drawn: Case) -> None:
         """Run one layout: without a fault, then with a fault at each position."""
-        if self.hangs >= _MAX_HANGS:
+        if self.hangs >= MAX_HANGS:
             return
         case = self._subject.adapt(drawn)
         expected = expect(case, self._options.policy)
@@ -209,7 +241,7 @@ class _Running:
 
     def meet_sequence(self, case: Case) -> None:
         """Run a case with what is done after its call, in a fresh process: what it shows needs nothing else."""
-        if self.hangs >= _MAX_HANGS:
+        if self.hangs >= MAX_HANGS:
             return
         case = self._subject.adapt(case)
         worker, policy = self._worker, self._options.policy
@@ -228,7 +260,7 @@ class _Running:
         """Run a layout under a failure that the kernel itself makes, unless this machine is known to refuse that."""
         assert case.kernel_fault is not None
         kind = case.kernel_fault.kind
-        if self.hangs >= _MAX_HANGS or kind in self.not_permitted:
+        if self.hangs >= MAX_HANGS or kind in self.not_permitted:
             return
         try:
             observations = self._worker.run(case, [()])
@@ -273,7 +305,7 @@ class _Running:
 
     def call_at_once(self) -> None:
         """Call the subject from several threads, in a process where nothing was called before."""
-        if not self._for_threads or self.hangs >= _MAX_HANGS:
+        if not self._for_threads or self.hangs >= MAX_HANGS:
             return
         self._worker.renew()
         for drawn in (case for layout in self._for_threads for case in alongside_cases(layout)):
@@ -286,7 +318,7 @@ class _Running:
             self.hangs += _hung(seen)
             for violation in verdict.violations:
                 self._keep(violation, ())
-            if self.hangs >= _MAX_HANGS:
+            if self.hangs >= MAX_HANGS:
                 break
 
     def _keep(self, violation: Violation, history: Sequence[tuple[Case, Sequence[Fault]]]) -> None:
@@ -317,7 +349,7 @@ def run_shard(
 ) -> ShardResult:
     """Generate and run a shard's layouts. Deterministic but for what the subject makes of them."""
     examples = part.examples
-    with Worker(subject.library, parse_maps=options.parse_maps, parts=options.parts) as worker:
+    with _worker(subject, options) as worker:
         observer = None if options.observe is None else Observer(options.observe, subject.name)
         shard = _Running(subject, options, worker, observer)
         if part.number == 0 and examples > 1:
@@ -360,7 +392,7 @@ def run_kernel_faults(
     """Run layouts that the subject maps, and a long one, under the kernel faults of these kinds, in a worker of their
     own. Kind by kind: what is dear to set up is done once."""
     faulty: list[Case] = []
-    with Worker(subject.library, parse_maps=options.parse_maps, parts=options.parts) as worker:
+    with _worker(subject, options) as worker:
         for case in map(subject.adapt, (*layouts, long_case())):
             (faultless,) = worker.run(case, [()])
             if faultless.death is None and faultless.mapped:
@@ -372,6 +404,10 @@ def run_kernel_faults(
                     between_layouts()
                     shard.meet_kernel_fault(case)
     return shard.result()
+
+
+def _worker(subject: Subject, options: Options) -> Worker:
+    return Worker(subject.library, parse_maps=options.parse_maps, parts=options.parts)
 
 
 def _unconfined(options: Options, worker: Worker) -> tuple[str, ...]:
@@ -423,8 +459,8 @@ def check(
     """
     merged = _Merged(on_sighting or (lambda _: None))
     tasks = [(subject, options, part) for part in shards(options)]
-    reasons = {kind: reason for kind in KERNEL_FAULT_KINDS if (reason := why_no_kernel_fault(kind)) is not None}
-    kinds = [kind for kind in KERNEL_FAULT_KINDS if kind not in reasons]
+    reasons = reasons_against(why_no_kernel_fault)
+    kinds = permitted(reasons)
     interrupted = False
     settled: list[tuple[Sighting, Confirmation]] = []
     with Interrupts() as interrupts, Pool(min(options.jobs, len(tasks)), executor) as pool:
@@ -447,18 +483,19 @@ def check(
     confirmed = {(v.clause, v.cause): v for v in found_again}
     if interrupted:
         confirmed = {key: s.violation for key, s in merged.sightings.items()}
+    total = merged.total
     return Result(
-        layouts=merged.layouts,
-        runs=merged.runs,
-        checked=dict(merged.checked),
+        layouts=total.layouts,
+        runs=total.runs,
+        checked=total.checked,
         confirmed=tuple(confirmed.values()),
         unconfirmed=tuple(s.violation for s, c in settled if c.violation is None),
         interrupted=interrupted,
         cut_short=merged.cut_short,
-        sampled=merged.sampled,
-        unconfined=tuple(merged.unconfined),
-        kernel_faults=account(merged.kernel_runs, reasons | merged.not_permitted, interrupted=interrupted),
-        features=dict(merged.features),
+        sampled=total.sampled,
+        unconfined=total.unconfined,
+        kernel_faults=account(total.kernel_runs, reasons | total.not_permitted, interrupted=interrupted),
+        features=total.features,
     )
 
 
@@ -469,44 +506,33 @@ def _cost(violation: Violation) -> tuple[Any, ...]:
 def check_case(subject: Subject, options: Options, case: Case) -> Result:
     """Judge one case, its fault plan and earlier calls included, as it is. What calls at once show is confirmed."""
     case = subject.adapt(case)
-    with Worker(subject.library, parse_maps=options.parse_maps, parts=options.parts) as worker:
+    sampled = 0
+    unconfirmed: tuple[Violation, ...] = ()
+    with _worker(subject, options) as worker:
         if case.alongside:
-            return _check_at_once(subject, options, case, worker)
-        seen, verdict = run_and_judge(worker, subject, options.policy, case)
-    violations = tuple(map(dependent, verdict.violations))
-    sampled = int(seen.pages_compared < seen.pages_total)
+            verdict, shown_again = seen_at_once(worker, subject, options.policy, case)
+            violations = tuple(again for _, again in shown_again if again is not None)
+            unconfirmed = tuple(one for one, again in shown_again if again is None)
+        else:
+            seen, verdict = run_and_judge(worker, subject, options.policy, case)
+            violations = tuple(map(dependent, verdict.violations))
+            sampled = int(seen.pages_compared < seen.pages_total)
     return Result(
         1,
         1,
         dict.fromkeys(verdict.checked, 1),
         violations,
-        (),
+        unconfirmed,
         sampled=sampled,
         unconfined=_unconfined(options, worker),
         features=dict.fromkeys(features(case), 1),
     )
 
 
-def _check_at_once(subject: Subject, options: Options, case: Case, worker: Worker) -> Result:
-    for _ in range(FRESH_PROCESSES):
-        _, verdict = run_and_judge(worker, subject, options.policy, case)
-        if verdict.violations:
-            break
-        worker.renew()
-    confirmed, unconfirmed = [], []
-    for violation in verdict.violations:
-        again = comes_again(worker, subject, options.policy, violation)
-        if again is None:
-            unconfirmed.append(violation)
-        else:
-            confirmed.append(again)
-    return Result(1, 1, dict.fromkeys(verdict.checked, 1), tuple(confirmed), tuple(unconfirmed))
-
-
 def settle_sighting(subject: Subject, options: Options, sighting: Sighting) -> Confirmation:
     """Confirm a sighting in a fresh process and make it small."""
     history = tuple(case.with_faults(*plan) for case, plan in sighting.history)
-    with Worker(subject.library, parse_maps=options.parse_maps, parts=options.parts) as worker:
+    with _worker(subject, options) as worker:
         return settle(worker, subject, options.policy, sighting.violation, history)
 
 
@@ -515,26 +541,13 @@ class _Merged:
 
     def __init__(self, on_sighting: Callable[[Violation], None]) -> None:
         self._on_sighting = on_sighting
-        self.layouts = self.runs = self.cut_short = self.sampled = 0
-        self.checked: Counter[str] = Counter()
+        self.total = ShardResult(0, 0, {}, {}, 0, 0)
+        self.cut_short = 0
         self.sightings: dict[Key, Sighting] = {}
-        self.unconfined: dict[str, None] = {}
-        self.kernel_runs: Counter[str] = Counter()
-        self.not_permitted: dict[str, str] = {}
-        self._mapped: dict[int, Case] = {}
-        self.features: Counter[str] = Counter()
 
     def add(self, result: ShardResult) -> None:
-        self.layouts += result.layouts
-        self.runs += result.runs
-        self.sampled += result.sampled
-        self.unconfined |= dict.fromkeys(result.unconfined)
-        self.cut_short += result.hangs >= _MAX_HANGS
-        self.checked.update(result.checked)
-        self.kernel_runs.update(result.kernel_runs)
-        self.not_permitted |= result.not_permitted
-        self._mapped = {len(case.iovec): case for case in result.mapped} | self._mapped
-        self.features.update(result.features)
+        self.total = together(self.total, replace(result, sightings={}))
+        self.cut_short += result.hangs >= MAX_HANGS
         for key, sighting in result.sightings.items():
             known = key in self.sightings
             if _is_better(sighting.violation, self.sightings, key):
@@ -544,5 +557,5 @@ class _Merged:
 
     def to_run_again(self) -> tuple[Case, ...]:
         """Layouts for kernel faults: those with few segments and with many first."""
-        by_length = [self._mapped[n] for n in sorted(self._mapped)]
+        by_length = sorted(self.total.mapped, key=lambda case: len(case.iovec))
         return tuple(by_length[: LAYOUTS // 2] + by_length[LAYOUTS // 2 :][-LAYOUTS // 2 :])

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 from msgspec.structs import replace
 
 from vfio_verify.campaign import (
+    MAX_HANGS,
     Key,
     Options,
     Result,
@@ -24,16 +25,17 @@ from vfio_verify.campaign import (
     ShardResult,
     Sighting,
     settle_sighting,
+    summed,
     whole_shard,
 )
-from vfio_verify.case import KERNEL_FAULT_KINDS, KernelFaultKind
+from vfio_verify.case import KernelFaultKind
 from vfio_verify.corpus import found, store
 from vfio_verify.errors import HarnessError
 from vfio_verify.fuzz_outcome import Budget, Outcome, Reason, with_findings
 from vfio_verify.fuzz_state import Finding, Part, Place, State
-from vfio_verify.fuzz_tasks import OwnWorkers, Workers, run_part, summed
+from vfio_verify.fuzz_tasks import OwnWorkers, Workers, run_part
 from vfio_verify.judge import Violation
-from vfio_verify.kernel_faults import account, why_not
+from vfio_verify.kernel_faults import account, permitted, reasons_against, why_not
 from vfio_verify.pool import Interrupts
 from vfio_verify.report import ViolationEntry, make_report
 from vfio_verify.shrink import Confirmation
@@ -46,7 +48,7 @@ _GRACE_SECONDS, _FIRST_GRACE_SECONDS = 15.0, 90.0
 be made small."""
 _ATTEMPTS = 3
 """At a shard or a sighting, where the process that has it ends unexpectedly; and at a sighting's coming again."""
-_MAX_CAUSES, _MAX_HANGS = 16, 2
+_MAX_CAUSES = 16
 
 
 class Progress(NamedTuple):
@@ -96,7 +98,7 @@ def fuzz(
     it again. Raises InputError if the corpus cannot be used or is in use for the same search.
     """
     place = Place(corpus, subject, options, part)
-    reasons = {kind: reason for kind in KERNEL_FAULT_KINDS if (reason := why_no_kernel_fault(kind)) is not None}
+    reasons = reasons_against(why_no_kernel_fault)
     with place.taken(), Interrupts() as interrupts:
         interrupts.deferred = True
         state = State(part=part) if fresh else place.load()
@@ -153,7 +155,7 @@ class _Search:
         self._subject, self._options, self._budget, self._watcher = subject, options, budget, watcher
         self._place, self._corpus, self._state, self._others = place, corpus, state, others
         self._workers, self._reasons = workers, reasons
-        self._kinds = tuple(kind for kind in KERNEL_FAULT_KINDS if kind not in reasons)
+        self._kinds = permitted(reasons)
         self._numbers = self._undone()
         self._tasks: dict[Future[Any], _Task] = {}
         self._again: list[_Task] = []
@@ -381,7 +383,7 @@ class _Search:
         state.sampled += result.sampled
         state.deaths += result.deaths
         state.hangs += result.hangs
-        state.cut_short += result.hangs >= _MAX_HANGS
+        state.cut_short += result.hangs >= MAX_HANGS
         state.checked = summed(state.checked, result.checked)
         state.features = summed(state.features, result.features)
         state.kernel_runs = summed(state.kernel_runs, result.kernel_runs)
@@ -430,6 +432,7 @@ class _Search:
             sampled=state.sampled,
             unconfined=tuple(self._unconfined),
             kernel_faults=account(state.kernel_runs, self._reasons | state.not_permitted, interrupted=interrupted),
+            features=state.features,
         )
         report = make_report(self._subject, self._options, result)
         return Outcome(

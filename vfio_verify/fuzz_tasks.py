@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from typing import Any
 
 from msgspec.structs import replace
 
-from vfio_verify.campaign import Key, Options, Shard, ShardResult, run_kernel_faults, run_shard
+from vfio_verify.campaign import Key, Options, Shard, ShardResult, run_kernel_faults, run_shard, together
 from vfio_verify.case import KernelFaultKind
 from vfio_verify.errors import HarnessError
 from vfio_verify.pool import kill, processes
@@ -26,25 +25,9 @@ def run_part(
     """A shard, and of some shards also layouts under kernel faults of these kinds. What is `known` is not told."""
     result = run_shard(subject, options, shard)
     if kinds and shard.number % _KERNEL_FAULTS_EVERY == _KERNEL_FAULTS_AT:
-        more = run_kernel_faults(subject, options, result.mapped, kinds)
-        result = replace(
-            result,
-            runs=result.runs + more.runs,
-            checked=summed(result.checked, more.checked),
-            sightings=more.sightings | result.sightings,
-            hangs=result.hangs + more.hangs,
-            deaths=result.deaths + more.deaths,
-            sampled=result.sampled + more.sampled,
-            kernel_runs=more.kernel_runs,
-            not_permitted=more.not_permitted,
-        )
+        result = together(result, run_kernel_faults(subject, options, result.mapped, kinds))
     sightings = {key: sighting for key, sighting in result.sightings.items() if key not in known}
     return replace(result, sightings=sightings, mapped=())
-
-
-def summed(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
-    """Counts added up."""
-    return dict(Counter(one) + Counter(other))
 
 
 class Workers:

@@ -6,7 +6,7 @@ import fcntl
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from msgspec import Struct
@@ -140,6 +140,16 @@ def why_not(kind: KernelFaultKind) -> str | None:
             return _why_no_seccomp(platform.machine())
         case _:
             return None
+
+
+def reasons_against(why: Callable[[KernelFaultKind], str | None] = why_not) -> dict[KernelFaultKind, str]:
+    """The kinds that cannot be set up on this machine, and why."""
+    return {kind: reason for kind in KERNEL_FAULT_KINDS if (reason := why(kind)) is not None}
+
+
+def permitted(reasons: Mapping[KernelFaultKind, str]) -> tuple[KernelFaultKind, ...]:
+    """The kinds that nothing is against."""
+    return tuple(kind for kind in KERNEL_FAULT_KINDS if kind not in reasons)
 
 
 def shortfall(kind: KernelFaultKind) -> str | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import io
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -90,10 +89,6 @@ class Checks:
                 unfinished.write_bytes(msgspec.json.encode(_run(ask)))
                 unfinished.rename(path)
         return msgspec.json.decode(path.read_bytes(), type=_Answer)
-
-    def forget(self) -> None:
-        """Remove what is shared, at the end of the session."""
-        shutil.rmtree(self._directory, ignore_errors=True)
 
 
 def _run(ask: Ask) -> _Answer:

@@ -21,7 +21,7 @@ from vfio_verify.judge import Violation
 from vfio_verify.model import Policy
 from vfio_verify.pool import Pool
 from vfio_verify.sandbox import Parts
-from vfio_verify.shrink import FRESH_PROCESSES, comes_again, dependent, run_and_judge
+from vfio_verify.shrink import dependent, run_and_judge, seen_at_once
 from vfio_verify.spec import clauses
 from vfio_verify.subject import Subject
 from vfio_verify.worker import Worker
@@ -162,7 +162,8 @@ class _Batch:
 def violations_of(worker: Worker, subject: Subject, policy: Policy, case: Case) -> tuple[Violation, ...]:
     """What one run shows. What a call does wrong only after the case's earlier ones is a matter of REPEATABLE."""
     if case.alongside:
-        return _at_once(worker, subject, policy, case)
+        _, shown_again = seen_at_once(worker, subject, policy, case)
+        return tuple(again for _, again in shown_again if again is not None)
     _, verdict = run_and_judge(worker, subject, policy, case)
     if not case.earlier or not verdict.violations:
         return verdict.violations
@@ -170,17 +171,6 @@ def violations_of(worker: Worker, subject: Subject, policy: Policy, case: Case) 
     _, alone = run_and_judge(worker, subject, policy, replace(case, earlier=()))
     shown = {(violation.clause, violation.cause) for violation in alone.violations}
     return tuple(v if (v.clause, v.cause) in shown else dependent(v) for v in verdict.violations)
-
-
-def _at_once(worker: Worker, subject: Subject, policy: Policy, case: Case) -> tuple[Violation, ...]:
-    """What calls at once show is believed when it comes again often enough; one process may not show it at all."""
-    for _ in range(FRESH_PROCESSES):
-        worker.renew()
-        _, verdict = run_and_judge(worker, subject, policy, case)
-        if verdict.violations:
-            break
-    again = (comes_again(worker, subject, policy, violation) for violation in verdict.violations)
-    return tuple(violation for violation in again if violation is not None)
 
 
 def not_applicable(entry: Entry, subject: Subject) -> str | None:

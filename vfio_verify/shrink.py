@@ -74,6 +74,19 @@ def comes_again(worker: Worker, subject: Subject, policy: Policy, violation: Vio
     return trial.last if _comes_again(trial, violation.case, 1 if hangs else FRESH_NEEDED) else None
 
 
+def seen_at_once(
+    worker: Worker, subject: Subject, policy: Policy, case: Case
+) -> tuple[Verdict, list[tuple[Violation, Violation | None]]]:
+    """Calls at once, in fresh processes until one of them shows something. Each violation comes with itself as it came
+    again, or None if it is not to be believed."""
+    for _ in range(FRESH_PROCESSES):
+        worker.renew()
+        _, verdict = run_and_judge(worker, subject, policy, case)
+        if verdict.violations:
+            break
+    return verdict, [(one, comes_again(worker, subject, policy, one)) for one in verdict.violations]
+
+
 def _settle_at_once(trial: _Trial, violation: Violation) -> Confirmation:
     """What depends on who goes on when must come again often, before it is made small and after."""
     slow = violation.observation.death is not None and violation.observation.death.how == "hang"
@@ -374,9 +387,8 @@ def _simpler_alongside(case: Case) -> Iterator[Case]:
             return replace(case, alongside=(*case.alongside[:i], other, *case.alongside[i + 1 :]))
 
         yield changed(own)
-        alone = replace(case, iovec=call.iovec, total_size=call.total_size, alongside=())
         for reduce in (_fewer_segments, _simpler_segments):
-            yield from map(changed, reduce(alone))
+            yield from map(changed, reduce(alone(case, call)))
 
 
 def _fewer_faults(case: Case) -> Iterator[Case]:

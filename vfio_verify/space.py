@@ -42,8 +42,9 @@ def with_actions(case: Case, actions: Iterable[Action]) -> Case:
 
 
 def alone(case: Case, call: Call) -> Case:
-    """One call of a sequence as a case of its own, in the same world before anything was done there."""
-    return replace(with_actions(case, [call]), earlier=())
+    """One call of a sequence, or of several at once, as a case of its own, in the same world before anything was done
+    there."""
+    return replace(with_actions(case, [call]), earlier=(), alongside=())
 
 
 class Space:

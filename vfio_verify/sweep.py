@@ -49,7 +49,7 @@ def fault_plans(faultless: Observation, turn: int = 0) -> list[tuple[Fault, ...]
     The errno goes round with the position and the `turn`, the number of the layout: over some layouts every position
     meets each of them. One in eight short layouts meets all of them by itself.
     """
-    exhaustive = turn % _EVERY == 0 and faultless.count("mmap") <= _SHORT if faultless.counts else False
+    exhaustive = bool(faultless.counts) and turn % _EVERY == 0 and faultless.count("mmap") <= _SHORT
     return [
         (fault,)
         for step, count in zip(STEPS, faultless.counts, strict=False)

@@ -12,11 +12,19 @@ from msgspec.structs import replace
 
 from vfio_verify.case import Call, Case
 from vfio_verify.observation import EVENT, STEPS, Death, Event, Observation, Taken, Threads
-from vfio_verify.wire import NONE, RECORD_BYTES, DamageError, pack_layout, unpack_head, unpack_record
+from vfio_verify.wire import (
+    NONE,
+    RECORD_BYTES,
+    DamageError,
+    pack_layout,
+    reading,
+    segment_words,
+    signed,
+    unpack_head,
+    unpack_record,
+)
 
 MAGIC = 0x3171726874696676
-CONTROLS = 2
-"""Rounds in which the calls are made one after the other."""
 
 _REPLY = struct.Struct("=4Q")
 _LOG = struct.Struct("=20Q")
@@ -34,29 +42,25 @@ def pack(case: Case, flags: int, rounds: int, attempt: int) -> bytes:
 
 
 def _pack_call(call: Call) -> bytes:
-    words = [len(call.iovec), call.total_size]
-    for segment in call.iovec:
-        words += (NONE if segment.block is None else segment.block, segment.offset, segment.length)
+    words = (len(call.iovec), call.total_size, *segment_words(call.iovec))
     return struct.pack(f"={len(words)}Q", *words)
 
 
 def unpack(reply: memoryview, case: Case) -> Observation:
     """What was seen of all calls. Raises DamageError if the reply is damaged."""
-    try:
+    with reading():
         head = unpack_head(reply)
         n_threads, rounds, differs, n_records = _REPLY.unpack_from(reply, head.size)
         at = head.size + _REPLY.size
         calls = []
         for _ in range(n_records):
             seen, size = unpack_record(reply[at:], head, 0)
-            calls.append(replace(seen, pages_after=_signed(seen.pages_after), pages_end=_signed(seen.pages_end)))
+            calls.append(replace(seen, pages_after=signed(seen.pages_after), pages_end=signed(seen.pages_end)))
             at += max(size, RECORD_BYTES)
         if n_threads != 1 + len(case.alongside) or len(calls) not in (n_threads, 2 * n_threads):
             raise DamageError("the worker's reply is damaged: other calls than were asked for")
         control, last = tuple(calls[:n_threads]), tuple(calls[-n_threads:])
         threads = _threads(reply, case, None if differs == NONE else differs)
-    except (struct.error, ValueError, IndexError, OverflowError) as error:
-        raise DamageError(f"the worker's reply is damaged: {error}") from error
     return Observation(
         mapped=last[0].mapped,
         base=last[0].base,
@@ -122,7 +126,3 @@ def _first_reservations(steps: list[tuple[int, int, Event]], n_threads: int) -> 
         if event.step == 0 and not event.errno and not bases[number]:
             bases[number] = event.result
     return tuple(bases)
-
-
-def _signed(word: int) -> int:
-    return word - (1 << 64) if word >> 63 else word

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -77,7 +78,7 @@ def pack_layout(case: Case, flags: int, n_plans: int) -> bytes:
     for number, block in enumerate(case.ram_blocks):
         key = (block.device, block.region, block.area)
         blocks += (area_position.get(key, NONE), case.block_size(number))
-    segments = _segment_words(case.iovec)
+    segments = segment_words(case.iovec)
     head = (
         *(MAGIC, flags),
         *(len(case.devices), n_regions, len(areas) // 3, len(case.ram_blocks), len(case.iovec), n_plans),
@@ -88,7 +89,8 @@ def pack_layout(case: Case, flags: int, n_plans: int) -> bytes:
     return struct.pack(f"={len(words)}Q", *words)
 
 
-def _segment_words(iovec: Iterable[Segment]) -> list[int]:
+def segment_words(iovec: Iterable[Segment]) -> list[int]:
+    """Each segment as a block, an offset and a length."""
     words: list[int] = []
     for segment in iovec:
         words += (NONE if segment.block is None else segment.block, segment.offset, segment.length)
@@ -112,9 +114,18 @@ class DamageError(HarnessError):
     """A reply that no worker writes by itself: a subject wrote over its memory."""
 
 
+@contextmanager
+def reading() -> Iterator[None]:
+    """What cannot be read raises DamageError in here."""
+    try:
+        yield
+    except (struct.error, ValueError, IndexError, OverflowError) as error:
+        raise DamageError(f"the worker's reply is damaged: {error}") from error
+
+
 def unpack_reply(reply: memoryview, finished: int, harness_changes: int) -> list[Observation]:
     """The observations of a reply, in the order of the plans. Raises DamageError."""
-    try:
+    with reading():
         head = unpack_head(reply)
         at = head.size
         observations = []
@@ -122,8 +133,6 @@ def unpack_reply(reply: memoryview, finished: int, harness_changes: int) -> list
             observation, size = unpack_record(reply[at:], head, harness_changes)
             observations.append(observation)
             at += size
-    except (struct.error, ValueError, IndexError) as error:
-        raise DamageError(f"the worker's reply is damaged: {error}") from error
     return observations
 
 
@@ -216,12 +225,13 @@ def unpack_record(data: memoryview, head: Head, harness_changes: int) -> tuple[O
 def _runs(data: memoryview) -> tuple[Run, ...]:
     """Starts and ends are relative, and may be negative."""
     return tuple(
-        Run(_signed(start), _signed(end), flags, memory, offset)
+        Run(signed(start), signed(end), flags, memory, offset)
         for start, end, flags, memory, offset in _FIVE.iter_unpack(data)
     )
 
 
-def _signed(word: int) -> int:
+def signed(word: int) -> int:
+    """A word as a number with a sign."""
     return word - (1 << 64) if word >> 63 else word
 
 
@@ -251,7 +261,7 @@ _NO_WORLD = Case((), (), (), 0)
 def _pack_action(action: Action) -> bytes:
     match action:
         case Call(iovec, total_size, fault_plan):
-            words = (0, len(iovec), total_size, len(fault_plan), *_segment_words(iovec))
+            words = (0, len(iovec), total_size, len(fault_plan), *segment_words(iovec))
             return struct.pack(f"={len(words)}Q", *words) + _pack_faults(fault_plan)
         case End(mapping):
             return struct.pack("=4Q", 1, mapping, 0, 0)
@@ -265,7 +275,7 @@ def _pack_action(action: Action) -> bytes:
 
 def unpack_session(reply: memoryview, actions: Sequence[Action]) -> list[StepSeen]:
     """What was seen of these actions, which are those that finished. Raises DamageError if the reply is damaged."""
-    try:
+    with reading():
         head = unpack_head(reply)
         at = head.size
         steps = []
@@ -277,8 +287,6 @@ def unpack_session(reply: memoryview, actions: Sequence[Action]) -> list[StepSee
             step, size = _unpack_look(reply[at:], call)
             steps.append(step)
             at += size
-    except (struct.error, ValueError, IndexError, OverflowError) as error:
-        raise DamageError(f"the worker's reply is damaged: {error}") from error
     return steps
 
 

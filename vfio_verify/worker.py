@@ -22,10 +22,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 from msgspec.structs import replace
 
@@ -36,6 +36,8 @@ from vfio_verify.errors import HarnessError, InputError, NotPermittedError
 from vfio_verify.observation import EVENT, STEPS, Death, Event, Observation, StepSeen
 from vfio_verify.sandbox import Confinement, Parts, readable_by_subject
 from vfio_verify.words import death_text
+
+T = TypeVar("T")
 
 _PROGRESS = struct.Struct("=12Q")
 _NOTICE = struct.Struct("=2q")
@@ -361,7 +363,7 @@ class Worker:
             fresh = not self.history
             ended = self._ask(wire.pack_request(case, rest, flags))
             progress = self._progress()
-            finished = self._finished(progress, len(rest))
+            finished = self._unpacked(progress, len(rest), functools.partial(self._observations, progress.changes))
             if finished is None or (ended is None and not finished):
                 finished, ended = [], self._give_up(_FORGED) if ended is None else ended
             if ended in _DAMAGE:
@@ -399,14 +401,20 @@ class Worker:
                 observations.append(last)
         return observations
 
-    def _finished(self, progress: _Progress, asked: int) -> list[Observation] | None:
-        """The runs that were finished, or None if the reply is not what a worker writes."""
+    def _unpacked(self, progress: _Progress, asked: int, unpack: Callable[[int], list[T]]) -> list[T] | None:
+        """What was finished of so much, or None if the reply is not what a worker writes."""
         if progress.finished > asked:
             return None
         try:
-            return wire.unpack_reply(self._replies(), progress.finished, progress.changes)
+            return unpack(progress.finished)
         except wire.DamageError:
             return None
+
+    def _observations(self, changes: int, finished: int) -> list[Observation]:
+        return wire.unpack_reply(self._replies(), finished, changes)
+
+    def _steps(self, asked: Sequence[Action], finished: int) -> list[StepSeen]:
+        return wire.unpack_session(self._replies(), asked[:finished])
 
     def _run_sequence(self, case: Case) -> Observation:
         actions = (Call(case.iovec, case.total_size, case.fault_plan), *case.sequence)
@@ -435,7 +443,7 @@ class Worker:
             left = actions[len(steps) :]
             ended = self._ask(wire.pack_session(world, left, self._flags, last=last))
             progress = self._progress()
-            more = self._played(progress, left)
+            more = self._unpacked(progress, len(left), functools.partial(self._steps, left))
             if more is None or (ended is None and not more):
                 more, ended = [], self._give_up(_FORGED) if ended is None else ended
             if ended == _REFUSED:
@@ -450,15 +458,6 @@ class Worker:
             if len(steps) >= len(actions):
                 return Played(steps, harness_changes=changes)
             world = None  # the reply had no room for all
-
-    def _played(self, progress: _Progress, asked: Sequence[Action]) -> list[StepSeen] | None:
-        """The steps that were finished, or None if the reply is not what a worker writes."""
-        if progress.finished > len(asked):
-            return None
-        try:
-            return wire.unpack_session(self._replies(), asked[: progress.finished])
-        except wire.DamageError:
-            return None
 
     def _run_at_once(self, case: Case, rounds: int, *, again: bool = False) -> Observation:
         ended = self._ask(thread_wire.pack(case, self._flags, rounds, self.restarts))

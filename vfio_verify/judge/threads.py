@@ -11,14 +11,16 @@ from itertools import combinations
 
 from msgspec.structs import replace
 
-from vfio_verify.case import Case
+from vfio_verify.case import Call, Case
 from vfio_verify.judge import Verdict, Violation, judge
 from vfio_verify.judge.facts import Finding
 from vfio_verify.model import Policy, expect
 from vfio_verify.observation import TOOK_AWAY, Observation, Taken, Threads
+from vfio_verify.space import alone
 from vfio_verify.words import death_text, place
 
 _CONTROLS = 2
+"""Rounds in which the calls are made one after the other; pyx/world/threads.c has the same."""
 _TELLING = (
     *("CONTENTS", "CONTIGUOUS", "ACCEPTS_VALID", "READ_ONLY", "SAME_BLOCK", "SIZE_AGREES", "WITHIN_BLOCK", "ALIGNED"),
     *("NOT_EMPTY", "UNMAP_ON_ERROR", "NO_LEAK", "ERROR_SET", "SURVIVES", "NO_WINDOW", "FAULT_REPORTED", "CONFINED"),
@@ -30,9 +32,8 @@ CHECKED = frozenset({"REPEATABLE", "NO_WINDOW", "SURVIVES"})
 
 def each_call(case: Case) -> tuple[Case, ...]:
     """A case for each thread's call, as if it was made alone."""
-    alone = replace(case, alongside=(), earlier=(), sequence=())
-    others = (replace(alone, iovec=call.iovec, total_size=call.total_size) for call in case.alongside)
-    return (alone, *others)
+    own = Call(case.iovec, case.total_size, case.fault_plan)
+    return tuple(alone(case, call) for call in (own, *case.alongside))
 
 
 def judge_at_once(case: Case, policy: Policy, seen: Observation, *, has_errp: bool = True) -> Verdict:
