@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from huge_pages import huge_pages_as_they_are, huge_pages_of_ones_own
 from hypothesis import HealthCheck, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 
@@ -47,9 +46,14 @@ for _name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_WORKSPACE"):
 
 @pytest.fixture
 def alone_with_huge_pages() -> Iterator[None]:
-    """The machine has one pool of them, which one test fills and others want empty."""
-    with (Path(tempfile.gettempdir()) / "vfio-verify-huge-pages.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with huge_pages_of_ones_own():
+        yield
+
+
+@pytest.fixture
+def steady_huge_pages() -> Iterator[None]:
+    """For tests that hold one campaign against another."""
+    with huge_pages_as_they_are():
         yield
 
 

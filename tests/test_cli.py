@@ -105,6 +105,7 @@ def test_the_printed_line_reproduces_the_violation(run) -> None:
     assert "ERROR_SET: the error's message ends in a newline" in again.out
 
 
+@pytest.mark.usefixtures("steady_huge_pages")
 def test_the_same_seed_gives_the_same_report_with_any_number_of_jobs(run) -> None:
     reports = [run("check", NEWLINE, "--examples", 120, "--seed", 5, "--jobs", jobs, "--json", "-") for jobs in (1, 2)]
     assert reports[0].out == reports[1].out

@@ -163,6 +163,7 @@ def other_version(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @needs_compiler
+@pytest.mark.usefixtures("steady_huge_pages")
 def test_the_report_is_the_same_when_one_of_two_workers_is_killed_in_the_middle(dask, tmp_path):
     """The one that stays runs two tasks at once in threads of a process that its nanny started."""
     reports = [tmp_path / "here.json", tmp_path / "cluster.json"]

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huge_pages import huge_pages_as_they_are
 from subject_files import needs_compiler
 
 from vfio_verify.campaign import Options, run_shard, shards
@@ -98,7 +99,8 @@ def broken() -> Iterator[Subject]:
 @pytest.fixture(scope="module")
 def whole() -> State:
     """The first three shards, in one go and on one process: 10, 40 and 100 layouts."""
-    return search(CORE, 150, executor=Here()).state
+    with huge_pages_as_they_are():
+        return search(CORE, 150, executor=Here()).state
 
 
 def run(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -177,6 +179,7 @@ def test_the_end_says_what_was_covered_and_names_what_never_was(tmp_path):
 # ---- no work twice -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("steady_huge_pages")
 def test_its_shards_are_those_of_a_check(whole):
     single = [run_shard(CORE, Options(), shard) for shard in shards(Options(examples=150))]
     assert whole.layouts == sum(result.layouts for result in single) == 150
@@ -184,6 +187,7 @@ def test_its_shards_are_those_of_a_check(whole):
     assert Counter(whole.checked) == sum((Counter(result.checked) for result in single), Counter())
 
 
+@pytest.mark.usefixtures("steady_huge_pages")
 def test_a_search_goes_on_where_the_last_one_ended(tmp_path, whole):
     seen = []
     for layouts in (1, 1, 1):
@@ -195,6 +199,7 @@ def test_a_search_goes_on_where_the_last_one_ended(tmp_path, whole):
     assert search(CORE, 1, tmp_path, executor=Here(), fresh=True).state.layouts == 10
 
 
+@pytest.mark.usefixtures("steady_huge_pages")
 def test_parts_of_the_work_are_disjoint_and_together_all_of_it(whole):
     parts = [search(CORE, n, executor=Here(), part=Part(i, 2)).state for i, n in enumerate((110, 40))]
     assert [state.layouts for state in parts] == [110, 40]
@@ -208,6 +213,7 @@ def test_a_part_leaves_out_what_a_search_of_the_whole_has_done(tmp_path):
     assert search(CORE, 1, tmp_path, executor=Here()).new_layouts == 40  # 1, and not 2
 
 
+@pytest.mark.usefixtures("steady_huge_pages")
 def test_more_processes_do_the_same_work(whole):
     assert totals(search(CORE, 150, options=Options(jobs=2)).state) == totals(whole)
 
@@ -265,6 +271,7 @@ def test_a_state_that_cannot_be_read_is_told_and_can_be_left_behind(tmp_path):
 # ---- processes that end ------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("steady_huge_pages")
 def test_a_killed_process_costs_nothing_but_time(whole):
     killed: list[int] = []
 

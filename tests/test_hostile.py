@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from huge_pages import huge_pages_as_they_are
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from subject_files import DIRECTORY, HOSTILE, SubjectFile, needs_compiler
@@ -155,7 +156,8 @@ def usual(correct: Subject) -> tuple[object, ...]:
 
 
 def judged_as_usual(correct: Subject) -> tuple[object, ...]:
-    results = [check(subject, Options(examples=5, seed=3)) for subject in (CORE, correct)]
+    with huge_pages_as_they_are():
+        results = [check(subject, Options(examples=5, seed=3)) for subject in (CORE, correct)]
     return tuple(told(result) for result in results)
 
 

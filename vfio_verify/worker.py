@@ -51,6 +51,7 @@ _REQUEST_BYTES = 16 << 20
 _REPLY_BYTES = 32 << 20
 _START_SECONDS = 20.0
 _TICK_SECONDS = 0.2
+_SOON_SECONDS = 0.0005
 _SHOWN_EVENTS = 4096
 _NEAR_NULL = 1 << 16
 _END_SECONDS = 10.0
@@ -154,6 +155,14 @@ def _is_restored(steps: Sequence[StepSeen]) -> bool:
     first, last = steps[0].call, steps[-1]
     sizes = {seen.call: seen.runs[-1].end if seen.runs else 0 for seen in last.mappings}
     return first is None or last.pages - sum(sizes.values()) // PAGE == first.pages_before
+
+
+def _state(pid: int) -> str:
+    """A process's state as in proc(5); X if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
 
 
 class Worker:
@@ -497,7 +506,8 @@ class Worker:
         patience = _Patience(self._cpu_seconds, self._sleep_seconds)
         while True:
             ready = self._wait(_TICK_SECONDS)
-            if (lost := self._parent_end()) is not None:
+            lost = self._settled_parent_end() if self._data in ready else self._parent_end()
+            if lost is not None:
                 return self._give_up(lost)
             if self._data in ready:
                 ended = self._answer()
@@ -546,6 +556,25 @@ class Worker:
         if status is None:
             return None
         return _PARENT_STOPPED if status.si_code == os.CLD_STOPPED else _PARENT_ENDED
+
+    def _settled_parent_end(self) -> int | None:
+        """As `_parent_end`, with all that the subject did before the worker answered.
+
+        A signal takes effect later than it is sent, but what it is sent to wakes at once, and this process sleeps.
+        """
+        lost = self._parent_end()
+        if lost is None and not self._may_signal():
+            return None
+        end = time.monotonic() + _TICK_SECONDS
+        while lost is None and time.monotonic() < end and _state(self._process.pid) != "S":
+            time.sleep(_SOON_SECONDS)
+            lost = self._parent_end()
+        return lost
+
+    def _may_signal(self) -> bool:
+        """Could the subject send signals to other processes?"""
+        filtered = Parts.SECCOMP in self._parts and not self.confinement.no_seccomp
+        return self._library is not None and not filtered
 
     def _give_up(self, why: int) -> int:
         """End the worker; `why` is the answer."""
