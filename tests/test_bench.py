@@ -35,6 +35,7 @@ def test_every_promised_figure_has_a_row_and_a_target(rows: list[Row]) -> None:
         "core / bare",
         "observed / bare",
         "second call",
+        "of a sweep",
         "among",
         "check core",
         "violation",

@@ -25,9 +25,12 @@ from rich.console import Console
 from rich.table import Table
 
 from vfio_verify import _bench, _world, wire
-from vfio_verify.case import PAGE, Case, Device, RamBlock, Region, Segment
+from vfio_verify.case import PAGE, Case, Device, Fault, RamBlock, Region, Segment
 from vfio_verify.errors import HarnessError
-from vfio_verify.observation import EVENT
+from vfio_verify.judge import judge
+from vfio_verify.model import expect
+from vfio_verify.observation import EVENT, Observation
+from vfio_verify.sweep import fault_plans
 
 _SPARE_BYTES = 4 << 20
 """What the world wants free in a reply beyond the records: room for one more mapping of any shape."""
@@ -55,6 +58,8 @@ class _Scale(NamedTuple):
     plans: int
     """Runs of a case in one request; what a request costs once is spread over them."""
     pairs: int
+    sweeps: int
+    """Of one layout, each with other errnos."""
     many: int
     """Segments of the large layout."""
     many_pairs: int
@@ -68,6 +73,7 @@ _FULL = _Scale(
     core=((1, 64, 400), (16, 8, 400), (1000, 1, 60), (30_000, 1, 9)),
     plans=1000,
     pairs=15,
+    sweeps=8,
     many=30_000,
     many_pairs=5,
     examples=1000,
@@ -79,6 +85,7 @@ _QUICK = _Scale(
     core=((1, 64, 20), (16, 8, 20), (1000, 1, 5)),
     plans=50,
     pairs=3,
+    sweeps=1,
     many=1000,
     many_pairs=3,
     examples=20,
@@ -102,6 +109,7 @@ def run(quick: bool = False) -> Iterator[Row]:
     _world.use_core()
     yield _row(f"observed / bare case, {_FEW} segments", _observed_ratio(scale, calls=1), 1.6)
     yield _row("with a second call / two bare cases", _observed_ratio(scale, calls=2), 1.6)
+    yield _row(f"a faulty run of a sweep / a faultless one, {_FEW} segments", _sweep_ratio(scale), 1.3)
     yield _row(f"a segment observed among {scale.many:,} / among {_FEW}", _growth(scale), 1.3)
     arguments = ("--examples", str(scale.examples), "--jobs", str(_JOBS))
     how = f"{scale.examples:,} layouts, {_JOBS} jobs"
@@ -174,6 +182,35 @@ def _observed_ratio(scale: _Scale, calls: int) -> float:
         )
 
 
+def _sweep_ratio(scale: _Scale) -> float:
+    """One fault position of the whole sweep, observed and judged, against the same without a fault."""
+    case = _alternate_pages(_FEW)
+    (faultless,) = _seen(case, [()])
+    plans: list[tuple[Fault, ...]] = [
+        plan for turn in range(1, 1 + scale.sweeps) for plan in fault_plans(faultless, turn)
+    ]
+    return _ratio(lambda: _judged_time(case, plans), lambda: _judged_time(case, [()] * len(plans)), scale.pairs)
+
+
+def _judged_time(case: Case, plans: Sequence[Sequence[Fault]]) -> int:
+    """Nanoseconds in which so many runs of a layout are made, observed, and held against what is expected."""
+    start = time.thread_time_ns()
+    expected = expect(case)
+    violations = [
+        judge(case.with_faults(*plan), expected, seen).violations
+        for plan, seen in zip(plans, _seen(case, plans), strict=True)
+    ]
+    taken = time.thread_time_ns() - start
+    if any(violations):
+        raise HarnessError("the core does not pass the benchmark's sweep")
+    return taken
+
+
+def _seen(case: Case, plans: Sequence[Sequence[Fault]]) -> list[Observation]:
+    reply, finished, changes = _world.run(wire.pack_request(case, plans, 0), _room(len(plans), len(case.iovec)))
+    return wire.unpack_reply(memoryview(reply), finished, changes)
+
+
 def _growth(scale: _Scale) -> float:
     """Of the large layout the world compares a sample of the pages, as it does in a check."""
     few, many = _request(_FEW, scale.plans), _request(scale.many, _MANY_PLANS)
@@ -213,9 +250,7 @@ def _alternate_pages(segments: int) -> Case:
 
 def _observed_time(request: bytes, segments: int, plans: int) -> int:
     """Nanoseconds in which the world answers a request of `plans` runs of `segments` segments each."""
-    # For each segment a look-up and an mmap in the trace, and a run of pages. A larger reply would cost more,
-    # since it is fresh memory; a worker has its own for good.
-    room = plans * (2048 + segments * (2 * EVENT.size + 48)) + _SPARE_BYTES
+    room = _room(plans, segments)
     start = time.thread_time_ns()
     reply, finished, changes = _world.run(request, room)
     taken = time.thread_time_ns() - start
@@ -224,6 +259,12 @@ def _observed_time(request: bytes, segments: int, plans: int) -> int:
     if not sound or seen[0].differences or seen[0].events_dropped:
         raise HarnessError("the world does not observe the benchmark's own layout as it should")
     return taken
+
+
+def _room(runs: int, segments: int) -> int:
+    """Bytes of a reply: for each segment a look-up, an mmap and its undoing in the trace, and a run of pages. A larger
+    one would cost more, since it is fresh memory; a worker has its own for good."""
+    return runs * (2048 + segments * (3 * EVENT.size + 48)) + _SPARE_BYTES
 
 
 # ---- whole campaigns ------------------------------------------------------------------------------------
