@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vfio_verify.case import Step
+from vfio_verify.case import KERNEL_FAULT_KINDS, Step
 from vfio_verify.corpus import Stored, load
 from vfio_verify.replay import replay
 from vfio_verify.spec import clauses
@@ -53,6 +53,9 @@ def test_there_is_a_case_for_each_clause_and_each_kind_of_fault():
     )
     pairs = {tuple(f.step for f in s.entry.case.fault_plan) for s in KEPT if len(s.entry.case.fault_plan) > 1}
     assert {("mmap", "munmap"), ("mmap", "mmap")} <= pairs
+    assert {s.entry.case.kernel_fault.kind for s in KEPT if s.entry.case.kernel_fault} == set(KERNEL_FAULT_KINDS)
+    assert any(s.entry.case.sequence for s in KEPT)
+    assert any(s.entry.case.alongside for s in KEPT)
 
 
 def test_files_are_named_and_laid_out_as_the_program_does_it():
