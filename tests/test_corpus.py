@@ -90,6 +90,7 @@ def test_a_finding_says_when_and_by_what_it_was_found():
         ("[1, 2]", "Expected `object`"),
         ('{"schema": "vfio-verify/corpus@9", "case": {}}', "corpus@9"),
         ('{"schema": "vfio-verify/corpus@1"}', "case"),
+        ('{"schema": "vfio-verify/corpus@1", "case": 3}', "Expected `object`, got `int`"),
         (ENTRY.to_json().replace(b'"block": 0, "offset": 0', b'"block": 5, "offset": 0'), "RAM block 5"),
         (ENTRY.to_json().replace(b'"note"', b'"nota"'), "nota"),
         (b"\xff\xfe", "x"),
@@ -148,6 +149,8 @@ def test_older_entries_are_migrated_step_by_step(monkeypatch):
     )
     old = {"schema": "vfio-verify/corpus@-1", "layout": json.loads(CASE.to_json()), "remark": "r"}
     assert read_entry(json.dumps(old).encode(), "x") == Entry(CASE, note="r")
+    newer_one = old | {"schema": "vfio-verify/corpus@0"}
+    assert read_entry(json.dumps(newer_one).encode(), "x") == Entry(CASE, note="r")
     del old["remark"]
     with pytest.raises(InputError, match=r"x is no corpus entry: .*corpus@0 must have: .*remark"):
         read_entry(json.dumps(old).encode(), "x")
@@ -246,6 +249,42 @@ def test_a_corpus_that_is_not_there_empty_or_unreadable_is_an_input_error(tmp_pa
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write to the corpus"):
         store(tmp_path / "file", ENTRY)
+
+
+def test_a_file_or_a_pipe_is_a_corpus_of_one(tmp_path):
+    path = store(tmp_path, Entry(CASE))
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert list(entry_paths(path)) == [path]
+    assert list(entry_paths(pipe)) == [pipe]
+    assert [stored.entry.case for stored in load(path)] == [CASE]
+
+
+def test_a_file_too_large_for_a_case_is_not_read(tmp_path):
+    path = tmp_path / "large.json"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(InputError, match=r"large\.json is no corpus entry: larger than"):
+        list(load(path))
+
+
+def test_a_file_that_goes_away_meanwhile_is_named(tmp_path, monkeypatch):
+    gone = tmp_path / "gone.json"
+    monkeypatch.setattr(corpus, "entry_paths", lambda _place: iter([gone]))
+    with pytest.raises(InputError, match=r"cannot read .*gone.json: No such file"):
+        list(load(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{"unnamed": errno.EIO}, {"proc": errno.EIO}, {"unnamed": errno.EISDIR, "links": errno.EIO}],
+    ids=["open", "the unnamed file's link", "the other file's link"],
+)
+def test_what_is_broken_is_no_file_system_of_another_kind(tmp_path, monkeypatch, broken):
+    without(monkeypatch, **broken)
+    with pytest.raises(InputError, match="cannot write to the corpus"):
+        store(tmp_path, ENTRY)
+    assert os.listdir(tmp_path) == []
 
 
 def test_hidden_and_other_files_are_no_entries(tmp_path):

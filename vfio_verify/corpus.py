@@ -302,7 +302,7 @@ def _laid_out(value: Any, indent: int = 0) -> str:
     """JSON with what is small on one line, and one line for each member of what is not."""
     if not isinstance(value, dict | list | tuple) or not value:
         return _flat(value)
-    if not _nested(value) and indent + len(spaced := _spaced(value)) <= _LINE:
+    if isinstance(value, dict) and not _nested(value) and indent + len(spaced := _spaced(value)) <= _LINE:
         return spaced
     pad = " " * (indent + 1)
     if isinstance(value, dict):
@@ -311,16 +311,13 @@ def _laid_out(value: Any, indent: int = 0) -> str:
     return "[\n" + ",\n".join(pad + _laid_out(part, indent + 1) for part in value) + "\n" + " " * indent + "]"
 
 
-def _nested(value: Any) -> bool:
+def _nested(value: Raw) -> bool:
     """Does it hold what is worth a line of its own?"""
-    parts = value.values() if isinstance(value, dict) else value
-    return any(isinstance(part, dict | list | tuple) and part for part in parts)
+    return any(isinstance(part, dict | list | tuple) and part for part in value.values())
 
 
-def _spaced(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_flat(key)}: {_flat(part)}" for key, part in value.items()) + "}"
-    return "[" + ", ".join(map(_flat, value)) + "]"
+def _spaced(value: Raw) -> str:
+    return "{" + ", ".join(f"{_flat(key)}: {_flat(part)}" for key, part in value.items()) + "}"
 
 
 def _flat(value: Any) -> str:

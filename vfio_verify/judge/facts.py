@@ -110,9 +110,7 @@ class Facts:
         return self.completed and self.seen.mapped and self.expected.may_map
 
     def unanswered_faults(self) -> list[Event]:
-        """Failed steps that mattered and were not done again with success."""
-        if not self.failed_steps:
-            return []
+        """Failed steps that mattered and were not done again with success; there is at least one that failed."""
         unanswered: list[Event] = []
         failed = set(self.failed_steps)
         succeeded: set[tuple[int, ...]] = set()  # later: the same address and length, or the same thing looked up

@@ -125,8 +125,8 @@ def _changed(mapping: LiveMapping, seen: MappingSeen) -> Iterator[Finding]:
     """A mapping against what it must be, which it was when its call returned."""
     name = f"mapping {mapping.call}"
     where = f"M{mapping.call}"
-    if seen.runs != mapping.runs:
-        position, must, got = _first_other(mapping.runs, seen.runs)
+    if seen.runs != mapping.runs and (other := _first_other(mapping.runs, seen.runs)):
+        position, must, got = other
         at = f"at {place(position, where)}"
         if got is None:
             yield Finding(f"part of {name} is gone", f"{at}: {_shown(must, position)}", f"{at}: nothing", "gone")
@@ -144,14 +144,15 @@ def _changed(mapping: LiveMapping, seen: MappingSeen) -> Iterator[Finding]:
             )
 
 
-def _first_other(must: tuple[Run, ...], got: tuple[Run, ...]) -> tuple[int, Run | None, Run | None]:
-    """The first position where two lists of runs differ, and the run that each has there."""
+def _first_other(must: tuple[Run, ...], got: tuple[Run, ...]) -> tuple[int, Run | None, Run | None] | None:
+    """The first position where two lists of runs differ, and the run that each has there. None where they only cut
+    the same pages up otherwise."""
     edges = sorted({edge for run in (*must, *got) for edge in (run.start, run.end)})
     for position in edges:
         a, b = _at(must, position), _at(got, position)
         if _backing(a, position) != _backing(b, position):
             return position, a, b
-    return 0, _at(must, 0), _at(got, 0)
+    return None
 
 
 def _at(runs: tuple[Run, ...], position: int) -> Run | None:
