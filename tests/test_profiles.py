@@ -29,7 +29,8 @@ def test_tell():
 def draw(directory: Path, *arguments: str, **more: str) -> tuple[list[object], bool]:
     """What one property is given under the suite's own conftest.py, and whether failures would be remembered."""
     directory.mkdir()
-    (directory / "conftest.py").write_bytes((Path(__file__).parent / "conftest.py").read_bytes())
+    for name in ("conftest.py", "huge_pages.py"):
+        (directory / name).write_bytes((Path(__file__).parent / name).read_bytes())
     (directory / "test_something.py").write_text(PROPERTY)
     cleared = dict.fromkeys(("HYPOTHESIS_PROFILE", "CI"), "")
     subprocess.run(
