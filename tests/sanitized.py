@@ -31,6 +31,7 @@ OPTIONS = {
     # Between two looks at the address space the allocator is to map nothing: no quarantine that grows, no stacks
     # kept of allocations. Workers run for long and allocate little.
     "quarantine_size_mb": "0",
+    "thread_local_quarantine_size_kb": "0",
     "malloc_context_size": "0",
     # A longjmp() out of a signal handler makes the whole stack's shadow zero: by writing, not by mapping it anew,
     # which would show as a change of the process.

@@ -74,7 +74,8 @@ _MARK = "VFIO_VERIFY_WORKER"
 _MEMORY_BYTES, _THREADS = 2 << 30, 256
 _ROUNDS = 120
 """In which calls are made at once, each with another plan of who goes on when."""
-_KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "ASAN_OPTIONS", "UBSAN_OPTIONS", "LD_PRELOAD")
+_SANITIZERS = ("ASAN_OPTIONS", "UBSAN_OPTIONS", "VFIO_VERIFY_SANITIZER_REPORTS")
+_KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LD_PRELOAD", *_SANITIZERS)
 """What a worker keeps of the environment: what loading needs, and no secrets."""
 
 _BOOT = """

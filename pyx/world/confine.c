@@ -45,6 +45,7 @@ enum { CREATE_RULESET = 444, ADD_RULE = 445, RESTRICT_SELF = 446 };
 enum { CREATE_RULESET_VERSION = 1, RULE_PATH_BENEATH = 1 };
 enum landlock_fs {
     FS_EXECUTE = 1, FS_WRITE_FILE = 2, FS_READ_FILE = 4, FS_READ_DIR = 8,
+    FS_MAKE_REG = 1 << 8,
     FS_REFER = 1 << 13,             /* from version 2 */
     FS_TRUNCATE = 1 << 14,          /* from version 3 */
     FS_IOCTL_DEV = 1 << 15,         /* from version 5 */
@@ -190,6 +191,27 @@ static int add_paths(int ruleset, u64 known)
     return failed;
 }
 
+/* In a build for sanitizers: where they write what they find in this process, and where they read their options. */
+static int add_reports(int ruleset, u64 known)
+{
+#ifdef __SANITIZE_ADDRESS__
+    const char *const directory = getenv("VFIO_VERIFY_SANITIZER_REPORTS");
+    const int reports = directory ? open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+    const int options = open("/proc/self/environ", O_PATH | O_CLOEXEC);
+    const u64 write = FS_MAKE_REG | FS_WRITE_FILE | (FS_TRUNCATE & known);
+    const bool failed = (reports >= 0 && add_path(ruleset, reports, write) < 0)
+                        || (options >= 0 && add_path(ruleset, options, FS_READ_FILE) < 0);
+
+    close(reports);
+    close(options);
+    return failed ? -1 : 0;
+#else
+    (void)ruleset;
+    (void)known;
+    return 0;
+#endif
+}
+
 /* Landlock's version, or -1 with errno. */
 static long restrict_files(void)
 {
@@ -219,7 +241,8 @@ static long restrict_files(void)
     if (ruleset < 0) {
         return -1;
     }
-    failed = add_paths(ruleset, rules.fs) < 0 || syscall(RESTRICT_SELF, ruleset, 0) < 0;
+    failed = add_paths(ruleset, rules.fs) < 0 || add_reports(ruleset, rules.fs) < 0
+             || syscall(RESTRICT_SELF, ruleset, 0) < 0;
     error = errno;
     close(ruleset);
     errno = error;

@@ -6,6 +6,7 @@
 #ifndef VV_INTERNAL_H
 #define VV_INTERNAL_H
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/types.h>
@@ -227,6 +228,7 @@ void vv_state_threads_made(void);           /* by the world, and they stay */
 u64 vv_state_left(void);                    /* enum vv_left */
 u64 vv_state_changes(void);                 /* enum vv_state */
 void vv_state_flush_stacks(void);
+int vv_start_thread(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument);
 
 /* ---- session.c ----------------------------------------------------------------------------------- */
 

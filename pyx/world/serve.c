@@ -132,6 +132,14 @@ static void steady_heap(void)
     mallopt(M_ARENA_MAX, 1);        /* a thread's own one would be 64 MiB of pages that stay */
     reserve = malloc(HEAP_RESERVE);
     free(reserve);
+#ifdef __SANITIZE_ADDRESS__
+    /* Its allocator has an area for each size of a chunk, and maps the first part of it when one is asked for. */
+    for (size_t size = 16; size < HEAP_RESERVE; size += size / 16 + 16) {
+        void *volatile chunk = malloc(size);
+
+        free(chunk);
+    }
+#endif
 }
 
 /* Children of the worker that left its process group are this process's now: it is their subreaper. */

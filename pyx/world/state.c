@@ -6,9 +6,11 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <fenv.h>
+#include <gnu/lib-names.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -142,8 +144,29 @@ static void look(struct state *state)
     state->floats = float_controls();
 }
 
+/* A sanitizer keeps some memory of each thread for good, which would be a page that a call leaves: there the C library's
+ * own function is called, and not the one that the sanitizer has put before it. */
+typedef int start_function(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+static start_function *start = pthread_create;
+
+static void find_start(void)
+{
+#ifdef __SANITIZE_ADDRESS__
+    void *library = dlopen(LIBC_SO, RTLD_NOW | RTLD_NOLOAD);
+    start_function *found = library ? (start_function *)dlsym(library, "pthread_create") : NULL;
+
+    start = found ? found : pthread_create;
+#endif
+}
+
+int vv_start_thread(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument)
+{
+    return start(thread, attributes, run, argument);
+}
+
 int vv_state_open(void)
 {
+    find_start();
     if (task_fd >= 0) {
         close(task_fd);
         close(timers_fd);
@@ -204,7 +227,7 @@ void vv_state_flush_stacks(void)
 {
     pthread_t thread;
 
-    if (pthread_create(&thread, NULL, nothing, NULL) == 0) {
+    if (vv_start_thread(&thread, NULL, nothing, NULL) == 0) {
         pthread_join(thread, NULL);
     }
 }

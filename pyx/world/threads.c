@@ -618,7 +618,7 @@ static int start_thread(void *(*run)(void *), void *argument, void *stack)
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstack(&attributes, stack, STACK_BYTES);
-    error = pthread_create(&unused, &attributes, run, argument);
+    error = vv_start_thread(&unused, &attributes, run, argument);
     pthread_attr_destroy(&attributes);
     return error;
 }
