@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import itertools
 import random
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import hypothesis
-from hypothesis import HealthCheck, Phase
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -41,7 +38,6 @@ from vfio_verify.kernel_faults import (
 )
 from vfio_verify.model import Expectation, Policy, expect
 from vfio_verify.observation import Observation
-from vfio_verify.observe import Observer
 from vfio_verify.pool import Interrupts, Pool
 from vfio_verify.sandbox import OFF_NOTE, Parts
 from vfio_verify.shrink import (
@@ -53,11 +49,13 @@ from vfio_verify.shrink import (
     seen_at_once,
     settle,
 )
-from vfio_verify.strategies import SEQUENCE_BYTES, packed_cases, packed_sequence
 from vfio_verify.subject import Subject
 from vfio_verify.sweep import fault_plans, pair_plans
 from vfio_verify.thread_cases import alongside_cases, suits
 from vfio_verify.worker import Worker
+
+if TYPE_CHECKING:
+    from vfio_verify.observe import Observer
 
 T = TypeVar("T")
 
@@ -350,22 +348,15 @@ def run_shard(
     """Generate and run a shard's layouts. Deterministic but for what the subject makes of them."""
     examples = part.examples
     with _worker(subject, options) as worker:
-        observer = None if options.observe is None else Observer(options.observe, subject.name)
+        observer = _observer(subject, options)
         shard = _Running(subject, options, worker, observer)
         if part.number == 0 and examples > 1:
             shard.meet(larger_than(2 * _memory_and_swap()))
             examples -= 1
+        # Imported late: who only hands out tasks does without Hypothesis, and a first case is judged before it comes.
+        from vfio_verify.strategies import SEQUENCE_BYTES, packed_sequence, run_packed_cases
 
-        @hypothesis.seed(part.seed)
-        @hypothesis.settings(
-            max_examples=examples,
-            phases=[Phase.generate],
-            database=None,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        )
-        @hypothesis.given(packed_cases())
-        def generate(case: Case) -> None:
+        def meet(case: Case) -> None:
             between_layouts()
             shard.meet(case)
             if observer is not None:
@@ -375,9 +366,8 @@ def run_shard(
                 data = random.Random(f"{part.seed}, layout {shard.layouts}").randbytes(SEQUENCE_BYTES)
                 shard.meet_sequence(packed_sequence(case, data))
 
-        with warnings.catch_warnings(), nullcontext() if observer is None else observer.writing():
-            warnings.simplefilter("ignore")  # on Hypothesis's advice for interactive use
-            generate()
+        with nullcontext() if observer is None else observer.writing():
+            run_packed_cases(meet, part.seed, examples)
         shard.call_at_once()
     return shard.result()
 
@@ -404,6 +394,14 @@ def run_kernel_faults(
                     between_layouts()
                     shard.meet_kernel_fault(case)
     return shard.result()
+
+
+def _observer(subject: Subject, options: Options) -> Observer | None:
+    if options.observe is None:
+        return None
+    from vfio_verify.observe import Observer
+
+    return Observer(options.observe, subject.name)
 
 
 def _worker(subject: Subject, options: Options) -> Worker:
