@@ -420,17 +420,19 @@ def _memory_and_swap() -> int:
 
 
 def shards(options: Options) -> Iterator[Shard]:
-    """The first shards are small, so that a subject that fails often is known to fail soon."""
+    """The first shards are small, so that a subject that fails often is known to fail soon. The last ones are small so
+    that several processes end at about the same time."""
     left = options.examples
     for number in itertools.count():
         if left <= 0:
             return
         whole = whole_shard(options.seed, number)
-        yield replace(whole, examples=min(whole.examples, left))
-        left -= whole.examples
+        size = whole.examples if number < len(_FIRST_SIZES) else min(whole.examples, max(_LAST_SIZE, left // 3))
+        yield replace(whole, examples=min(size, left))
+        left -= size
 
 
-_FIRST_SIZES, _SIZE = (10, 40, 100, 100), 250
+_FIRST_SIZES, _SIZE, _LAST_SIZE = (10, 40, 100, 100), 250, 80
 
 
 def whole_shard(seed: int, number: int) -> Shard:
@@ -464,10 +466,14 @@ def check(
     with Interrupts() as interrupts, Pool(min(options.jobs, len(tasks)), executor) as pool:
         try:
             interrupts.deferred = pool.is_here
-            for result in pool.map(run_shard, tasks, between_layouts=interrupts.raise_if_asked):
+            faulty: Iterator[ShardResult] | None = None
+            for number, result in enumerate(pool.map(run_shard, tasks, between_layouts=interrupts.raise_if_asked), 1):
                 merged.add(result)
-            last = (subject, options, merged.to_run_again(), kinds)
-            for result in pool.map(run_kernel_faults, [last], between_layouts=interrupts.raise_if_asked):
+                if faulty is None and (merged.has_enough_to_run_again or number == len(tasks)):
+                    # As soon as may be, so that no process waits for the last shard.
+                    last = [(subject, options, merged.to_run_again(), some) for some in _shared_out(kinds)]
+                    faulty = pool.map(run_kernel_faults, last, between_layouts=interrupts.raise_if_asked)
+            for result in faulty or ():
                 merged.add(result)
             interrupts.deferred = False
             found = [merged.sightings[key] for key in sorted(merged.sightings)]
@@ -495,6 +501,12 @@ def check(
         kernel_faults=account(total.kernel_runs, reasons | total.not_permitted, interrupted=interrupted),
         features=total.features,
     )
+
+
+def _shared_out(kinds: Sequence[KernelFaultKind]) -> list[list[KernelFaultKind]]:
+    """Kernel faults for two processes: to fill the limit of mappings takes as long as all else."""
+    dear = [kind for kind in kinds if kind == "map_count"]
+    return [some for some in (dear, [kind for kind in kinds if kind not in dear]) if some]
 
 
 def _cost(violation: Violation) -> tuple[Any, ...]:
@@ -552,6 +564,11 @@ class _Merged:
                 self.sightings[key] = sighting
                 if not known and not sighting.violation.case.alongside:  # what calls at once show may not come again
                     self._on_sighting(sighting.violation)
+
+    @property
+    def has_enough_to_run_again(self) -> bool:
+        """Would further shards add nothing that is needed to `to_run_again`?"""
+        return len(self.total.mapped) >= LAYOUTS
 
     def to_run_again(self) -> tuple[Case, ...]:
         """Layouts for kernel faults: those with few segments and with many first."""
