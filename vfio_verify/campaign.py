@@ -505,7 +505,7 @@ def check(
 
 def _shared_out(kinds: Sequence[KernelFaultKind]) -> list[list[KernelFaultKind]]:
     """Kernel faults for two processes: to fill the limit of mappings takes as long as all else."""
-    dear = [kind for kind in kinds if kind == "map_count"]
+    dear: list[KernelFaultKind] = [kind for kind in kinds if kind == "map_count"]
     return [some for some in (dear, [kind for kind in kinds if kind not in dear]) if some]
 
 
