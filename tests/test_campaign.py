@@ -123,7 +123,17 @@ def test_shards_add_up_to_the_examples_and_none_is_empty(examples):
     sizes = [part.examples for part in shards(Options(examples=examples))]
     assert sum(sizes) == examples
     assert min(sizes) >= 1
-    assert sizes[:-1] == sorted(sizes[:-1])
+
+
+@pytest.mark.parametrize("examples", [1000, 3000, 100_000])
+def test_the_first_shards_are_small_and_so_are_the_last_ones(examples):
+    sizes = [part.examples for part in shards(Options(examples=examples))]
+    middle = sizes.index(max(sizes))
+    assert sizes[:middle] == sorted(sizes[:middle])
+    assert sizes[middle:] == sorted(sizes[middle:], reverse=True)
+    assert max(sizes) == 250  # what starts a worker is spread over many layouts
+    assert sizes[0] == 10
+    assert sizes[-1] <= 80  # what the slowest process is waited for, at most
 
 
 # ---- Ctrl-C ------------------------------------------------------------------------------------------------

@@ -222,6 +222,39 @@ def test_a_wrong_option_exits_with_2(run) -> None:
     refused(run("check"))
 
 
+@pytest.mark.parametrize("command", ["", *cli.commands])
+def test_help_comes_at_once_since_it_reads_nothing_that_only_a_run_needs(command: str) -> None:
+    code = "import atexit, sys; from vfio_verify.cli import main; atexit.register(lambda: print(*sys.modules)); main()"
+    words = [*command.split(), "--help"]
+    out = subprocess.run(
+        [sys.executable, "-P", "-c", code, *words], check=True, capture_output=True, text=True, timeout=60
+    ).stdout
+    assert out.startswith("Usage: ")
+    modules = set(out.splitlines()[-1].split())
+    assert "vfio_verify.cli" in modules
+    dear = {"hypothesis", "rich", "tree_sitter", "multiprocessing", "concurrent", "subprocess", "logging", "dask"}
+    assert not modules & {*dear, "vfio_verify.campaign", "vfio_verify.case", "vfio_verify.worker"}
+
+
+def test_a_first_case_is_judged_before_hypothesis_is_read() -> None:
+    code = """
+import sys
+from vfio_verify import campaign, judge
+was_read = []
+def noting(*arguments, **more):
+    was_read.append("hypothesis" in sys.modules)
+    return judge.judge(*arguments, **more)
+campaign.judge = noting
+from vfio_verify.subject import open_subject
+options = campaign.Options(examples=10)
+with open_subject("core", None, options.parts) as subject:
+    campaign.run_shard(subject, options, next(campaign.shards(options)))
+print(was_read[0], was_read[-1])
+"""
+    done = subprocess.run([sys.executable, "-P", "-c", code], check=True, capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["False", "True"]
+
+
 def test_without_a_directory_for_temporary_files_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> str:
         raise FileNotFoundError("No usable temporary directory found")

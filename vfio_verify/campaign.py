@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import itertools
 import random
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import hypothesis
-from hypothesis import HealthCheck, Phase
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -41,7 +38,6 @@ from vfio_verify.kernel_faults import (
 )
 from vfio_verify.model import Expectation, Policy, expect
 from vfio_verify.observation import Observation
-from vfio_verify.observe import Observer
 from vfio_verify.pool import Interrupts, Pool
 from vfio_verify.sandbox import OFF_NOTE, Parts
 from vfio_verify.shrink import (
@@ -53,11 +49,13 @@ from vfio_verify.shrink import (
     seen_at_once,
     settle,
 )
-from vfio_verify.strategies import SEQUENCE_BYTES, packed_cases, packed_sequence
 from vfio_verify.subject import Subject
 from vfio_verify.sweep import fault_plans, pair_plans
 from vfio_verify.thread_cases import alongside_cases, suits
 from vfio_verify.worker import Worker
+
+if TYPE_CHECKING:
+    from vfio_verify.observe import Observer
 
 T = TypeVar("T")
 
@@ -350,22 +348,15 @@ def run_shard(
     """Generate and run a shard's layouts. Deterministic but for what the subject makes of them."""
     examples = part.examples
     with _worker(subject, options) as worker:
-        observer = None if options.observe is None else Observer(options.observe, subject.name)
+        observer = _observer(subject, options)
         shard = _Running(subject, options, worker, observer)
         if part.number == 0 and examples > 1:
             shard.meet(larger_than(2 * _memory_and_swap()))
             examples -= 1
+        # Imported late: who only hands out tasks does without Hypothesis, and a first case is judged before it comes.
+        from vfio_verify.strategies import SEQUENCE_BYTES, packed_sequence, run_packed_cases
 
-        @hypothesis.seed(part.seed)
-        @hypothesis.settings(
-            max_examples=examples,
-            phases=[Phase.generate],
-            database=None,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        )
-        @hypothesis.given(packed_cases())
-        def generate(case: Case) -> None:
+        def meet(case: Case) -> None:
             between_layouts()
             shard.meet(case)
             if observer is not None:
@@ -375,9 +366,8 @@ def run_shard(
                 data = random.Random(f"{part.seed}, layout {shard.layouts}").randbytes(SEQUENCE_BYTES)
                 shard.meet_sequence(packed_sequence(case, data))
 
-        with warnings.catch_warnings(), nullcontext() if observer is None else observer.writing():
-            warnings.simplefilter("ignore")  # on Hypothesis's advice for interactive use
-            generate()
+        with nullcontext() if observer is None else observer.writing():
+            run_packed_cases(meet, part.seed, examples)
         shard.call_at_once()
     return shard.result()
 
@@ -406,6 +396,14 @@ def run_kernel_faults(
     return shard.result()
 
 
+def _observer(subject: Subject, options: Options) -> Observer | None:
+    if options.observe is None:
+        return None
+    from vfio_verify.observe import Observer
+
+    return Observer(options.observe, subject.name)
+
+
 def _worker(subject: Subject, options: Options) -> Worker:
     return Worker(subject.library, parse_maps=options.parse_maps, parts=options.parts)
 
@@ -422,17 +420,19 @@ def _memory_and_swap() -> int:
 
 
 def shards(options: Options) -> Iterator[Shard]:
-    """The first shards are small, so that a subject that fails often is known to fail soon."""
+    """The first shards are small, so that a subject that fails often is known to fail soon. The last ones are small so
+    that several processes end at about the same time."""
     left = options.examples
     for number in itertools.count():
         if left <= 0:
             return
         whole = whole_shard(options.seed, number)
-        yield replace(whole, examples=min(whole.examples, left))
-        left -= whole.examples
+        size = whole.examples if number < len(_FIRST_SIZES) else min(whole.examples, max(_LAST_SIZE, left // 3))
+        yield replace(whole, examples=min(size, left))
+        left -= size
 
 
-_FIRST_SIZES, _SIZE = (10, 40, 100, 100), 250
+_FIRST_SIZES, _SIZE, _LAST_SIZE = (10, 40, 100, 100), 250, 80
 
 
 def whole_shard(seed: int, number: int) -> Shard:
@@ -466,10 +466,14 @@ def check(
     with Interrupts() as interrupts, Pool(min(options.jobs, len(tasks)), executor) as pool:
         try:
             interrupts.deferred = pool.is_here
-            for result in pool.map(run_shard, tasks, between_layouts=interrupts.raise_if_asked):
+            faulty: Iterator[ShardResult] | None = None
+            for number, result in enumerate(pool.map(run_shard, tasks, between_layouts=interrupts.raise_if_asked), 1):
                 merged.add(result)
-            last = (subject, options, merged.to_run_again(), kinds)
-            for result in pool.map(run_kernel_faults, [last], between_layouts=interrupts.raise_if_asked):
+                if faulty is None and (merged.has_enough_to_run_again or number == len(tasks)):
+                    # As soon as may be, so that no process waits for the last shard.
+                    last = [(subject, options, merged.to_run_again(), some) for some in _shared_out(kinds)]
+                    faulty = pool.map(run_kernel_faults, last, between_layouts=interrupts.raise_if_asked)
+            for result in faulty or ():
                 merged.add(result)
             interrupts.deferred = False
             found = [merged.sightings[key] for key in sorted(merged.sightings)]
@@ -497,6 +501,12 @@ def check(
         kernel_faults=account(total.kernel_runs, reasons | total.not_permitted, interrupted=interrupted),
         features=total.features,
     )
+
+
+def _shared_out(kinds: Sequence[KernelFaultKind]) -> list[list[KernelFaultKind]]:
+    """Kernel faults for two processes: to fill the limit of mappings takes as long as all else."""
+    dear: list[KernelFaultKind] = [kind for kind in kinds if kind == "map_count"]
+    return [some for some in (dear, [kind for kind in kinds if kind not in dear]) if some]
 
 
 def _cost(violation: Violation) -> tuple[Any, ...]:
@@ -554,6 +564,11 @@ class _Merged:
                 self.sightings[key] = sighting
                 if not known and not sighting.violation.case.alongside:  # what calls at once show may not come again
                     self._on_sighting(sighting.violation)
+
+    @property
+    def has_enough_to_run_again(self) -> bool:
+        """Would further shards add nothing that is needed to `to_run_again`?"""
+        return len(self.total.mapped) >= LAYOUTS
 
     def to_run_again(self) -> tuple[Case, ...]:
         """Layouts for kernel faults: those with few segments and with many first."""

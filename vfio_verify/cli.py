@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator
-from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -24,6 +22,8 @@ from vfio_verify.errors import InputError, VfioVerifyError
 from vfio_verify.outputs import Outputs, output_options
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from vfio_verify.campaign import Options
     from vfio_verify.case import Case
     from vfio_verify.judge import Violation
@@ -152,6 +152,8 @@ def _print_distribution(report: Report) -> None:
 
 
 def _make_directory(path: str) -> None:
+    import tempfile
+
     try:
         os.makedirs(path, exist_ok=True)
         tempfile.TemporaryFile(dir=path).close()

@@ -104,14 +104,18 @@ def replay(
     The same with any number of jobs: where the batches begin follows from the number of entries alone.
     """
     size = min(max(-(-len(entries) // _PARTS), _SMALLEST), _LARGEST)
-    tasks = [(subject, policy, parts, tuple(entries[start : start + size])) for start in range(0, len(entries), size)]
-    with Pool(min(jobs, len(tasks))) as pool:
+    batches = [entries[start : start + size] for start in range(0, len(entries), size)]
+    with Pool(min(jobs, len(batches))) as pool:
+        # As JSON, since to pickle so many small values takes ten times as long: this process does it all.
+        tasks = [(subject, policy, parts, batch if pool.is_here else msgspec.json.encode(batch)) for batch in batches]
         for outcomes in pool.map(replay_batch, tasks):
             yield from outcomes
 
 
-def replay_batch(subject: Subject, policy: Policy, parts: Parts, entries: Sequence[Entry]) -> list[Outcome]:
-    """Entries that share a worker, and its process until one of them shows something."""
+def replay_batch(subject: Subject, policy: Policy, parts: Parts, entries: Sequence[Entry] | bytes) -> list[Outcome]:
+    """Entries, or their JSON, that share a worker, and its process until one of them shows something."""
+    if isinstance(entries, bytes):
+        entries = msgspec.json.decode(entries, type=list[Entry])
     with Worker(subject.library, parts=parts) as worker:
         batch = _Batch(worker, subject, policy)
         return [batch.outcome(entry) for entry in entries]

@@ -5,6 +5,11 @@ Both make the same cases from the same decisions (vfio_verify/generate.py) and s
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+
+import hypothesis
+from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 
 from vfio_verify.case import Case
@@ -48,6 +53,26 @@ def cases(draw: st.DrawFn, *, valid: bool = False) -> Case:
 def packed_cases() -> st.SearchStrategy[Case]:
     """The same cases, each from one draw of bytes: for campaigns of many thousands."""
     return st.binary(min_size=_BYTES, max_size=_BYTES).map(lambda data: any_case(_Decoded(data)))
+
+
+def run_packed_cases(meet: Callable[[Case], None], seed: int, examples: int) -> None:
+    """Have Hypothesis make so many packed cases. The same seed makes the same cases."""
+
+    @hypothesis.seed(seed)
+    @hypothesis.settings(
+        max_examples=examples,
+        phases=[Phase.generate],
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @hypothesis.given(packed_cases())
+    def generate(case: Case) -> None:
+        meet(case)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on Hypothesis's advice for interactive use
+        generate()
 
 
 def packed_sequence(case: Case, data: bytes) -> Case:
