@@ -6,17 +6,14 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
-from concurrent.futures import Executor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from vfio_verify import __version__
+from vfio_verify.cli_common import cluster_option, executor_on, jobs_option, policy_option, sandbox_option
 from vfio_verify.cli_common import console as _console
-from vfio_verify.cli_common import jobs_option, policy_option, sandbox_option
 from vfio_verify.cli_common import private_hypothesis as _private_hypothesis
 from vfio_verify.cli_corpus import COMMANDS, keep, refuse_corpus
 from vfio_verify.cli_fuzz import fuzz
@@ -55,7 +52,7 @@ def cli() -> None:
 )
 @policy_option
 @jobs_option
-@click.option("--cluster", metavar="URL", help="Run on the Dask cluster of this scheduler: tcp://HOST:PORT.")
+@cluster_option
 @output_options
 @click.option("--case", "case_text", metavar="CASE", help="Judge this one case: its JSON, or a file that holds it.")
 @click.option("--corpus", metavar="DIR", help="Keep the case of each confirmed violation in DIR, to be replayed.")
@@ -112,18 +109,6 @@ def check(
     sys.exit(report.exit_status)
 
 
-@contextmanager
-def _executor(cluster: str | None) -> Iterator[Executor | None]:
-    """What runs a campaign's tasks, if not this machine."""
-    if cluster is None:
-        yield None
-        return
-    from vfio_verify.cluster import connect
-
-    with connect(cluster, lambda line: click.echo(f"vfio-verify: {line}", err=True)) as executor:
-        yield executor
-
-
 def _report(
     subject: str, function: str | None, options: Options, *, case: Case | None, corpus: str | None, cluster: str | None
 ) -> Report:
@@ -136,7 +121,7 @@ def _report(
         if case is not None:
             result = check_case(opened, options, case)
         else:
-            with _executor(cluster) as executor:
+            with executor_on(cluster, lambda line: click.echo(f"vfio-verify: {line}", err=True)) as executor:
                 result = run_check(opened, options, _say_found, executor=executor)
         if corpus is not None and not result.interrupted:  # what an interrupt left is not confirmed
             keep(corpus, opened.name, result.confirmed, options.seed if case is None else None)

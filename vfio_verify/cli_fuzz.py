@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from vfio_verify.cli_common import console, jobs_option, policy_option, private_hypothesis, sandbox_option
+from vfio_verify.cli_common import (
+    cluster_option,
+    console,
+    executor_on,
+    jobs_option,
+    policy_option,
+    private_hypothesis,
+    sandbox_option,
+)
 from vfio_verify.outputs import Outputs, output_options
 
 if TYPE_CHECKING:
@@ -52,6 +61,7 @@ def _part(_context: click.Context, _option: click.Parameter, value: str) -> tupl
 @click.option("--until-found", is_flag=True, help="End when a violation is confirmed.")
 @click.option("--fail-fast", is_flag=True, help="The same, with what is met first alone.")
 @jobs_option
+@cluster_option
 @click.option(
     "--corpus",
     default="vfio-verify-corpus",
@@ -92,6 +102,7 @@ def fuzz(
     until_found: bool,
     fail_fast: bool,
     jobs: int,
+    cluster: str | None,
     corpus: str,
     part: tuple[int, int],
     fresh: bool,
@@ -124,6 +135,7 @@ def fuzz(
             function,
             options=options,
             budget=budget,
+            cluster=cluster,
             corpus=corpus,
             part=Part(*part),
             fresh=fresh,
@@ -140,6 +152,7 @@ def _search(
     *,
     options: Options,
     budget: Budget,
+    cluster: str | None,
     corpus: str,
     part: Part,
     fresh: bool,
@@ -150,17 +163,26 @@ def _search(
     from vfio_verify.fuzz_screen import Lines, Screen
     from vfio_verify.subject import open_subject
 
+    def say(line: str) -> None:
+        watcher.note(line)
+
     out = console(stderr=True)
-    with open_subject(name, function, options.parts) as opened:
+    with (
+        open_subject(name, function, options.parts) as opened,
+        executor_on(cluster, say) as executor,
+    ):
         title = f"{opened.function}() in {opened.name}" if opened.kind == "C" else opened.name
         title += "" if part.of == 1 else f", part {part}"
         watcher: Lines | Screen
         if out.is_terminal and not out.is_dumb_terminal and not plain:
-            watcher = Screen(out, title, options.jobs, corpus)
+            watcher = Screen(out, title, executor.crew if executor else lambda: f"{options.jobs} jobs", corpus)
         else:
-            watcher = Lines(out, interval)
+            watcher = Lines(out, interval, executor.crew if executor else None)
+        run = partial(search, opened, options, budget, watcher, corpus=Path(corpus), part=part, fresh=fresh)
+        if executor is not None:
+            run = partial(run, executor=executor, lost=executor.lost, at_once=lambda: executor.slots)
         with watcher:
-            return search(opened, options, budget, watcher, corpus=Path(corpus), part=part, fresh=fresh)
+            return run()
 
 
 def _write(outcome: Outcome, outputs: Outputs, corpus: str) -> None:

@@ -91,11 +91,13 @@ def fuzz(
     fresh: bool = False,
     executor: Executor | None = None,
     lost: tuple[type[Exception], ...] = (BrokenExecutor,),
+    at_once: Callable[[], int] | None = None,
     why_no_kernel_fault: Callable[[KernelFaultKind], str | None] = why_not,
 ) -> Outcome:
-    """Search until the budget is spent, or Ctrl-C. `executor` runs `options.jobs` tasks at once; without one, processes
-    are started. `lost` are the exceptions by which it tells that a task's process is gone; the task is then given to
-    it again. Raises InputError if the corpus cannot be used or is in use for the same search.
+    """Search until the budget is spent, or Ctrl-C. `executor` runs as many tasks at once as `at_once` says each time,
+    and else `options.jobs`; without one, processes are started. `lost` are the exceptions by which it tells that a
+    task's process is gone; the task is then given to it again. Raises InputError if the corpus cannot be used or is in
+    use for the same search.
     """
     place = Place(corpus, subject, options, part)
     reasons = reasons_against(why_no_kernel_fault)
@@ -103,7 +105,10 @@ def fuzz(
         interrupts.deferred = True
         state = State(part=part) if fresh else place.load()
         others = [] if fresh else place.others()
-        workers = OwnWorkers(options.jobs) if executor is None else Workers(executor, lost)
+        if executor is None:
+            workers: Workers = OwnWorkers(options.jobs)
+        else:
+            workers = Workers(executor, lost, at_once or (lambda: options.jobs))
         search = _Search(
             subject=subject,
             options=options,
@@ -222,7 +227,7 @@ class _Search:
     def _give_up_shards(self) -> None:
         """Let what is to be settled not wait for shards that nobody waits for."""
         given_up = [future for future, task in self._tasks.items() if len(task.what) == 2]
-        queued = len(self._tasks) > self._options.jobs
+        queued = len(self._tasks) > self._workers.slots
         for future in given_up:
             if future.cancel() or queued:
                 del self._tasks[future]
@@ -247,7 +252,7 @@ class _Search:
                 self._submit(self._again.pop(0))
             return
         held_back = self._budget.fail_fast and self._settling
-        while not self._stop and not held_back and not self._again and len(self._tasks) <= self._options.jobs:
+        while not self._stop and not held_back and not self._again and len(self._tasks) <= self._workers.slots:
             if self._budget.layouts is not None and self._asked >= self._budget.layouts:
                 self._stop = "layouts"
                 return

@@ -31,10 +31,16 @@ def run_part(
 
 
 class Workers:
-    """An executor that someone else keeps."""
+    """An executor that someone else keeps. `at_once` says how many tasks it runs at once now: a cluster's workers may
+    come and go."""
 
-    def __init__(self, executor: Executor, lost: tuple[type[Exception], ...]) -> None:
-        self._executor, self.lost = executor, lost
+    def __init__(self, executor: Executor, lost: tuple[type[Exception], ...], at_once: Callable[[], int]) -> None:
+        self._executor, self.lost, self._at_once = executor, lost, at_once
+
+    @property
+    def slots(self) -> int:
+        """Tasks that can run at once; none while a cluster has no worker."""
+        return self._at_once()
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         return self._executor.submit(function, *arguments)
@@ -52,7 +58,7 @@ class OwnWorkers(Workers):
 
     def __init__(self, jobs: int) -> None:
         self._jobs, self._pool = jobs, _started(jobs)
-        super().__init__(self._pool, (BrokenExecutor,))
+        super().__init__(self._pool, (BrokenExecutor,), lambda: jobs)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         with deaf_to_interrupts():  # a task may start a process
