@@ -182,7 +182,7 @@ def test_schemas_are_printed(run):
         (("show", "bad.json"), "bad.json is no corpus entry"),
         (("show", "nowhere.json"), "cannot read the case nowhere.json"),
         (("show", "temporary"), "cannot read the case temporary"),
-        (("show", "{"), "the text given is no corpus entry"),
+        (("show", "{"), "the case given is no corpus entry"),
         (("show", "other_pages.json"), "made for pages of"),
         (("shrink", "good.json"), "--subject"),
         (("shrink", "good.json", "--subject", "core", "--clause", "NONE"), "there is no clause NONE"),

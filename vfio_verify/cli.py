@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -15,7 +14,7 @@ from vfio_verify import __version__
 from vfio_verify.cli_common import cluster_option, executor_on, jobs_option, policy_option, sandbox_option
 from vfio_verify.cli_common import console as _console
 from vfio_verify.cli_common import private_hypothesis as _private_hypothesis
-from vfio_verify.cli_corpus import COMMANDS, keep, refuse_corpus
+from vfio_verify.cli_corpus import COMMANDS, corpus_to_write, keep, read_case
 from vfio_verify.cli_fuzz import fuzz
 from vfio_verify.errors import InputError, VfioVerifyError
 from vfio_verify.outputs import Outputs, output_options
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from vfio_verify.judge import Violation
     from vfio_verify.model import Policy
     from vfio_verify.report import Report
+    from vfio_verify.shared import Corpus
 
 
 class _Commands(click.Group):
@@ -54,8 +54,17 @@ def cli() -> None:
 @jobs_option
 @cluster_option
 @output_options
-@click.option("--case", "case_text", metavar="CASE", help="Judge this one case: its JSON, or a file that holds it.")
-@click.option("--corpus", metavar="DIR", help="Keep the case of each confirmed violation in DIR, to be replayed.")
+@click.option(
+    "--case",
+    "case_text",
+    metavar="CASE",
+    help="Judge this one case: its JSON, a file that holds it, URL#NAME.",
+)
+@click.option(
+    "--corpus",
+    metavar="DIR|URL",
+    help="Keep the case of each confirmed violation there, to be replayed: a directory, or redis://HOST/NUMBER.",
+)
 @click.option("--distribution", is_flag=True, help="Print how many layouts had each feature, as well.")
 @click.option(
     "--observe",
@@ -89,8 +98,7 @@ def check(
     outputs.refuse_unusable()
     if observe is not None:
         _make_directory(observe)
-    if corpus is not None:
-        refuse_corpus(corpus)
+    kept = None if corpus is None else corpus_to_write(corpus)
     with _private_hypothesis():
         from vfio_verify.campaign import Options
 
@@ -102,7 +110,7 @@ def check(
             sandbox=not no_sandbox,
             observe=None if observe is None else os.path.abspath(observe),
         )
-        report = _report(subject, function, options, case=case, corpus=corpus, cluster=cluster)
+        report = _report(subject, function, options, case=case, corpus=kept, cluster=cluster)
     outputs.write(report, _console())
     if distribution and not outputs.takes_stdout:
         _print_distribution(report)
@@ -110,7 +118,13 @@ def check(
 
 
 def _report(
-    subject: str, function: str | None, options: Options, *, case: Case | None, corpus: str | None, cluster: str | None
+    subject: str,
+    function: str | None,
+    options: Options,
+    *,
+    case: Case | None,
+    corpus: Corpus | None,
+    cluster: str | None,
 ) -> Report:
     from vfio_verify.campaign import check as run_check
     from vfio_verify.campaign import check_case
@@ -145,14 +159,11 @@ def _make_directory(path: str) -> None:
 
 
 def _read_case(text: str) -> Case:
-    from vfio_verify.case import from_json
+    from vfio_verify.case import check as check_values
 
-    if text.lstrip().startswith("{"):
-        return from_json(text)
-    try:
-        return from_json(Path(text).read_bytes())
-    except OSError as error:
-        raise InputError(f"cannot read the case {text}: {error.strerror}") from error
+    case = read_case(text).case
+    check_values(case)  # one for pages of another size is read, and cannot be run
+    return case
 
 
 def _say_found(violation: Violation) -> None:

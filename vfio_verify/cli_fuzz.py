@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from vfio_verify.fuzz_outcome import Budget, Outcome
     from vfio_verify.fuzz_state import Part
     from vfio_verify.model import Policy
+    from vfio_verify.shared import Corpus
 
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DEFAULT_SECONDS = 60.0
@@ -66,8 +66,8 @@ def _part(_context: click.Context, _option: click.Parameter, value: str) -> tupl
     "--corpus",
     default="vfio-verify-corpus",
     show_default=True,
-    metavar="DIR",
-    help="Where findings are kept, and how far the search is.",
+    metavar="DIR|URL",
+    help="Where findings are kept, and how far the search is: a directory, or redis://HOST/NUMBER.",
 )
 @click.option(
     "--shard",
@@ -115,7 +115,8 @@ def fuzz(
 ) -> None:
     """Search SUBJECT for violations until a budget is spent; each is confirmed, made small and kept in a corpus.
 
-    The same search on the same corpus goes on where the last one ended.
+    The same search on the same corpus goes on where the last one ended. On a corpus in Redis, several at once share the
+    work.
 
     Exit status: 0 nothing was found, 1 a clause is violated (found now or earlier), 2 the input cannot be used, 3 the
     harness itself failed, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
@@ -123,6 +124,9 @@ def fuzz(
     outputs.refuse_unusable()
     if seconds is None and examples is None and not until_found and not fail_fast:
         seconds = _DEFAULT_SECONDS
+    from vfio_verify.shared import open_corpus
+
+    kept = open_corpus(corpus)
     with private_hypothesis():
         from vfio_verify.campaign import Options
         from vfio_verify.fuzz_outcome import Budget
@@ -136,13 +140,13 @@ def fuzz(
             options=options,
             budget=budget,
             cluster=cluster,
-            corpus=corpus,
+            corpus=kept,
             part=Part(*part),
             fresh=fresh,
             interval=interval,
             plain=plain,
         )
-    _write(outcome, outputs, corpus)
+    _write(outcome, outputs, kept.shown)
     sys.exit(outcome.report.exit_status)
 
 
@@ -153,7 +157,7 @@ def _search(
     options: Options,
     budget: Budget,
     cluster: str | None,
-    corpus: str,
+    corpus: Corpus,
     part: Part,
     fresh: bool,
     interval: float,
@@ -175,10 +179,10 @@ def _search(
         title += "" if part.of == 1 else f", part {part}"
         watcher: Lines | Screen
         if out.is_terminal and not out.is_dumb_terminal and not plain:
-            watcher = Screen(out, title, executor.crew if executor else lambda: f"{options.jobs} jobs", corpus)
+            watcher = Screen(out, title, executor.crew if executor else lambda: f"{options.jobs} jobs", corpus.shown)
         else:
             watcher = Lines(out, interval, executor.crew if executor else None)
-        run = partial(search, opened, options, budget, watcher, corpus=Path(corpus), part=part, fresh=fresh)
+        run = partial(search, opened, options, budget, watcher, corpus=corpus, part=part, fresh=fresh)
         if executor is not None:
             run = partial(run, executor=executor, lost=executor.lost, at_once=lambda: executor.slots)
         with watcher:
