@@ -105,11 +105,10 @@ def _loaded(places: Iterable[str]) -> list[Kept]:
 def _replay_report(
     subject: Subject, policy: Policy, stored: list[Kept], outcomes: list[Outcome], *, interrupted: bool
 ) -> ReplayReport:
-    from vfio_verify.markup import visible
     from vfio_verify.replay import CaseEntry, ReplayReport, counts
 
     cases = tuple(
-        CaseEntry(visible(one.place), outcome.status, outcome.clause, outcome.found, outcome.reason)
+        CaseEntry(one.place, outcome.status, outcome.clause, outcome.found, outcome.reason)
         for one, outcome in zip(stored, outcomes, strict=False)
     )
     fails = any(outcome.fails for outcome in outcomes)

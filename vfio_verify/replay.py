@@ -10,20 +10,20 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 from typing import Literal
 
-import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
 from vfio_verify.case import PAGE, Case
 from vfio_verify.corpus import Entry
-from vfio_verify.errors import NotPermittedError
+from vfio_verify.errors import NotPermittedError, UnrealError
 from vfio_verify.judge import Violation
+from vfio_verify.markup import json_report
 from vfio_verify.model import Policy
 from vfio_verify.pool import Pool
 from vfio_verify.sandbox import Parts
 from vfio_verify.shrink import dependent, run_and_judge, seen_at_once
 from vfio_verify.spec import clauses
-from vfio_verify.subject import Subject
+from vfio_verify.subject import CORE, Subject
 from vfio_verify.worker import Worker
 
 Status = Literal["still failing", "newly failing", "fixed", "passes", "not applicable"]
@@ -79,7 +79,7 @@ class ReplayReport(Struct, frozen=True, tag_field="schema", tag="vfio-verify/rep
 
     def to_json(self) -> bytes:
         """One object, indented, with the keys in a fixed order."""
-        return msgspec.json.format(msgspec.json.encode(self, order="deterministic"), indent=1) + b"\n"
+        return json_report(self)
 
 
 def counts(outcomes: Sequence[Outcome]) -> dict[str, int]:
@@ -113,15 +113,15 @@ def replay(
 def replay_batch(subject: Subject, policy: Policy, parts: Parts, entries: Sequence[Entry]) -> list[Outcome]:
     """Entries that share a worker, and its process until one of them shows something."""
     with Worker(subject.library, parts=parts) as worker:
-        batch = _Batch(worker, subject, policy)
+        batch = _Batch(worker, subject, policy, parts)
         return [batch.outcome(entry) for entry in entries]
 
 
 class _Batch:
     """Runs entries on one worker."""
 
-    def __init__(self, worker: Worker, subject: Subject, policy: Policy) -> None:
-        self._worker, self._subject, self._policy = worker, subject, policy
+    def __init__(self, worker: Worker, subject: Subject, policy: Policy, parts: Parts) -> None:
+        self._worker, self._subject, self._policy, self._parts = worker, subject, policy, parts
         # The core keeps nothing from call to call. Of another subject nothing is known: a case is not called fixed
         # on what it does after others.
         self._may_remember = subject.library is not None
@@ -136,6 +136,19 @@ class _Batch:
         except NotPermittedError as error:
             self._worker.renew()
             return Outcome("not applicable", entry.clause, reason=str(error))
+        except UnrealError as error:
+            if not self._is_unreal(entry.case):
+                raise  # whoever says so is in the subject's process
+            return Outcome("not applicable", entry.clause, reason=str(error))
+
+    def _is_unreal(self, case: Case) -> bool:
+        """Can this machine not make a case real, whatever the subject?"""
+        with Worker(None, parts=self._parts) as worker:
+            try:
+                violations_of(worker, CORE, self._policy, case)
+            except UnrealError:
+                return True
+            return False
 
     def _judged(self, entry: Entry) -> Outcome:
         """As a fresh process shows it, or one in which nothing but the case was seen."""
