@@ -167,6 +167,17 @@ def test_schemas_are_printed(run):
     assert run("schema", "nothing").returncode == 2
 
 
+def test_check_judges_a_kept_case_as_it_does_the_case_alone(run, corpus, tmp_path):
+    path = next(stored.path for stored in load(corpus) if stored.entry.clause == "ERROR_SET")
+    (tmp_path / "bare.json").write_bytes(read_entry(path.read_bytes(), "x").case.to_json())
+    texts = (path, path.read_text(), tmp_path / "bare.json", "-")
+    judged = [run("check", NEWLINE, "--case", text, text=path.read_text()) for text in texts]
+    assert [(one.returncode, one.stderr) for one in judged] == [(1, "")] * 4
+    assert "ERROR_SET: the error's message ends in a newline" in judged[0].stdout
+    assert len({one.stdout for one in judged}) == 1
+    assert run("check", "core", "--case", path).returncode == 0
+
+
 # ---- what cannot be used ------------------------------------------------------------------------------------------
 
 
@@ -182,7 +193,7 @@ def test_schemas_are_printed(run):
         (("show", "bad.json"), "bad.json is no corpus entry"),
         (("show", "nowhere.json"), "cannot read the case nowhere.json"),
         (("show", "temporary"), "cannot read the case temporary"),
-        (("show", "{"), "the text given is no corpus entry"),
+        (("show", "{"), "the case given is no corpus entry"),
         (("show", "other_pages.json"), "made for pages of"),
         (("shrink", "good.json"), "--subject"),
         (("shrink", "good.json", "--subject", "core", "--clause", "NONE"), "there is no clause NONE"),

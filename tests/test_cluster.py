@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from subject_files import DIRECTORY, needs_compiler
@@ -124,9 +125,10 @@ def dask(tmp_path: Path) -> Iterator[Cluster]:
         assert left == []
 
 
-def started(*arguments: object) -> subprocess.Popen[str]:
+def started(*arguments: object, command: str = "check", cwd: Path | None = None) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "vfio_verify", "check", *map(str, arguments)],
+        [sys.executable, "-P", "-m", "vfio_verify", command, *map(str, arguments)],
+        cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -305,6 +307,132 @@ def test_a_scheduler_without_workers_is_an_input_error(dask, monkeypatch):
     monkeypatch.setattr(cluster, "_CONNECT_SECONDS", 5.0)
     with pytest.raises(InputError, match="has no worker; start some with: dask worker"), cluster.connect(dask.url):
         pass
+
+
+# ---- a search ------------------------------------------------------------------------------------------------
+
+
+def states(corpus: Path) -> list[dict[str, Any]]:
+    """Where the searches on a corpus stand."""
+    return [json.loads(path.read_text()) for path in (corpus / ".vfio-verify").glob("*.json")]
+
+
+@needs_compiler
+def test_a_search_on_two_workers_of_which_one_is_killed_is_the_same_as_here_and_goes_on_here(dask, tmp_path):
+    """Findings come home, and how far it is; neither depends on who did it."""
+    victim, other = dask.worker(), dask.worker()
+    process = started(
+        *(NEVER_UNMAPPED, "--examples", 600, "--cluster", dask.url, "--corpus", "there", "--interval", "0.3"),
+        command="fuzz",
+        cwd=tmp_path,
+    )
+    until("both are in the middle of a task", lambda: victim.is_at_work and other.is_at_work)
+    victim.kill()
+    status, out, err = ended(process, 90)
+    assert status == 1, err
+    assert re.search(
+        r"^found: UNMAP_ON_ERROR: a failed call leaves pages mapped \[unmap_on_error-\w+.json\]$", err, re.MULTILINE
+    )
+    told_of = re.findall(r"^0:.* hangs, (\d workers?)$", err, re.MULTILINE)
+    assert "2 workers" in told_of
+    assert told_of[-1] == "1 worker"
+    assert "restart" not in out + err
+    (there,) = states(tmp_path / "there")
+    assert (there["layouts"], there["done"], there.get("lost", [])) == (750, [[0, 6]], [])
+    assert [finding["violation"]["clause"] for finding in there["findings"]] == ["UNMAP_ON_ERROR"]
+    assert (tmp_path / "there" / there["findings"][0]["file"]).exists()
+    # Where the cluster ended, this machine goes on; what both did is what one does alone.
+    for corpus, layouts in (("there", 250), ("here", 1000)):
+        gone_on = started(NEVER_UNMAPPED, "--examples", layouts, "--corpus", corpus, command="fuzz", cwd=tmp_path)
+        assert ended(gone_on, 90)[0] == 1
+    (there,), (here,) = states(tmp_path / "there"), states(tmp_path / "here")
+    assert there["done"] == here["done"] == [[0, 7]]
+    for name in ("layouts", "runs", "checked", "features"):
+        assert there[name] == here[name]
+
+
+def test_a_search_gives_work_to_who_joins_and_says_who_is_refused(dask, other_version, tmp_path):
+    dask.worker()
+    process = started("core", "--time", "1h", "--cluster", dask.url, "--interval", "0.5", command="fuzz", cwd=tmp_path)
+    assert process.stderr is not None
+    with process:
+        lines = iter(process.stderr)
+        assert any(line.endswith(" 1 worker\n") for line in lines)
+        other, joined = dask.worker(PYTHONPATH=other_version), dask.worker(threads=2)
+        until("the one that joined is at work", lambda: joined.is_at_work)
+        seen = []
+        while not (seen and seen[-1].endswith(" 2 workers with 3 threads\n")) or not any("has" in s for s in seen):
+            seen.append(next(lines))
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert not other.has_worked
+    refused = [line for line in seen if "vfio_verify 0.0.7 instead of 0.1.0" in line]
+    assert len(refused) == 1
+    assert refused[0].endswith("it gets no task\n")
+    assert "interrupted" in out
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_search_on_a_cluster_in_order(dask, tmp_path, number, status):
+    worker = dask.worker()
+    process = started("core", "--time", "1h", "--cluster", dask.url, "--interval", "1", command="fuzz", cwd=tmp_path)
+    until("shards are done", lambda: any(state["layouts"] for state in states(tmp_path / "vfio-verify-corpus")))
+    process.send_signal(number)
+    asked = time.monotonic()
+    ended_with, out, err = ended(process, 20)
+    assert (ended_with, "Traceback" in err) == (status, False)
+    assert time.monotonic() - asked < 6
+    assert "Ended since interrupted: " in out
+    until("what was begun is done", lambda: not worker.is_at_work)
+    # Nobody has the search: the next one has it, and the cluster is there for it.
+    (before,) = states(tmp_path / "vfio-verify-corpus")
+    again = started("core", "--time", 4, "--cluster", dask.url, command="fuzz", cwd=tmp_path)
+    began = time.monotonic()
+    assert ended(again, 30)[0] == 0
+    assert time.monotonic() - began < 15
+    (after,) = states(tmp_path / "vfio-verify-corpus")
+    assert after["layouts"] >= before["layouts"] > 0
+    assert after["seconds"] >= before["seconds"] + 4
+
+
+def test_a_lost_scheduler_ends_a_search_with_a_message_and_what_was_done_is_kept(dask, tmp_path):
+    dask.worker()
+    process = started("core", "--time", "1h", "--cluster", dask.url, command="fuzz", cwd=tmp_path)
+    until("shards are done", lambda: any(state["layouts"] for state in states(tmp_path / "vfio-verify-corpus")))
+    dask.scheduler.kill()
+    status, out, err = ended(process, 20)
+    assert (status, out) == (3, "")
+    assert f"vfio-verify: the Dask scheduler at {dask.url} is lost" in err
+    assert "Traceback" not in err
+    assert states(tmp_path / "vfio-verify-corpus")[0]["layouts"] > 0
+
+
+@pytest.fixture
+def no_second_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dask itself gives up a task at the first worker that ends in its middle."""
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")
+
+
+@pytest.mark.usefixtures("no_second_try")  # before the cluster is made
+def test_a_search_tries_again_what_dask_gives_up(dask, tmp_path):
+    victim = dask.worker()
+    process = started("core", "--examples", 150, "--cluster", dask.url, command="fuzz", cwd=tmp_path)
+    until("the worker is in the middle of a task", lambda: victim.is_at_work)
+    victim.kill()
+    dask.worker()
+    status, out, err = ended(process, 60)
+    assert (status, "left out" in err + out) == (0, False), err
+    (state,) = states(tmp_path / "vfio-verify-corpus")
+    assert (state["layouts"], state["done"]) == (150, [[0, 3]])
+
+
+def test_a_search_on_a_cluster_with_another_version_is_refused(dask, other_version, tmp_path):
+    dask.worker(PYTHONPATH=other_version)
+    status, out, err = ended(started("core", "--cluster", dask.url, command="fuzz", cwd=tmp_path))
+    assert (status, out) == (2, "")
+    assert "has workers on which not the same is installed as here:\n  the worker at tcp://" in err
+    assert list(tmp_path.glob("vfio-verify-corpus")) == []
 
 
 # ---- what is the same ---------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ PACKAGE = Path(vfio_verify.__file__).parent
 # From below to above: a module may import what stands in a line above its own, or beside it in the same line only
 # where the table says so. `specs` is data. Observations are values, which the world fills and the judge reads.
 LAYERS = (
-    ("vfio_verify", "errors", "spec", "remote", "_core", "_bench"),
+    ("vfio_verify", "errors", "spec", "remote", "_core", "_bench", "markup"),
     ("case", "core", "sandbox"),
     ("observation", "model"),
     ("words", "generate", "space", "thread_cases", "features", "corpus"),
@@ -30,7 +30,7 @@ LAYERS = (
     ("campaign", "replay", "merge"),
     ("report", "reduce", "shared"),
     ("text", "schemas", "fuzz_state"),
-    ("location", "markup", "drawing", "events", "fuzz_outcome", "fuzz_tasks"),
+    ("location", "drawing", "events", "fuzz_outcome", "fuzz_shared", "fuzz_tasks"),
     ("junit", "sarif", "annotations", "harness", "pytest_checks", "fuzz"),
     ("cli_common", "bench_commands"),
     ("outputs", "fuzz_screen", "bench"),

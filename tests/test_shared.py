@@ -120,10 +120,22 @@ def test_a_server_that_holds_nothing_or_no_entry_or_is_lost_is_an_input_error(se
 
 def test_no_server_and_no_url_are_input_errors_that_show_no_password():
     started = time.monotonic()
-    for url in ("redis://user:hunter2@127.0.0.1:9/0", "redis://:hunter2@127.0.0.1:port/0", "unix:///nowhere/redis"):
+    secret = "hunter2"
+    answered = (
+        "redis://user:hunter2@127.0.0.1:9/0",
+        "redis://127.0.0.1:9/0?password=hunter2",
+        "unix:///nowhere/redis",
+        "unix://user@/nowhere/redis?db=0&password=hunter2",
+    )
+    for url in answered:
         with pytest.raises(InputError, match="no Redis server answers at") as caught:
             open_corpus(url)
-        assert "hunter2" not in str(caught.value)
+        assert secret not in str(caught.value)
+    # Of these a part would be taken for a host, a port or a query.
+    for url in ("redis://:hunter2@h:port/0", *(f"redis://:x{c}hunter2@h" for c in "/?#"), "redis://u:hunter2#x@h#name"):
+        with pytest.raises(InputError, match="is no URL of a Redis server") as caught:
+            open_corpus(url)
+        assert secret not in str(caught.value)
     assert time.monotonic() - started < 10
 
 

@@ -5,30 +5,27 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+import tempfile
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from vfio_verify import __version__
+from vfio_verify.cli_common import cluster_option, executor_on, jobs_option, policy_option, sandbox_option
 from vfio_verify.cli_common import console as _console
-from vfio_verify.cli_common import jobs_option, policy_option, sandbox_option
 from vfio_verify.cli_common import private_hypothesis as _private_hypothesis
-from vfio_verify.cli_corpus import COMMANDS, keep, refuse_corpus
+from vfio_verify.cli_corpus import COMMANDS, corpus_to_write, keep, read_case
 from vfio_verify.cli_fuzz import fuzz
 from vfio_verify.errors import InputError, VfioVerifyError
 from vfio_verify.outputs import Outputs, output_options
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     from vfio_verify.campaign import Options
     from vfio_verify.case import Case
     from vfio_verify.judge import Violation
     from vfio_verify.model import Policy
     from vfio_verify.report import Report
+    from vfio_verify.shared import Corpus
 
 
 class _Commands(click.Group):
@@ -55,10 +52,19 @@ def cli() -> None:
 )
 @policy_option
 @jobs_option
-@click.option("--cluster", metavar="URL", help="Run on the Dask cluster of this scheduler: tcp://HOST:PORT.")
+@cluster_option
 @output_options
-@click.option("--case", "case_text", metavar="CASE", help="Judge this one case: its JSON, or a file that holds it.")
-@click.option("--corpus", metavar="DIR", help="Keep the case of each confirmed violation in DIR, to be replayed.")
+@click.option(
+    "--case",
+    "case_text",
+    metavar="CASE",
+    help="Judge this one case: its JSON, a file that holds it, URL#NAME.",
+)
+@click.option(
+    "--corpus",
+    metavar="DIR|URL",
+    help="Keep the case of each confirmed violation there, to be replayed: a directory, or redis://HOST/NUMBER.",
+)
 @click.option("--distribution", is_flag=True, help="Print how many layouts had each feature, as well.")
 @click.option(
     "--observe",
@@ -92,8 +98,7 @@ def check(
     outputs.refuse_unusable()
     if observe is not None:
         _make_directory(observe)
-    if corpus is not None:
-        refuse_corpus(corpus)
+    kept = None if corpus is None else corpus_to_write(corpus)
     with _private_hypothesis():
         from vfio_verify.campaign import Options
 
@@ -105,27 +110,21 @@ def check(
             sandbox=not no_sandbox,
             observe=None if observe is None else os.path.abspath(observe),
         )
-        report = _report(subject, function, options, case=case, corpus=corpus, cluster=cluster)
+        report = _report(subject, function, options, case=case, corpus=kept, cluster=cluster)
     outputs.write(report, _console())
     if distribution and not outputs.takes_stdout:
         _print_distribution(report)
     sys.exit(report.exit_status)
 
 
-@contextmanager
-def _executor(cluster: str | None) -> Iterator[Executor | None]:
-    """What runs a campaign's tasks, if not this machine."""
-    if cluster is None:
-        yield None
-        return
-    from vfio_verify.cluster import connect
-
-    with connect(cluster, lambda line: click.echo(f"vfio-verify: {line}", err=True)) as executor:
-        yield executor
-
-
 def _report(
-    subject: str, function: str | None, options: Options, *, case: Case | None, corpus: str | None, cluster: str | None
+    subject: str,
+    function: str | None,
+    options: Options,
+    *,
+    case: Case | None,
+    corpus: Corpus | None,
+    cluster: str | None,
 ) -> Report:
     from vfio_verify.campaign import check as run_check
     from vfio_verify.campaign import check_case
@@ -136,7 +135,7 @@ def _report(
         if case is not None:
             result = check_case(opened, options, case)
         else:
-            with _executor(cluster) as executor:
+            with executor_on(cluster, lambda line: click.echo(f"vfio-verify: {line}", err=True)) as executor:
                 result = run_check(opened, options, _say_found, executor=executor)
         if corpus is not None and not result.interrupted:  # what an interrupt left is not confirmed
             keep(corpus, opened.name, result.confirmed, options.seed if case is None else None)
@@ -152,7 +151,6 @@ def _print_distribution(report: Report) -> None:
 
 
 def _make_directory(path: str) -> None:
-    import tempfile
 
     try:
         os.makedirs(path, exist_ok=True)
@@ -162,14 +160,11 @@ def _make_directory(path: str) -> None:
 
 
 def _read_case(text: str) -> Case:
-    from vfio_verify.case import from_json
+    from vfio_verify.case import check as check_values
 
-    if text.lstrip().startswith("{"):
-        return from_json(text)
-    try:
-        return from_json(Path(text).read_bytes())
-    except OSError as error:
-        raise InputError(f"cannot read the case {text}: {error.strerror}") from error
+    case = read_case(text).case
+    check_values(case)  # one for pages of another size is read, and cannot be run
+    return case
 
 
 def _say_found(violation: Violation) -> None:

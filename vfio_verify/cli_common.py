@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from vfio_verify.errors import InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from vfio_verify.cluster import ClusterExecutor
 
 POLICIES = ("same-block", "same-region", "same-device")
 
@@ -36,6 +38,9 @@ jobs_option = click.option(
     callback=_processors,
     help="Processes to use. [default: one for each processor]",
 )
+cluster_option = click.option(
+    "--cluster", metavar="URL", help="Run on the Dask cluster of this scheduler: tcp://HOST:PORT."
+)
 sandbox_option = click.option(
     "--no-sandbox", is_flag=True, help="Do not confine the compiler and the subject. Only for code that you trust."
 )
@@ -52,7 +57,6 @@ def refuse_unwritable(path: str, what: str = "") -> None:
 @contextmanager
 def private_hypothesis() -> Iterator[None]:
     """Hypothesis keeps a directory for itself, by default where it is run; a check leaves nothing there."""
-    import tempfile
 
     try:
         private = tempfile.TemporaryDirectory(prefix="vfio-verify-")
@@ -61,6 +65,18 @@ def private_hypothesis() -> Iterator[None]:
     with private as directory:
         os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = directory
         yield
+
+
+@contextmanager
+def executor_on(cluster: str | None, say: Callable[[str], None]) -> Iterator[ClusterExecutor | None]:
+    """What runs a campaign's tasks, if not this machine. `say` is told of workers that join and are refused."""
+    if cluster is None:
+        yield None
+        return
+    from vfio_verify.cluster import connect
+
+    with connect(cluster, say) as executor:
+        yield executor
 
 
 def console(*, stderr: bool = False) -> Console:

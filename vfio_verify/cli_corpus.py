@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterable
@@ -17,10 +16,11 @@ from vfio_verify.cli_common import jobs_option, policy_option, refuse_unwritable
 from vfio_verify.errors import HarnessError, InputError
 
 if TYPE_CHECKING:
-    from vfio_verify.corpus import Entry, Stored
+    from vfio_verify.corpus import Entry
     from vfio_verify.judge import Violation
     from vfio_verify.model import Policy
     from vfio_verify.replay import Outcome, ReplayReport
+    from vfio_verify.shared import Corpus, Kept
     from vfio_verify.subject import Subject
 
 _INDENT = 15
@@ -53,7 +53,8 @@ def replay(
     show_all: bool,
     json_file: str | None,
 ) -> None:
-    """Run the kept cases of each CORPUS, a directory or a file, on a subject again. [default: tests/corpus]
+    """Run the kept cases of each CORPUS, a directory, a file or redis://HOST/NUMBER, on a subject again. [default:
+    tests/corpus]
 
     Each is still failing (it violates the clause that it was found to violate), newly failing (it violates another),
     fixed, passes (it was not known to fail), or is not applicable.
@@ -90,24 +91,24 @@ def replay(
     sys.exit(130 if interrupted else int(report.fails))
 
 
-def _loaded(places: Iterable[str]) -> list[Stored]:
+def _loaded(places: Iterable[str]) -> list[Kept]:
     """The entries of all corpora; one that is in several, once."""
-    from vfio_verify.corpus import load
+    from vfio_verify.shared import open_corpus
 
-    found: dict[tuple[str, str], Stored] = {}
+    found: dict[tuple[str, str], Kept] = {}
     for place in places:
-        for stored in load(Path(place)):
-            found.setdefault((stored.entry.name, str(stored.entry.origin)), stored)
+        for kept in open_corpus(place).load():
+            found.setdefault((kept.entry.name, str(kept.entry.origin)), kept)
     return list(found.values())
 
 
 def _replay_report(
-    subject: Subject, policy: Policy, stored: list[Stored], outcomes: list[Outcome], *, interrupted: bool
+    subject: Subject, policy: Policy, stored: list[Kept], outcomes: list[Outcome], *, interrupted: bool
 ) -> ReplayReport:
     from vfio_verify.replay import CaseEntry, ReplayReport, counts
 
     cases = tuple(
-        CaseEntry(str(one.path), outcome.status, outcome.clause, outcome.found, outcome.reason)
+        CaseEntry(one.place, outcome.status, outcome.clause, outcome.found, outcome.reason)
         for one, outcome in zip(stored, outcomes, strict=False)
     )
     fails = any(outcome.fails for outcome in outcomes)
@@ -138,11 +139,11 @@ def _print_replay(report: ReplayReport, asked: int, *, show_all: bool) -> None:
 @click.argument("case")
 @policy_option
 def show(case: str, *, policy: Policy) -> None:
-    """Draw CASE: a file of a corpus, JSON text as reports print it, or - for standard input."""
+    """Draw CASE: a file of a corpus, JSON text as reports print it, URL#NAME, or - for standard input."""
     from vfio_verify.case import check
     from vfio_verify.drawing import shown
 
-    entry = _read_entry(case)
+    entry = read_case(case)
     check(entry.case)
     for line in shown(entry, policy):
         click.echo(line)
@@ -164,7 +165,7 @@ def shrink(
     clause: str | None,
     out: str | None,
 ) -> None:
-    """Make CASE smaller (a file of a corpus, JSON text, or -), as long as the subject violates its clause on it.
+    """Make CASE smaller, as long as the subject violates its clause on it. CASE is as for "show".
 
     Exit status: 0 the smallest case is printed, 1 the subject does not violate the clause, 2 the input cannot be used.
     """
@@ -178,7 +179,7 @@ def shrink(
         raise InputError(f"there is no clause {clause}; there are {', '.join(clauses())}")
     if out is not None:
         refuse_unwritable(out)
-    entry = _read_entry(case)
+    entry = read_case(case)
     parts = Parts.NONE if no_sandbox else Parts.ALL
     with open_subject(subject, function, parts) as opened:
         result = reduced(opened, entry, clause, policy=policy, parts=parts)
@@ -195,11 +196,18 @@ def shrink(
     click.echo(f"{result.clause}: {how}, {result.tries} cases tried", err=True)
 
 
-def _read_entry(text: str) -> Entry:
+def read_case(text: str) -> Entry:
+    """A case as a user names it: JSON text, a file, - for standard input, or where it is in a server."""
     from vfio_verify.corpus import read_entry
+    from vfio_verify.shared import is_shared, open_corpus
 
+    if is_shared(text):
+        entries = [kept.entry for kept in open_corpus(text).load()]
+        if len(entries) > 1:
+            raise InputError(f"there are {len(entries):,} cases there; add # and the name of one")
+        return entries[0]
     if text.lstrip().startswith("{"):
-        return read_entry(text.encode("utf-8", "surrogateescape"), "the text given")
+        return read_entry(text.encode("utf-8", "surrogateescape"), "the case given")
     if text == "-":
         return read_entry(sys.stdin.buffer.read(), "standard input")
     try:
@@ -213,27 +221,31 @@ def _read_entry(text: str) -> Entry:
 
 @click.command()
 @click.argument("corpus", nargs=-1, required=True)
-@click.option("--into", required=True, metavar="DIR", help="The directory to write to; what it holds stays.")
+@click.option(
+    "--into",
+    required=True,
+    metavar="DIR|URL",
+    help="The directory, or redis://HOST/NUMBER, to write to; what it holds stays.",
+)
 def merge(corpus: tuple[str, ...], *, into: str) -> None:
     """Keep, of the cases of each CORPUS, the smallest set that exercises the same features, clauses and causes.
 
     The corpora that are read are left as they are.
     """
     from vfio_verify.case import check
-    from vfio_verify.corpus import store
     from vfio_verify.merge import exercised, merged
 
-    refuse_corpus(into)
+    target = corpus_to_write(into)
     entries = [stored.entry for stored in _loaded(corpus)]
     for entry in entries:
         check(entry.case)
     kept = merged(entries)
-    written = sum(store(Path(into), entry) is not None for entry in kept)
+    written = sum(target.store(entry) is not None for entry in kept)
     items = frozenset[object]().union(*map(exercised, kept))
     clauses = {entry.clause for entry in kept} - {None}
     click.echo(
         f"kept {len(kept):,} of {len({entry.name for entry in entries}):,} cases: {len(clauses)} clauses, "
-        f"{sum(isinstance(item, str) for item in items)} features; {written:,} are new in {into}"
+        f"{sum(isinstance(item, str) for item in items)} features; {written:,} are new in {target.shown}"
     )
 
 
@@ -253,21 +265,22 @@ COMMANDS = (replay, show, shrink, merge, schema)
 # ---- what other commands need too ------------------------------------------------------------------------------
 
 
-def keep(directory: str, subject: str, violations: Iterable[Violation], seed: int | None) -> None:
+def keep(corpus: Corpus, subject: str, violations: Iterable[Violation], seed: int | None) -> None:
     """Store each violation as an entry, and say on standard error how many are new."""
-    from vfio_verify.corpus import found, store
+    from vfio_verify.corpus import found
 
     entries = [found(subject, v.clause, v.cause, v.case, seed) for v in violations]
-    written = sum(store(Path(directory), entry) is not None for entry in entries)
-    click.echo(f"kept: {written} of {len(entries)} violations are new in {directory}", err=True)
+    written = sum(corpus.store(entry) is not None for entry in entries)
+    click.echo(f"kept: {written} of {len(entries)} violations are new in {corpus.shown}", err=True)
 
 
-def refuse_corpus(path: str) -> None:
-    """As `refuse_unwritable`, of a directory, which need not be there yet."""
-    target = Path(path).absolute()
-    place = next(place for place in (target, *target.parents) if place.exists())
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        raise InputError(f"cannot write to the corpus {path}")
+def corpus_to_write(place: str) -> Corpus:
+    """As `refuse_unwritable`, of a corpus."""
+    from vfio_verify.shared import open_corpus
+
+    corpus = open_corpus(place)
+    corpus.refuse_unwritable()
+    return corpus
 
 
 def _write_file(path: str, data: bytes) -> None:

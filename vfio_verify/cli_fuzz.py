@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import re
 import sys
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
-from vfio_verify.cli_common import console, jobs_option, policy_option, private_hypothesis, sandbox_option
+from vfio_verify.cli_common import (
+    cluster_option,
+    console,
+    executor_on,
+    jobs_option,
+    policy_option,
+    private_hypothesis,
+    sandbox_option,
+)
 from vfio_verify.outputs import Outputs, output_options
 
 if TYPE_CHECKING:
@@ -17,6 +25,7 @@ if TYPE_CHECKING:
     from vfio_verify.fuzz_outcome import Budget, Outcome
     from vfio_verify.fuzz_state import Part
     from vfio_verify.model import Policy
+    from vfio_verify.shared import Corpus
 
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DEFAULT_SECONDS = 60.0
@@ -52,12 +61,13 @@ def _part(_context: click.Context, _option: click.Parameter, value: str) -> tupl
 @click.option("--until-found", is_flag=True, help="End when a violation is confirmed.")
 @click.option("--fail-fast", is_flag=True, help="The same, with what is met first alone.")
 @jobs_option
+@cluster_option
 @click.option(
     "--corpus",
     default="vfio-verify-corpus",
     show_default=True,
-    metavar="DIR",
-    help="Where findings are kept, and how far the search is.",
+    metavar="DIR|URL",
+    help="Where findings are kept, and how far the search is: a directory, or redis://HOST/NUMBER.",
 )
 @click.option(
     "--shard",
@@ -92,6 +102,7 @@ def fuzz(
     until_found: bool,
     fail_fast: bool,
     jobs: int,
+    cluster: str | None,
     corpus: str,
     part: tuple[int, int],
     fresh: bool,
@@ -104,7 +115,8 @@ def fuzz(
 ) -> None:
     """Search SUBJECT for violations until a budget is spent; each is confirmed, made small and kept in a corpus.
 
-    The same search on the same corpus goes on where the last one ended.
+    The same search on the same corpus goes on where the last one ended. On a corpus in Redis, several at once share the
+    work.
 
     Exit status: 0 nothing was found, 1 a clause is violated (found now or earlier), 2 the input cannot be used, 3 the
     harness itself failed, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
@@ -112,6 +124,9 @@ def fuzz(
     outputs.refuse_unusable()
     if seconds is None and examples is None and not until_found and not fail_fast:
         seconds = _DEFAULT_SECONDS
+    from vfio_verify.shared import open_corpus
+
+    kept = open_corpus(corpus)
     with private_hypothesis():
         from vfio_verify.campaign import Options
         from vfio_verify.fuzz_outcome import Budget
@@ -124,13 +139,14 @@ def fuzz(
             function,
             options=options,
             budget=budget,
-            corpus=corpus,
+            cluster=cluster,
+            corpus=kept,
             part=Part(*part),
             fresh=fresh,
             interval=interval,
             plain=plain,
         )
-    _write(outcome, outputs, corpus)
+    _write(outcome, outputs, kept.shown)
     sys.exit(outcome.report.exit_status)
 
 
@@ -140,7 +156,8 @@ def _search(
     *,
     options: Options,
     budget: Budget,
-    corpus: str,
+    cluster: str | None,
+    corpus: Corpus,
     part: Part,
     fresh: bool,
     interval: float,
@@ -150,17 +167,26 @@ def _search(
     from vfio_verify.fuzz_screen import Lines, Screen
     from vfio_verify.subject import open_subject
 
+    def say(line: str) -> None:
+        watcher.note(line)
+
     out = console(stderr=True)
-    with open_subject(name, function, options.parts) as opened:
+    with (
+        open_subject(name, function, options.parts) as opened,
+        executor_on(cluster, say) as executor,
+    ):
         title = f"{opened.function}() in {opened.name}" if opened.kind == "C" else opened.name
         title += "" if part.of == 1 else f", part {part}"
         watcher: Lines | Screen
         if out.is_terminal and not out.is_dumb_terminal and not plain:
-            watcher = Screen(out, title, options.jobs, corpus)
+            watcher = Screen(out, title, executor.crew if executor else lambda: f"{options.jobs} jobs", corpus.shown)
         else:
-            watcher = Lines(out, interval)
+            watcher = Lines(out, interval, executor.crew if executor else None)
+        run = partial(search, opened, options, budget, watcher, corpus=corpus, part=part, fresh=fresh)
+        if executor is not None:
+            run = partial(run, executor=executor, lost=executor.lost, at_once=lambda: executor.slots)
         with watcher:
-            return search(opened, options, budget, watcher, corpus=Path(corpus), part=part, fresh=fresh)
+            return run()
 
 
 def _write(outcome: Outcome, outputs: Outputs, corpus: str) -> None:

@@ -59,6 +59,10 @@ def _asked(expected: dict[str, str], task: bytes | None) -> tuple[str, dict[str,
     return _EXPRESSION, {"begin": _BEGIN, "scope": scope}
 
 
+class TaskLostError(HarnessError):
+    """Several workers ended in the middle of one task: it, and not the cluster, may be to blame."""
+
+
 # ---- a task on its way, and on a worker -------------------------------------------------------------------------
 
 
@@ -133,6 +137,9 @@ class ClusterExecutor(Executor):
     and who is to be left out is known before most tasks are sent.
     """
 
+    lost = (TaskLostError,)
+    """What a task ends with that may be to blame for it, and may be given again."""
+
     def __init__(self, client: Any, url: str, on_refused: Callable[[str], None]) -> None:
         self._client, self._url, self._on_refused = client, url, on_refused
         self._expected = remote.facts()
@@ -150,6 +157,13 @@ class ClusterExecutor(Executor):
         """Tasks that can run at once, with the workers that were there a second ago."""
         with self._lock:
             return sum(threads for address, threads in self._there.items() if address not in self._refused)
+
+    def crew(self) -> str:
+        """The same in words: how many workers, and threads where a worker has several."""
+        with self._lock:
+            usable = self._there.keys() - self._refused
+        workers, slots = f"{len(usable)} worker{'' if len(usable) == 1 else 's'}", self.slots
+        return workers if slots == len(usable) else f"{workers} with {slots} threads"
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run a function on some worker. A Subject among its arguments takes its library along."""
@@ -245,7 +259,7 @@ class ClusterExecutor(Executor):
 
         if isinstance(error, KilledWorker):
             times = error.allowed_failures + 1
-            return HarnessError(f"{times} workers of the cluster ended in the middle of one task (out of memory?)")
+            return TaskLostError(f"{times} workers of the cluster ended in the middle of one task (out of memory?)")
         return error or HarnessError("a task of the cluster failed, and does not say why")
 
     def _lost(self, error: BaseException | None) -> HarnessError:

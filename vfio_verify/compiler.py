@@ -111,7 +111,7 @@ def build(source: Source, directory: Path, *, parts: Parts = Parts.ALL) -> Path:
     compiler = find_compiler()
     text, result = directory / "subject.c", directory / "subject.so"
     result.unlink(missing_ok=True)
-    text.write_text(source.unit, encoding="utf-8")
+    text.write_text(source.unit, encoding="utf-8", errors="surrogateescape")  # file names are in it
     with as_file(files("vfio_verify") / "include") as include:
         places = [Path(one) for one in source.include_dirs] if parts else []
         own = [path for one in places for path in includes.named_by(source.unit, one)]

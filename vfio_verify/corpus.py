@@ -24,6 +24,7 @@ from msgspec import Meta, Struct
 from vfio_verify import __version__
 from vfio_verify.case import PAGE, Case, check
 from vfio_verify.errors import InputError
+from vfio_verify.markup import encodable
 
 SCHEMA = "vfio-verify/corpus@1"
 _MAX_BYTES = 64 << 20
@@ -76,7 +77,7 @@ _decoder = msgspec.json.Decoder(Entry)
 
 def found(subject: str, clause: str, cause: str, case: Case, seed: int | None) -> Entry:
     """An entry for a violation that this version has just found."""
-    return Entry(case, Origin(subject, clause, cause, f"{datetime.now(UTC):%Y-%m-%d}", __version__, seed))
+    return Entry(case, Origin(encodable(subject), clause, cause, f"{datetime.now(UTC):%Y-%m-%d}", __version__, seed))
 
 
 def read_entry(data: bytes, name: str) -> Entry:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class VfioVerifyError(Exception):
     """Base of every exception that this package raises on purpose."""
@@ -21,5 +24,23 @@ class HarnessError(VfioVerifyError):
     exit_status = 3
 
 
+class UnrealError(HarnessError):
+    """This machine cannot make real what a case lays out."""
+
+
 class NotPermittedError(HarnessError):
     """This machine does not let a kernel fault be set up: what it would show is not exercised."""
+
+
+@contextmanager
+def starting(what: str) -> Iterator[None]:
+    """That processes and threads cannot be started is no fault of a subject's, and is told as what it is."""
+    try:
+        yield
+    except OSError as error:
+        # Such as EAGAIN, where there may be no more; and EPIPE, where the other end ended at once.
+        raise HarnessError(f"cannot start {what}: {error.strerror or error}") from error
+    except RuntimeError as error:
+        if "start new thread" not in str(error):
+            raise
+        raise HarnessError(f"cannot start {what}: no more threads may be started") from error

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from pathlib import Path
@@ -17,7 +16,6 @@ from typing import Any, NamedTuple, Protocol
 from msgspec.structs import replace
 
 from vfio_verify.campaign import (
-    MAX_HANGS,
     Key,
     Options,
     Result,
@@ -25,24 +23,27 @@ from vfio_verify.campaign import (
     ShardResult,
     Sighting,
     settle_sighting,
-    summed,
     whole_shard,
 )
 from vfio_verify.case import KernelFaultKind
-from vfio_verify.corpus import found, store
+from vfio_verify.corpus import found
 from vfio_verify.errors import HarnessError
 from vfio_verify.fuzz_outcome import Budget, Outcome, Reason, with_findings
-from vfio_verify.fuzz_state import Finding, Part, Place, State
+from vfio_verify.fuzz_shared import SharedPlace
+from vfio_verify.fuzz_state import Change, FilePlace, Finding, Part, Place, State
 from vfio_verify.fuzz_tasks import OwnWorkers, Workers, run_part
 from vfio_verify.judge import Violation
 from vfio_verify.kernel_faults import account, permitted, reasons_against, why_not
 from vfio_verify.pool import Interrupts
 from vfio_verify.report import ViolationEntry, make_report
+from vfio_verify.shared import Corpus, DirectoryCorpus, RedisCorpus
 from vfio_verify.shrink import Confirmation
 from vfio_verify.spec import clauses
 from vfio_verify.subject import Subject
 
-_TICK_SECONDS, _SAVE_SECONDS = 0.25, 1.0
+_TICK_SECONDS = 0.25
+_SAVE_SECONDS, _IDLE_SECONDS = 1.0, 10.0
+"""Between saves, and where there is nothing new but the time."""
 _GRACE_SECONDS, _FIRST_GRACE_SECONDS = 15.0, 90.0
 """Beyond the budget, to settle what was met within it; the second where nothing was found so far: what hangs is slow to
 be made small."""
@@ -86,31 +87,37 @@ def fuzz(
     budget: Budget,
     watcher: Watcher,
     *,
-    corpus: Path | None = None,
+    corpus: Path | Corpus | None = None,
     part: Part = Part(),  # noqa: B008  # it is a value
     fresh: bool = False,
     executor: Executor | None = None,
     lost: tuple[type[Exception], ...] = (BrokenExecutor,),
+    at_once: Callable[[], int] | None = None,
     why_no_kernel_fault: Callable[[KernelFaultKind], str | None] = why_not,
 ) -> Outcome:
-    """Search until the budget is spent, or Ctrl-C. `executor` runs `options.jobs` tasks at once; without one, processes
-    are started. `lost` are the exceptions by which it tells that a task's process is gone; the task is then given to
-    it again. Raises InputError if the corpus cannot be used or is in use for the same search.
+    """Search until the budget is spent, or Ctrl-C. `executor` runs as many tasks at once as `at_once` says each time,
+    and else `options.jobs`; without one, processes are started. `lost` are the exceptions by which it tells that a
+    task's process is gone; the task is then given to it again. Raises InputError if the corpus cannot be used or is in
+    use for the same search.
     """
-    place = Place(corpus, subject, options, part)
+    kept = DirectoryCorpus(corpus) if isinstance(corpus, Path) else corpus
+    place = _place(kept, subject, options, part)
     reasons = reasons_against(why_no_kernel_fault)
     with place.taken(), Interrupts() as interrupts:
         interrupts.deferred = True
-        state = State(part=part) if fresh else place.load()
+        state = place.reset() if fresh else place.load()
         others = [] if fresh else place.others()
-        workers = OwnWorkers(options.jobs) if executor is None else Workers(executor, lost)
+        if executor is None:
+            workers: Workers = OwnWorkers(options.jobs)
+        else:
+            workers = Workers(executor, lost, at_once or (lambda: options.jobs))
         search = _Search(
             subject=subject,
             options=options,
             budget=budget,
             watcher=watcher,
             place=place,
-            corpus=corpus,
+            corpus=kept,
             state=state,
             others=others,
             workers=workers,
@@ -120,6 +127,12 @@ def fuzz(
             return search.run(interrupts)
         finally:
             workers.end()
+
+
+def _place(corpus: Corpus | None, subject: Subject, options: Options, part: Part) -> Place:
+    if isinstance(corpus, RedisCorpus):
+        return SharedPlace(corpus, subject, options, part)
+    return FilePlace(corpus.path if isinstance(corpus, DirectoryCorpus) else None, subject, options, part)
 
 
 class _Task(NamedTuple):
@@ -146,7 +159,7 @@ class _Search:
         budget: Budget,
         watcher: Watcher,
         place: Place,
-        corpus: Path | None,
+        corpus: Corpus | None,
         state: State,
         others: list[State],
         workers: Workers,
@@ -157,18 +170,19 @@ class _Search:
         self._workers, self._reasons = workers, reasons
         self._kinds = permitted(reasons)
         self._numbers = self._undone()
+        self._passed: list[tuple[int, int]] = []
         self._tasks: dict[Future[Any], _Task] = {}
         self._again: list[_Task] = []
         self._sightings: list[_Task] = []
         self._held: list[_Held] = []
-        self._settled: set[Key] = set(state.settled)
         self._settling: set[Key] = set()
-        self._unconfirmed = Counter({(clause, cause): n for clause, cause, n in state.unconfirmed})
+        self._changes: list[Change] = []
+        self._told = state.keys
         self._unconfined: dict[str, None] = {}
         self._new: list[Finding] = []
         self._new_layouts = self._new_runs = self._new_entries = self._asked = self._in_a_row = self._restarts = 0
         self._before, self._start = state.seconds, time.monotonic()
-        self._saved = self._start
+        self._saved = self._looked = self._start
         self._stop: Reason | None = None
 
     # ---- the loop ------------------------------------------------------------------------------------------
@@ -222,7 +236,7 @@ class _Search:
     def _give_up_shards(self) -> None:
         """Let what is to be settled not wait for shards that nobody waits for."""
         given_up = [future for future, task in self._tasks.items() if len(task.what) == 2]
-        queued = len(self._tasks) > self._options.jobs
+        queued = len(self._tasks) > self._workers.slots
         for future in given_up:
             if future.cancel() or queued:
                 del self._tasks[future]
@@ -235,8 +249,26 @@ class _Search:
         part = self._state.part
         for index in itertools.count():
             number = index * part.of + part.number
-            if not self._state.has(number) and not any(other.has(number) for other in self._others):
+            if not self._is_done(number):
                 yield index, number
+
+    def _is_done(self, number: int) -> bool:
+        return self._state.has(number) or any(other.has(number) for other in self._others)
+
+    def _next(self) -> tuple[int, int]:
+        """A shard that no other search does. What one was to do and has not done, since it was killed, comes again."""
+        now = time.monotonic()
+        if self._passed and now - self._looked >= _IDLE_SECONDS:
+            self._looked = now
+            self._passed = [(index, number) for index, number in self._passed if not self._is_done(number)]
+            for at, (_, number) in enumerate(self._passed):
+                if self._place.claim(number):
+                    return self._passed.pop(at)
+        for index, number in self._numbers:
+            if self._place.claim(number):
+                return index, number
+            self._passed.append((index, number))
+        raise AssertionError("there is no last shard")
 
     def _fill(self) -> None:
         """Findings first; of shards one more than there are processes. What was lost is tried again on its own."""
@@ -247,11 +279,11 @@ class _Search:
                 self._submit(self._again.pop(0))
             return
         held_back = self._budget.fail_fast and self._settling
-        while not self._stop and not held_back and not self._again and len(self._tasks) <= self._options.jobs:
+        while not self._stop and not held_back and not self._again and len(self._tasks) <= self._workers.slots:
             if self._budget.layouts is not None and self._asked >= self._budget.layouts:
                 self._stop = "layouts"
                 return
-            index, number = next(self._numbers)
+            index, number = self._next()
             shard = whole_shard(self._options.seed, number)
             self._asked += shard.examples
             self._submit(_Task((index, shard)))
@@ -273,8 +305,8 @@ class _Search:
             self._tasks[future] = task
 
     def _known(self) -> frozenset[Key]:
-        given_up = {key for key, times in self._unconfirmed.items() if times >= _ATTEMPTS}
-        return frozenset(self._settled | self._settling | given_up)
+        given_up = {(clause, cause) for clause, cause, times in self._state.unconfirmed if times >= _ATTEMPTS}
+        return frozenset(self._settling.union(self._state.settled, given_up))
 
     def _finish(self, future: Future[Any]) -> None:
         task = self._tasks.pop(future, None)
@@ -297,8 +329,7 @@ class _Search:
             self._again.append(task._replace(attempts=task.attempts + 1))
         elif len(task.what) == 2:
             index, shard = task.what
-            self._state.lost = [*self._state.lost, shard.number]
-            self._state.mark(index)
+            self._change(lambda state: state.lose(index))
             self._watcher.note(f"shard {shard.number} is left out: its process ended unexpectedly {_ATTEMPTS} times")
         else:
             self._settle(*task.what, Confirmation(None, 0))
@@ -328,24 +359,18 @@ class _Search:
             self._add(held)
 
     def _is_new(self, key: Key) -> bool:
-        known = self._settled | self._settling
-        return (
-            key not in known
-            and self._unconfirmed[key] < _ATTEMPTS
-            and sum(clause == key[0] for clause, _ in known) < _MAX_CAUSES
-        )
+        known = self._settling.union(self._state.settled)
+        return key not in self._known() and sum(clause == key[0] for clause, _ in known) < _MAX_CAUSES
 
     def _settle(self, key: Key, _sighting: Sighting, shard: int, confirmation: Confirmation) -> None:
         self._settling.discard(key)
         violation = confirmation.violation
         if violation is None:
-            self._unconfirmed[key] += 1
-            self._state.unconfirmed = [(*key, times) for key, times in sorted(self._unconfirmed.items())]
+            self._change(lambda state: state.doubt(key))
             self._watcher.note(f"seen, and not again in a fresh process: {key[0]}: {_sighting.violation.summary}")
         else:
-            self._settled.add(key)
             self._keep(violation, shard)
-            self._state.settled = sorted(self._settled)
+            self._change(lambda state: state.settle(key))
         for held in self._held:
             held.keys.discard(key)
             if not held.keys:
@@ -356,19 +381,24 @@ class _Search:
     def _keep(self, violation: Violation, shard: int) -> None:
         """Store what is confirmed: first in the corpus, then in the state."""
         key = violation.clause, violation.cause
-        if key in {finding.key for finding in self._state.findings}:
+        if key in self._state.keys:
             return  # met in two ways, after earlier calls and in a sequence
         name = None
         if self._corpus is not None:
             entry = found(self._subject.name, *key, violation.case, self._options.seed)
-            self._new_entries += store(self._corpus, entry) is not None
+            self._new_entries += self._corpus.store(entry) is not None
             name = entry.name
         finding = Finding(self._entry(violation), violation.cause, name, shard, self._before + self._elapsed())
-        self._state.findings = [*self._state.findings, finding]
+        self._change(lambda state: state.keep(finding))
         self._new.append(finding)
+        self._tell(finding)
+
+    def _tell(self, finding: Finding) -> None:
+        """Of one's own, or of another search's for the same."""
+        self._told.add(finding.key)
         self._watcher.found(finding)
-        if (self._budget.until_found or self._budget.fail_fast) and clauses()[violation.clause].fails_a_check:
-            self._stop = "found"
+        if (self._budget.until_found or self._budget.fail_fast) and clauses()[finding.violation.clause].fails_a_check:
+            self._stop = "interrupted" if self._stop == "interrupted" else "found"
 
     def _entry(self, violation: Violation) -> ViolationEntry:
         (entry,) = make_report(self._subject, self._options, Result(0, 0, {}, (violation,), ())).violations
@@ -376,31 +406,30 @@ class _Search:
 
     def _add(self, held: _Held) -> None:
         """All that a shard showed is settled: it is done."""
-        state, result = self._state, held.result
-        state.mark(held.at)
-        state.layouts += result.layouts
-        state.runs += result.runs
-        state.sampled += result.sampled
-        state.deaths += result.deaths
-        state.hangs += result.hangs
-        state.cut_short += result.hangs >= MAX_HANGS
-        state.checked = summed(state.checked, result.checked)
-        state.features = summed(state.features, result.features)
-        state.kernel_runs = summed(state.kernel_runs, result.kernel_runs)
-        state.not_permitted |= result.not_permitted
-        self._unconfined |= dict.fromkeys(result.unconfined)
+        self._change(lambda state: state.add(held.at, held.result))
+        self._unconfined |= dict.fromkeys(held.result.unconfined)
 
     # ---- what is told --------------------------------------------------------------------------------------
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._start
 
+    def _change(self, change: Change) -> None:
+        change(self._state)
+        self._changes.append(change)
+
     def _save(self, *, soon: bool) -> None:
         now = time.monotonic()
-        if soon or now - self._saved >= _SAVE_SECONDS:
-            self._saved = now
-            self._state.seconds = self._before + now - self._start
-            self._place.save(self._state)
+        if not soon and now - self._saved < (_SAVE_SECONDS if self._changes else _IDLE_SECONDS):
+            return
+        more = now - self._saved
+        self._saved = now
+        self._change(lambda state: state.go_on(more))
+        self._state = self._place.save(self._state, self._changes)
+        self._changes = []
+        for finding in self._state.findings:
+            if finding.key not in self._told:
+                self._tell(finding)
 
     def _progress(self) -> Progress:
         held = [held.result for held in self._held]

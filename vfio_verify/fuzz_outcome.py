@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
 from vfio_verify.campaign import Key
 from vfio_verify.fuzz_state import Finding, State
+from vfio_verify.markup import json_report
 from vfio_verify.report import Report
 from vfio_verify.spec import clauses
 
@@ -44,7 +44,7 @@ class Outcome(Struct, frozen=True, tag_field="schema", tag="vfio-verify/fuzz@1")
 
     def to_json(self) -> bytes:
         """One object, indented, with the keys in a fixed order."""
-        return msgspec.json.format(msgspec.json.encode(self, order="deterministic"), indent=1) + b"\n"
+        return json_report(self)
 
 
 def with_findings(report: Report, state: State, unsettled: Iterable[Key]) -> Report:

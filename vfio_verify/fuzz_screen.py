@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -65,10 +65,11 @@ def _covered(progress: Progress) -> tuple[int, int]:
 
 
 class Lines:
-    """For a file, a pipe or a log: a line for each finding, and one every so many seconds."""
+    """For a file, a pipe or a log: a line for each finding, and one every so many seconds. `crew` says who is at work,
+    where that is worth a word."""
 
-    def __init__(self, console: Console, interval: float) -> None:
-        self._console, self._interval = console, interval
+    def __init__(self, console: Console, interval: float, crew: Callable[[], str] | None = None) -> None:
+        self._console, self._interval, self._crew = console, interval, crew
         self._next = interval
 
     def __enter__(self) -> Self:
@@ -94,14 +95,15 @@ class Lines:
             f"{_time(progress)}: {progress.layouts:,} layouts ({by_layout}), {progress.runs:,} calls ({by_run}), "
             f"{exercised}/{len(clauses())} clauses, {met}/{len(FEATURES)} features, "
             f"{len(state.findings)} found, {state.deaths} deaths, {state.hangs} hangs"
+            f"{'' if self._crew is None else f', {self._crew()}'}"
         )
 
 
 class Screen:
-    """For a terminal: what is known, redrawn in place; above it the findings."""
+    """For a terminal: what is known, redrawn in place; above it the findings. `crew` says who is at work."""
 
-    def __init__(self, console: Console, title: str, jobs: int, corpus: str | None) -> None:
-        self._console, self._title, self._jobs, self._corpus = console, title, jobs, corpus
+    def __init__(self, console: Console, title: str, crew: Callable[[], str], corpus: str | None) -> None:
+        self._console, self._title, self._crew, self._corpus = console, title, crew, corpus
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._drawn = -_REDRAWN_SECONDS
 
@@ -135,7 +137,7 @@ class Screen:
         state = progress.state
         by_layout, by_run = _rates(progress)
         exercised, met = _covered(progress)
-        yield _row("time", f"{_time(progress)}; {self._jobs} jobs, {progress.shards:,} shards")
+        yield _row("time", f"{_time(progress)}; {self._crew()}, {progress.shards:,} shards")
         yield _row("layouts", f"{progress.layouts:,}, {by_layout}")
         yield _row("calls", f"{progress.runs:,}, {by_run}")
         restarts = f", {progress.restarts} restarts of jobs" if progress.restarts else ""

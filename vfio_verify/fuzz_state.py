@@ -1,7 +1,7 @@
-"""Where a search stands, on the disk: what was done and found, so that the next one goes on from there.
+"""Where a search stands: what was done and found, so that the next one goes on from there.
 
-It lies in a hidden directory of the corpus, in a file for each subject, policy, seed and part of the work, and is
-replaced as a whole: a search may be killed at any moment.
+On the disk it lies in a hidden directory of the corpus, in a file for each subject, policy, seed and part of the work,
+and is replaced as a whole: a search may be killed at any moment.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ import fcntl
 import hashlib
 import os
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 from msgspec import Struct
 
 from vfio_verify import __version__
-from vfio_verify.campaign import Key, Options
+from vfio_verify.campaign import MAX_HANGS, Key, Options, ShardResult, summed
 from vfio_verify.errors import InputError
 from vfio_verify.report import ViolationEntry
 from vfio_verify.subject import Subject
@@ -95,10 +96,61 @@ class State(Struct, tag_field="schema", tag="vfio-verify/search@1"):
             else:
                 self.done.append((start, end))
 
+    def add(self, index: int, result: ShardResult) -> None:
+        """A shard is done, with what it came to."""
+        if self.has(index * self.part.of + self.part.number):
+            return
+        self.mark(index)
+        self.layouts += result.layouts
+        self.runs += result.runs
+        self.sampled += result.sampled
+        self.deaths += result.deaths
+        self.hangs += result.hangs
+        self.cut_short += result.hangs >= MAX_HANGS
+        self.checked = summed(self.checked, result.checked)
+        self.features = summed(self.features, result.features)
+        self.kernel_runs = summed(self.kernel_runs, result.kernel_runs)
+        self.not_permitted |= result.not_permitted
+
+    def lose(self, index: int) -> None:
+        """A shard's process ended unexpectedly, each time."""
+        number = index * self.part.of + self.part.number
+        if not self.has(number):
+            self.lost = [*self.lost, number]
+            self.mark(index)
+
+    def keep(self, finding: Finding) -> None:
+        """One finding for each way of violating a clause."""
+        if finding.key not in self.keys:
+            self.findings = [*self.findings, finding]
+
+    @property
+    def keys(self) -> set[Key]:
+        """What is found."""
+        return {finding.key for finding in self.findings}
+
+    def settle(self, key: Key) -> None:
+        """What was met in this way is confirmed."""
+        self.settled = sorted({*self.settled, key})
+
+    def doubt(self, key: Key) -> None:
+        """What was met did not come again."""
+        times = Counter({(clause, cause): n for clause, cause, n in self.unconfirmed})
+        times[key] += 1
+        self.unconfirmed = [(*key, n) for key, n in sorted(times.items())]
+
+    def go_on(self, seconds: float) -> None:
+        """So much more search."""
+        self.seconds += seconds
+
     def has(self, number: int) -> bool:
         """Is a shard of the campaign one of this part's, and done?"""
         index, rest = divmod(number, self.part.of)
         return rest == self.part.number and any(start <= index < end for start, end in self.done)
+
+
+Change = Callable[[State], None]
+"""What a search adds to its state. Where shards and findings are known already, it adds nothing."""
 
 
 def identity(subject: Subject) -> str:
@@ -123,13 +175,39 @@ def _core_library() -> Path:
     return Path(spec.origin)
 
 
-class Place:
+class Place(Protocol):
+    """Where the state of one search is. Its methods raise InputError."""
+
+    def taken(self) -> AbstractContextManager[None]:
+        """Around all else."""
+
+    def load(self) -> State:
+        """What the last search left."""
+
+    def reset(self) -> State:
+        """Forget that."""
+
+    def others(self) -> list[State]:
+        """The states of other parts of the same work, as they are now."""
+
+    def claim(self, number: int) -> bool:
+        """May this search do this shard of the campaign? Not while another one does it."""
+
+    def save(self, state: State, changes: Sequence[Change]) -> State:
+        """Keep a state to which these changes were made, and say what it is now: others may have added to it."""
+
+
+def digest(subject: Subject, options: Options) -> str:
+    """Other policies and seeds make other searches; so does another version, which may generate other layouts."""
+    what = (identity(subject), options.policy, options.seed, options.sandbox, __version__)
+    return hashlib.sha256(repr(what).encode()).hexdigest()[:16]
+
+
+class FilePlace:
     """The file of one search, or nowhere: then nothing is kept."""
 
     def __init__(self, corpus: Path | None, subject: Subject, options: Options, part: Part) -> None:
-        # Other policies and seeds make other searches; so does another version, which may generate other layouts.
-        what = (identity(subject), options.policy, options.seed, options.sandbox, __version__)
-        self._digest = hashlib.sha256(repr(what).encode()).hexdigest()[:16]
+        self._digest = digest(subject, options)
         self._part = part
         self._directory = None if corpus is None else corpus / HIDDEN
 
@@ -169,6 +247,14 @@ class Place:
             return State(part=self._part)
         return _read(path)
 
+    def reset(self) -> State:
+        """It is replaced when there is something new."""
+        return State(part=self._part)
+
+    def claim(self, _number: int) -> bool:
+        """The search is `taken`: nobody else does its shards."""
+        return True
+
     def others(self) -> list[State]:
         """The states of other parts of the same work, as they are now."""
         if self._directory is None:
@@ -176,10 +262,10 @@ class Place:
         mine = self._path(self._directory)
         return [_read(path) for path in sorted(self._directory.glob(f"{self._digest}-*.json")) if path != mine]
 
-    def save(self, state: State) -> None:
+    def save(self, state: State, _changes: Sequence[Change]) -> State:
         """Replace what is there. Raises InputError."""
         if self._directory is None:
-            return
+            return state
         path = self._path(self._directory)
         temporary = path.with_suffix(".new")  # nobody else writes it: the search is `taken`
         try:
@@ -192,10 +278,19 @@ class Place:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise InputError(f"cannot write {path}: {error.strerror}") from error
+        return state
 
 
 def _read(path: Path) -> State:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=State)
-    except (OSError, msgspec.DecodeError, UnicodeError) as error:
-        raise InputError(f"{path} does not say where a search stands: {error}; --fresh starts anew") from error
+        return decoded(path.read_bytes(), str(path))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; --fresh starts anew") from error
+
+
+def decoded(data: bytes, name: str) -> State:
+    """A state as it was kept. Raises InputError."""
+    try:
+        return msgspec.json.decode(data, type=State)
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise InputError(f"{name} does not say where a search stands: {error}; --fresh starts anew") from error

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future
 from typing import Any
 
 from msgspec.structs import replace
 
 from vfio_verify.campaign import Key, Options, Shard, ShardResult, run_kernel_faults, run_shard, together
 from vfio_verify.case import KernelFaultKind
-from vfio_verify.errors import HarnessError
-from vfio_verify.pool import kill, processes
+from vfio_verify.pool import end, kill, processes, submit
 from vfio_verify.subject import Subject
-from vfio_verify.worker import deaf_to_interrupts
 
 _KERNEL_FAULTS_EVERY, _KERNEL_FAULTS_AT = 7, 3
 """Shards: one of so many is run under the kernel's own failures too. A prime number, so that all parts get some."""
@@ -31,10 +29,16 @@ def run_part(
 
 
 class Workers:
-    """An executor that someone else keeps."""
+    """An executor that someone else keeps. `at_once` says how many tasks it runs at once now: a cluster's workers may
+    come and go."""
 
-    def __init__(self, executor: Executor, lost: tuple[type[Exception], ...]) -> None:
-        self._executor, self.lost = executor, lost
+    def __init__(self, executor: Executor, lost: tuple[type[Exception], ...], at_once: Callable[[], int]) -> None:
+        self._executor, self.lost, self._at_once = executor, lost, at_once
+
+    @property
+    def slots(self) -> int:
+        """Tasks that can run at once; none while a cluster has no worker."""
+        return self._at_once()
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         return self._executor.submit(function, *arguments)
@@ -51,33 +55,17 @@ class OwnWorkers(Workers):
     """Processes of our own. When one of them ends unexpectedly, all are replaced."""
 
     def __init__(self, jobs: int) -> None:
-        self._jobs, self._pool = jobs, _started(jobs)
-        super().__init__(self._pool, (BrokenExecutor,))
+        self._jobs, self._pool = jobs, processes(jobs)
+        super().__init__(self._pool, (BrokenExecutor,), lambda: jobs)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        with deaf_to_interrupts():  # a task may start a process
-            try:
-                return self._pool.submit(function, *arguments)
-            except OSError as error:
-                raise _cannot_start(error) from error
+        return submit(self._pool, function, *arguments)
 
     def renew(self) -> bool:
         self.end()
-        self._pool = _started(self._jobs)
+        self._pool = processes(self._jobs)
         return True
 
     def end(self) -> None:
         kill(self._pool)
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _started(jobs: int) -> ProcessPoolExecutor:
-    try:
-        return processes(jobs)
-    except OSError as error:
-        raise _cannot_start(error) from error
-
-
-def _cannot_start(error: OSError) -> HarnessError:
-    """Such as EPIPE, where a process cannot execute this Python: its other end ended at once."""
-    return HarnessError(f"cannot start processes for the search: {error.strerror}")
+        end(self._pool)

@@ -1,8 +1,12 @@
-"""Text of any origin made safe for a form that gives some characters a meaning: XML, Markdown."""
+"""Text of any origin made safe for a form that gives some characters a meaning, or has no place for them: XML,
+Markdown, JSON."""
 
 from __future__ import annotations
 
 import re
+from typing import Any
+
+import msgspec
 
 # What XML 1.0 has no place for, what a terminal or a log obeys, and what turns the direction of writing.
 _UNSEEN = re.compile(
@@ -14,6 +18,29 @@ _MARKED = re.compile(r"([\\`*_{}\[\]()<>#+!|~&@$-])")
 def visible(text: str) -> str:
     """Control characters, lone surrogates and the like as escapes: a subject's message may hold any byte."""
     return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def json_report(value: msgspec.Struct) -> bytes:
+    """One object, indented, with the keys in a fixed order. JSON has no place for a lone surrogate, as which Python
+    holds a byte of a file's name that is no UTF-8."""
+    try:
+        data = msgspec.json.encode(value, order="deterministic")
+    except UnicodeEncodeError:
+        data = msgspec.json.encode(_encodable(msgspec.to_builtins(value)), order="deterministic")
+    return msgspec.json.format(data, indent=1) + b"\n"
+
+
+def encodable(text: str) -> str:
+    """Lone surrogates as escapes, and all else as it is."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return encodable(value)
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(part) for key, part in value.items()}
+    return [_encodable(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def prose(text: str) -> str:

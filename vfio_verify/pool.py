@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import multiprocessing
 import signal
@@ -12,11 +13,12 @@ from concurrent.futures.process import BrokenProcessPool
 from types import FrameType
 from typing import Any, TypeVar
 
-from vfio_verify.errors import HarnessError
+from vfio_verify.errors import HarnessError, starting
 from vfio_verify.worker import deaf_to_interrupts
 
 T = TypeVar("T")
 
+_PROCESSES = "processes for the work"
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -24,14 +26,26 @@ def processes(jobs: int) -> ProcessPoolExecutor:
     """Processes that end with this one. What is submitted must be so while `deaf_to_interrupts`."""
     # spawn: a fork of this process would carry Hypothesis's state and any thread's locks.
     context = multiprocessing.get_context("spawn")
-    with deaf_to_interrupts():  # the pool's semaphores have a process that looks after them
+    with starting(_PROCESSES), deaf_to_interrupts():  # the pool's semaphores have a process that looks after them
         return ProcessPoolExecutor(jobs, context, initializer=_end_with_parent)
+
+
+def submit(executor: Executor, function: Callable[..., T], *arguments: Any) -> Future[T]:
+    """Hand over a task, which may start the processes. Raises HarnessError where they cannot be."""
+    with starting(_PROCESSES), deaf_to_interrupts():
+        return executor.submit(function, *arguments)
 
 
 def kill(pool: ProcessPoolExecutor) -> None:
     """End the processes in the middle of their tasks; their workers end with them."""
     for process in list((pool._processes or {}).values()):
         process.kill()
+
+
+def end(pool: ProcessPoolExecutor) -> None:
+    """Give back what a pool holds. One that could not be started has no thread to wait for."""
+    with contextlib.suppress(RuntimeError):
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 class Pool:
@@ -54,8 +68,7 @@ class Pool:
         """
         if self._executor is None:
             return (function(*task, **here) for task in tasks)
-        with deaf_to_interrupts():  # the first task starts the processes
-            futures: list[Future[T]] = [self._executor.submit(function, *task) for task in tasks]
+        futures = [submit(self._executor, function, *task) for task in tasks]
         self._futures += futures
         return map(_result, futures)
 
@@ -66,7 +79,7 @@ class Pool:
         if error[0] is not None:
             self.kill()
         if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            end(self._pool)
 
     def kill(self) -> None:
         """End the processes in the middle of their tasks; their workers end with them. A given executor is its

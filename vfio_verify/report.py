@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -13,6 +12,7 @@ from vfio_verify.campaign import Options, Result
 from vfio_verify.case import Case
 from vfio_verify.judge import Violation
 from vfio_verify.kernel_faults import KernelRuns
+from vfio_verify.markup import json_report
 from vfio_verify.observation import BY_KERNEL, FAULTED, OUTSIDE, Observation, Threads
 from vfio_verify.spec import Level, clauses
 from vfio_verify.subject import Subject
@@ -89,7 +89,7 @@ class Report(Struct, frozen=True, tag_field="schema", tag="vfio-verify/report@1"
 
     def to_json(self) -> bytes:
         """One object, indented, with the keys in a fixed order."""
-        return msgspec.json.format(msgspec.json.encode(self, order="deterministic"), indent=1) + b"\n"
+        return json_report(self)
 
 
 def make_report(subject: Subject, options: Options, result: Result) -> Report:

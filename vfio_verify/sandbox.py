@@ -23,7 +23,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from vfio_verify.errors import HarnessError
+from vfio_verify.errors import HarnessError, starting
 
 
 class Parts(enum.IntFlag):
@@ -166,12 +166,14 @@ class Start(Struct, frozen=True):
         def confine_and_start() -> None:
             try:
                 self._confine()
-                started.append(subprocess.Popen(command, **arguments))
+                with starting("the compiler"):
+                    started.append(subprocess.Popen(command, **arguments))
             except BaseException as error:  # noqa: BLE001  # raised where it is waited for
                 failed.append(error)
 
         thread = threading.Thread(target=confine_and_start)
-        thread.start()
+        with starting("the compiler"):
+            thread.start()
         try:
             thread.join()
         except BaseException:

@@ -1,16 +1,18 @@
-"""A corpus that several machines share, in a Redis server, and Hypothesis's example database beside it.
+"""A corpus by the name that a user gives it: a directory, or a Redis server that several machines share; and
+Hypothesis's example database beside it.
 
-In one hash lie the bytes that would be the files of a directory, by the names that they would have there. Nothing in it
-is ever written over or removed, so that any number of writers agree.
+In one hash of the server lie the bytes that would be the files of a directory, by the names that they would have there.
+Nothing in it is ever written over or removed, so that any number of writers agree.
 """
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
-from urllib.parse import urlsplit
 
 from vfio_verify import corpus
 from vfio_verify.corpus import Entry, read_entry
@@ -36,6 +38,13 @@ class Kept(NamedTuple):
 class Corpus(Protocol):
     """Where cases are kept. Raises InputError where it cannot be read or written, or holds what is no entry."""
 
+    @property
+    def shown(self) -> str:
+        """Its name, without a password."""
+
+    def refuse_unwritable(self) -> None:
+        """Before the work is done, and not after it. It need not be there yet."""
+
     def load(self) -> Iterator[Kept]:
         """Every entry, ordered by name. InputError if there is none."""
 
@@ -58,51 +67,83 @@ class DirectoryCorpus:
     """A directory of entries, or one file."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
+
+    @property
+    def shown(self) -> str:
+        return str(self.path)
+
+    def refuse_unwritable(self) -> None:
+        target = self.path.absolute()
+        place = next(place for place in (target, *target.parents) if place.exists())
+        if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+            raise InputError(f"cannot write to the corpus {self.shown}")
 
     def load(self) -> Iterator[Kept]:
-        return (Kept(str(stored.path), stored.entry) for stored in corpus.load(self._path))
+        return (Kept(str(stored.path), stored.entry) for stored in corpus.load(self.path))
 
     def store(self, entry: Entry) -> str | None:
-        stored = corpus.store(self._path, entry)
+        stored = corpus.store(self.path, entry)
         return None if stored is None else str(stored)
 
 
 class RedisCorpus:
-    """Entries in a Redis server. It is as durable as that server: `appendonly yes` there keeps what is stored."""
+    """Entries in a Redis server, or after a # the one of that name. It is as durable as that server: `appendonly yes`
+    there keeps what is stored."""
 
     def __init__(self, url: str) -> None:
-        self._shown = _without_password(url)
-        self._redis = _client(url)
+        found = re.fullmatch("(.*)#([^#@]*)", url, re.DOTALL)
+        url, self._only = (found[1], found[2]) if found else (url, "")
+        self.shown = without_password(url)
+        self.client = _client(url)
+
+    def refuse_unwritable(self) -> None:
+        from redis.exceptions import NoPermissionError, ResponseError
+
+        with self.told():
+            try:
+                self.client.hdel(_HASH, "")  # no entry has that name: nothing goes, and a replica refuses all the same
+            except NoPermissionError:
+                pass  # of an account that may add and not remove
+            except ResponseError as error:
+                raise InputError(f"cannot write to the corpus {self.shown}: {_hushed(self.client, error)}") from error
 
     def load(self) -> Iterator[Kept]:
-        with self._told():
-            names = sorted(self._redis.hkeys(_HASH))
+        with self.told():
+            names = [self._only.encode()] if self._only else sorted(self.client.hkeys(_HASH))
         if not names:
-            raise InputError(f"there are no cases in {self._shown}")
+            raise InputError(f"there are no cases in {self.shown}")
         for name in names:
-            place = f"{self._shown}#{name.decode(errors='replace')}"
-            with self._told():
-                size = self._redis.hstrlen(_HASH, name)
-                data = self._redis.hget(_HASH, name) if size <= _MAX_BYTES else None
+            place = f"{self.shown}#{name.decode(errors='replace')}"
+            with self.told():
+                size = self.client.hstrlen(_HASH, name)
+                data = self.client.hget(_HASH, name) if size <= _MAX_BYTES else None
             if size > _MAX_BYTES:
                 raise InputError(f"{place} is no corpus entry: larger than {_MAX_BYTES} bytes")
-            if data is not None:  # else someone removed it by hand meanwhile
+            if data is not None:
                 yield Kept(place, read_entry(data, place))
+            elif self._only:
+                raise InputError(f"there is no case {place}")
+            # else someone removed it by hand meanwhile
 
     def store(self, entry: Entry) -> str | None:
-        with self._told():
-            is_new = self._redis.hsetnx(_HASH, entry.name, entry.to_json())
-        return f"{self._shown}#{entry.name}" if is_new else None
+        place = f"{self.shown}#{entry.name}"
+        with self.told():
+            is_new = self.client.hsetnx(_HASH, entry.name, entry.to_json())
+            known = None if is_new else self.client.hget(_HASH, entry.name)
+        if known is not None and read_entry(known, place).case != entry.case:
+            raise InputError(f"{place} does not hold the case that it is named by")
+        return place if is_new else None
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def told(self) -> Iterator[None]:
+        """What goes wrong with the server is an InputError."""
         from redis import RedisError
 
         try:
             yield
         except (RedisError, OSError) as error:
-            raise InputError(f"cannot use the corpus {self._shown}: {error}") from error
+            raise InputError(f"cannot use the corpus {self.shown}: {_hushed(self.client, error)}") from error
 
 
 def example_database(url: str) -> ExampleDatabase:
@@ -117,26 +158,48 @@ def example_database(url: str) -> ExampleDatabase:
 
 def _client(url: str) -> Any:
     """A connection that was tried."""
+    shown = without_password(url)
     try:
         import redis
         from redis.backoff import NoBackoff
         from redis.retry import Retry
     except ImportError as error:
-        raise InputError(f"{_without_password(url)} needs: pip install 'vfio-verify[redis]' ({error})") from None
+        raise InputError(f"{shown} needs: pip install 'vfio-verify[redis]' ({error})") from None
     try:
+        if _is_cut(url):
+            raise ValueError
         client = redis.Redis.from_url(
             url, socket_connect_timeout=_SECONDS, socket_timeout=_SECONDS, retry=Retry(NoBackoff(), 1)
         )
+    except (redis.RedisError, ValueError, TypeError):
+        # Why it is none is told in words of the URL, which may be the password's.
+        raise InputError(
+            f"{shown} is no URL of a Redis server: redis://:PASSWORD@HOST:PORT/NUMBER is one, where in the password "
+            "every / ? # and @ is written as %2F %3F %23 and %40"
+        ) from None
+    try:
         client.ping()
-    except (redis.RedisError, OSError, ValueError) as error:
-        raise InputError(f"no Redis server answers at {_without_password(url)}: {error}") from None
+    except (redis.RedisError, OSError, ValueError, TypeError) as error:
+        raise InputError(f"no Redis server answers at {shown}: {_hushed(client, error)}") from None
     return client
 
 
-def _without_password(url: str) -> str:
+def _hushed(client: Any, error: Exception) -> str:
+    """A server that does not know AUTH answers with what it was given."""
+    password = client.connection_pool.connection_kwargs.get("password")
+    return str(error).replace(password, "***") if password else str(error)
+
+
+_PARAMETER = re.compile("([?&][^=&]*pass[^=&]*=)[^&]*", re.IGNORECASE)
+_ACCOUNT = re.compile("^([a-z]+://[^:@/]*):(.*)@")
+
+
+def without_password(url: str) -> str:
     """As it may be shown."""
-    try:
-        password = urlsplit(url).password
-    except ValueError:
-        return url.rpartition("@")[2]
-    return url.replace(f":{password}@", ":***@", 1) if password else url
+    return _ACCOUNT.sub(r"\1:***@", _PARAMETER.sub(r"\1***", url))
+
+
+def _is_cut(url: str) -> bool:
+    """Would a part of the password be taken for the host?"""
+    found = _ACCOUNT.match(_PARAMETER.sub(r"\1***", url))
+    return found is not None and any(character in found[2] for character in "/?#")

@@ -7,6 +7,7 @@ lies in shared memory before the worker is told of it, so the case is known what
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import itertools
 import mmap
@@ -32,7 +33,7 @@ from msgspec.structs import replace
 import vfio_verify
 from vfio_verify import thread_wire, wire
 from vfio_verify.case import PAGE, Action, Call, Case, Fault
-from vfio_verify.errors import HarnessError, InputError, NotPermittedError
+from vfio_verify.errors import HarnessError, InputError, NotPermittedError, UnrealError, starting
 from vfio_verify.observation import EVENT, STEPS, Death, Event, Observation, StepSeen
 from vfio_verify.sandbox import Confinement, Parts, readable_by_subject
 from vfio_verify.words import death_text
@@ -56,6 +57,7 @@ _SHOWN_EVENTS = 4096
 _NEAR_NULL = 1 << 16
 _END_SECONDS = 10.0
 _CHANGED, _BLIND_BIT = 1, 2  # enum vv_state in pyx/world/internal.h
+_UNREADABLE = (errno.EBADMSG, errno.ENOBUFS)
 _UNABLE_TO_ANSWER = 4  # VV_UNABLE_TO_ANSWER in pyx/world/serve.c
 _SWEEPS = 50
 
@@ -223,7 +225,8 @@ class Worker:
             self._control, self._data = keep(control[0]), keep(data[0])
             with control[1], data[1]:
                 fds = (control[1].fileno(), data[1].fileno(), memory)
-                self._process = self._spawn(fds)
+                with starting("a process for the subject"):
+                    self._process = self._spawn(fds)
         finally:
             os.close(memory)
         self._resources.callback(self._end_process)
@@ -402,7 +405,7 @@ class Worker:
             if not certain and not strikes and (earlier or self._library is None):
                 strikes = 1  # the damage may be an earlier run's, or not of this check: once more in a fresh process
             elif ended == _REFUSED:
-                raise HarnessError(f"the world cannot make the case real: {os.strerror(self._errno)}")
+                raise self._refusal("case")
             elif not certain and self._library is None:
                 raise HarnessError(f"the world itself fails: {last.death}")
             else:
@@ -458,7 +461,7 @@ class Worker:
                 more, ended = [], self._give_up(_FORGED) if ended is None else ended
             if ended == _REFUSED:
                 self._restart()
-                raise HarnessError(f"the world cannot make the sequence real: {os.strerror(self._errno)}")
+                raise self._refusal("sequence")
             steps += [] if ended in _DAMAGE else more
             if ended is not None:
                 steps.append(StepSeen(self._unfinished(progress, ended)))
@@ -484,7 +487,7 @@ class Worker:
         seen = thread_wire.unfinished(self._replies(), case, self._death(progress, ended))
         self._restart()
         if ended == _REFUSED:
-            raise HarnessError(f"the world cannot make the case real: {os.strerror(self._errno)}")
+            raise self._refusal("case")
         if not progress.in_subject and not again:
             return self._run_at_once(case, rounds, again=True)  # the damage may be an earlier run's
         if not progress.in_subject and self._library is None:
@@ -522,6 +525,11 @@ class Worker:
                 ended = _TOO_MUCH
             if ended is not None:
                 return self._give_up(ended)
+
+    def _refusal(self, what: str) -> HarnessError:
+        """Why a request was refused before the subject was called: by the machine, unless it cannot be read."""
+        kind = HarnessError if self._errno in _UNREADABLE else UnrealError
+        return kind(f"the world cannot make the {what} real: {os.strerror(self._errno)}")
 
     def _status(self, status: int) -> int:
         """A worker's wait status, or what it says by it."""

@@ -876,10 +876,14 @@ static bool read_calls(const struct request *request, struct vv_cursor *cursor, 
     const struct vv_request *ordinary = vv_take(cursor, 1, sizeof(*ordinary));
     u64 t, i;
 
-    if (!ordinary || !request->n_calls || request->n_calls > MAX_THREADS || !vv_read_layout(ordinary, cursor, layout)
-        || make_threads(request->n_calls) < 0) {
+    errno = EBADMSG;
+    if (!ordinary || !request->n_calls || request->n_calls > MAX_THREADS || !vv_read_layout(ordinary, cursor, layout)) {
         return false;
     }
+    if (make_threads(request->n_calls) < 0) {
+        return false;           /* with an errno of its own: there may be no more threads */
+    }
+    errno = EBADMSG;
     threads[0].segments = layout->segments;
     threads[0].n_segments = layout->n_segments;
     threads[0].total_size = layout->total_size;
@@ -929,8 +933,8 @@ int64_t vv_run_threads(const u64 *bytes, u64 request_bytes, uint8_t *reply, u64 
 
     vv_progress_begin();
     plan_log = &unwatched;
+    errno = EBADMSG;
     if (!request || !read_calls(request, &cursor, &layout)) {
-        errno = EBADMSG;
         return -1;
     }
     if (vv_memory_build(&layout) < 0) {

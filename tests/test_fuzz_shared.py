@@ -1,0 +1,269 @@
+"""Commands on a corpus in a real Redis server: two searches at once, kills, and what is never shown."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from subject_files import DIRECTORY, needs_compiler
+from test_fuzz import Heard, Here, totals
+from test_shared import Server
+
+from vfio_verify.campaign import Options, whole_shard
+from vfio_verify.corpus import load
+from vfio_verify.errors import InputError
+from vfio_verify.fuzz import fuzz
+from vfio_verify.fuzz_outcome import Budget, Outcome
+from vfio_verify.fuzz_shared import CLAIM_SECONDS, SharedPlace
+from vfio_verify.fuzz_state import Part
+from vfio_verify.shared import RedisCorpus, open_corpus
+from vfio_verify.subject import CORE
+
+redis = pytest.importorskip("redis", reason="needs the client: pip install 'vfio-verify[redis]'")
+pytestmark = [
+    pytest.mark.skipif(not shutil.which("redis-server"), reason="needs redis-server"),
+    pytest.mark.not_under_asan("processes that are killed, and a server"),
+]
+
+BROKEN = DIRECTORY / "broken"
+NEVER_UNMAPPED, STATIC = BROKEN / "never_unmapped.c", BROKEN / "offsets_in_static_array.c"
+PASSWORD = "hunter2"  # of a server that lives as long as a test
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    made = Server(tmp_path)
+    try:
+        yield made
+    finally:
+        made.kill()
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-P", "-m", "vfio_verify", *map(str, arguments)]
+
+
+def run(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+
+
+def started(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(*arguments),
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"TMPDIR": str(cwd)},
+    )
+
+
+def outcome(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text())  # type: ignore[no-any-return]
+
+
+def search(corpus: RedisCorpus, layouts: int, **how: Any) -> Outcome:
+    return fuzz(CORE, Options(), Budget(layouts=layouts), Heard(), corpus=corpus, executor=Here(), **how)
+
+
+# ---- one server, several searches -----------------------------------------------------------------------------
+
+
+@needs_compiler
+def test_two_searches_at_once_share_the_work_and_both_know_all_that_was_found(server, tmp_path):
+    """No shard is done twice; the counts are those of one search that does the same shards on its own."""
+    files = [tmp_path / "one.json", tmp_path / "other.json"]
+    arguments = (NEVER_UNMAPPED, "--examples", 300, "--jobs", 1, "--corpus", server.url)
+    pair = [started("fuzz", *arguments, "--json", file, cwd=tmp_path) for file in files]
+    said = [process.communicate(timeout=120) for process in pair]
+    assert [process.returncode for process in pair] == [1, 1], said
+    one, other = map(outcome, files)
+    last = max(one["state"], other["state"], key=lambda state: state["layouts"])
+    assert last["layouts"] == one["new_layouts"] + other["new_layouts"]
+    done = [number for start, end in last["done"] for number in range(start, end)]
+    assert sum(whole_shard(0, number).examples for number in done) == last["layouts"]
+    assert min(one["new_layouts"], other["new_layouts"]) > 0
+    for ended in (one, other):
+        assert [finding["violation"]["clause"] for finding in ended["state"]["findings"]] == ["UNMAP_ON_ERROR"]
+    assert len(one["new_findings"]) + len(other["new_findings"]) == 1
+    assert all("found: UNMAP_ON_ERROR: " in err for _, err in said)
+    alone = run(
+        *("fuzz", NEVER_UNMAPPED, "--examples", last["layouts"], "--corpus", "alone", "--json", "alone.json"),
+        cwd=tmp_path,
+    )
+    assert alone.returncode == 1
+    state = outcome(tmp_path / "alone.json")["state"]
+    for name in ("done", "layouts", "runs", "checked", "features"):
+        assert state[name] == last[name]
+    assert [kept.entry.clause for kept in open_corpus(server.url).load()] == ["UNMAP_ON_ERROR"]
+
+
+def test_a_search_goes_on_where_another_ended_and_fresh_starts_anew(server):
+    corpus = RedisCorpus(server.url)
+    first = search(corpus, 50)
+    assert (first.state.layouts, first.state.done) == (50, [(0, 2)])
+    second = search(corpus, 100)
+    assert (second.state.layouts, second.new_layouts, second.state.done) == (150, 100, [(0, 3)])
+    assert second.state.seconds > first.state.seconds
+    assert totals(second.state) == totals(fuzz(CORE, Options(), Budget(layouts=150), Heard(), executor=Here()).state)
+    assert search(corpus, 10, fresh=True).state.layouts == 10
+    assert search(corpus, 10, part=Part(1, 2)).state.done == [(0, 1)]  # shard 1; of the other part is shard 0
+    assert [state.layouts for state in SharedPlace(corpus, CORE, Options(), Part(1, 2)).others()] == [10]
+    assert fuzz(CORE, Options(seed=1), Budget(layouts=10), Heard(), corpus=corpus, executor=Here()).state.layouts == 10
+
+
+def test_a_shard_is_claimed_by_one_and_free_again_when_its_search_has_ended_or_is_long_dead(server):
+    corpus = RedisCorpus(server.url)
+    client = redis.Redis(unix_socket_path=str(server.socket))
+    one, other = (SharedPlace(corpus, CORE, Options(), Part()) for _ in range(2))
+    with one.taken():
+        assert one.claim(3)
+        assert not other.claim(3)
+        assert other.claim(4)
+        (claimed,) = client.keys("*:3")
+        assert 0 < client.ttl(claimed) <= CLAIM_SECONDS
+        client.expire(claimed, 5)
+        one.save(one.load(), [])
+        assert client.ttl(claimed) > 5  # it is alive
+    assert other.claim(3)
+    client.close()
+
+
+def test_what_another_search_adds_meanwhile_is_not_lost_and_counts_once(server):
+    corpus = RedisCorpus(server.url)
+    result = search(corpus, 10).state
+    one, other = (SharedPlace(corpus, CORE, Options(), Part()) for _ in range(2))
+    states = one.load(), other.load()
+    added = [lambda state: state.mark(5), lambda state: state.doubt(("CONTENTS", "x"))]
+    one.save(states[0], added)
+    both = other.save(states[1], [lambda state: state.mark(7), lambda state: state.doubt(("CONTENTS", "x"))])
+    assert both.done == [(0, 1), (5, 6), (7, 8)]
+    assert both.unconfirmed == [("CONTENTS", "x", 2)]
+    assert both.layouts == result.layouts == 10
+
+
+@needs_compiler
+def test_until_found_ends_with_what_another_search_finds(server, tmp_path):
+    """Else the second would look for ever: the first has found all there is."""
+    waits = started(
+        *("fuzz", NEVER_UNMAPPED, "--until-found", "--time", "100", "--shard", "1/1", "--corpus", server.url),
+        *("--jobs", 1),
+        cwd=tmp_path,
+    )
+    finds = run("fuzz", NEVER_UNMAPPED, "--until-found", "--time", "100", "--corpus", server.url, cwd=tmp_path)
+    out, err = waits.communicate(timeout=60)
+    assert (waits.returncode, finds.returncode) == (1, 1), err
+    assert "Ended since a violation was to be found" in out
+    assert "Ended since a violation was to be found" in finds.stdout
+
+
+@needs_compiler
+def test_sigkill_of_one_of_two_searches_loses_nothing_that_was_told(server, tmp_path):
+    draw = random.Random(7)
+    arguments = (STATIC, "--time", "1h", "--corpus", server.url, "--interval", "1")
+    stays = started("fuzz", *arguments, "--jobs", 1, cwd=tmp_path)
+    told: set[str] = set()
+    corpus, client = RedisCorpus(server.url), redis.Redis(unix_socket_path=str(server.socket))
+    for _ in range(int(os.environ.get("VFIO_VERIFY_FUZZ_KILLS", "4"))):
+        with started("fuzz", *arguments, "--jobs", 1, cwd=tmp_path) as process:
+            time.sleep(draw.uniform(1, 4))
+            os.killpg(process.pid, signal.SIGKILL)
+            _, errors = process.communicate()
+        assert "Traceback" not in errors
+        told |= set(re.findall(r"^(?:found|advice): .*\[(.+\.json)\]$", errors, re.MULTILINE))
+    (key,) = client.keys("*:1/1")
+    end = time.monotonic() + 60
+    while not json.loads(client.get(key))["findings"] and time.monotonic() < end:
+        time.sleep(0.2)
+    os.killpg(stays.pid, signal.SIGINT)
+    _, errors = stays.communicate(timeout=60)
+    assert stays.returncode == 130, errors
+    told |= set(re.findall(r"^(?:found|advice): .*\[(.+\.json)\]$", errors, re.MULTILINE))
+    kept = {one.entry.name for one in corpus.load()}
+    assert told
+    assert told <= kept
+    state = json.loads(client.get(key))
+    assert {finding["file"] for finding in state["findings"]} <= kept
+    done = [number for start, end in state["done"] for number in range(start, end)]
+    assert sum(whole_shard(0, number).examples for number in done) == state["layouts"] > 0
+    client.close()
+
+
+def test_a_state_that_is_none_is_refused_and_fresh_starts_anew(server):
+    corpus = RedisCorpus(server.url)
+    search(corpus, 10)
+    client = redis.Redis(unix_socket_path=str(server.socket))
+    (key,) = client.keys("*:1/1")
+    client.set(key, b"{")
+    with pytest.raises(InputError, match=r"does not say where a search stands: .*--fresh starts anew"):
+        search(corpus, 10)
+    assert search(corpus, 10, fresh=True).state.layouts == 10
+    client.close()
+
+
+# ---- the other commands ------------------------------------------------------------------------------------------
+
+
+@needs_compiler
+def test_a_corpus_by_its_url_is_kept_replayed_merged_shown_shrunk_and_judged(server, tmp_path):
+    client = redis.Redis(unix_socket_path=str(server.socket))
+    client.config_set("requirepass", PASSWORD)
+    client.close()
+    url = f"unix://{server.socket}?db=0&password={PASSWORD}"
+    shown = f"unix://{server.socket}?db=0&password=***"
+    checked = run("check", NEVER_UNMAPPED, "--examples", 20, "--corpus", url, cwd=tmp_path)
+    assert checked.returncode == 1
+    assert f"kept: 1 of 1 violations are new in {shown}\n" in checked.stderr
+    replayed = run("replay", url, "--subject", NEVER_UNMAPPED, "--json", "replay.json", cwd=tmp_path)
+    assert replayed.returncode == 1
+    assert "1 still failing" in replayed.stdout
+    (case,) = outcome(tmp_path / "replay.json")["cases"]
+    place, _, name = case["name"].partition("#")
+    assert place == shown
+    assert run("replay", url, cwd=tmp_path).stdout.endswith("core: 1 cases: 1 fixed\n")
+    merged = run("merge", url, "--into", "copy", cwd=tmp_path)
+    assert merged.stdout.endswith("1 are new in copy\n"), merged.stderr
+    assert [stored.path.name for stored in load(tmp_path / "copy")] == [name]
+    back = run("merge", "copy", "--into", url, cwd=tmp_path)
+    assert back.stdout.endswith(f"0 are new in {shown}\n"), back.stderr
+    one = f"{url}#{name}"
+    drawn = run("show", one, cwd=tmp_path)
+    assert "UNMAP_ON_ERROR" in drawn.stdout
+    assert run("show", url, cwd=tmp_path).stdout == drawn.stdout  # there is one
+    shrunk = run("shrink", one, "--subject", NEVER_UNMAPPED, cwd=tmp_path)
+    assert "UNMAP_ON_ERROR: " in shrunk.stderr
+    judged = run("check", NEVER_UNMAPPED, "--case", one, cwd=tmp_path)
+    assert judged.returncode == 1
+    searched = run("fuzz", NEVER_UNMAPPED, "--examples", 10, "--corpus", url, "--json", "fuzz.json", cwd=tmp_path)
+    assert f"1 finding, in {shown}" in searched.stdout or "1 new in" in searched.stdout + searched.stderr
+    absent = run("show", f"{url}#nothing.json", cwd=tmp_path)
+    assert (absent.returncode, absent.stderr) == (2, f"vfio-verify: there is no case {shown}#nothing.json\n")
+    for ended in (checked, replayed, merged, back, drawn, shrunk, judged, searched, absent):
+        assert PASSWORD not in ended.stdout + ended.stderr
+        assert "Traceback" not in ended.stderr
+    for file in tmp_path.glob("*.json"):
+        assert PASSWORD not in file.read_text()
+    wrong = run("replay", url.replace(PASSWORD, "letmein"), cwd=tmp_path)
+    assert (wrong.returncode, "letmein" in wrong.stderr) == (2, False)
+
+
+@pytest.mark.parametrize("words", [("check", "core", "--examples", 1), ("fuzz", "core", "--time", 1)])
+def test_a_server_that_takes_nothing_is_refused_before_the_work(server, tmp_path, words):
+    client = redis.Redis(unix_socket_path=str(server.socket))
+    client.replicaof("127.0.0.1", 9)
+    client.close()
+    done = run(*words, "--corpus", server.url, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.match(r"vfio-verify: cannot write to the corpus unix://.*read only replica", done.stderr)
