@@ -15,6 +15,7 @@ from vfio_verify.corpus import Entry, Origin
 from vfio_verify.errors import InputError, NotPermittedError
 from vfio_verify.reduce import reduced
 from vfio_verify.replay import Outcome, counts, replay
+from vfio_verify.sandbox import Parts
 from vfio_verify.subject import CORE, Subject, open_subject
 
 BROKEN, CORRECT = DIRECTORY / "broken", DIRECTORY / "correct"
@@ -250,3 +251,26 @@ def test_a_case_that_cannot_be_asked_is_not_shrunk():
         pytest.raises(InputError, match="is not told it"),
     ):
         reduced(subject, entry(case(total_size=2 * PAGE), "SIZE_AGREES"))
+
+
+def test_what_only_some_processes_show_after_earlier_calls_is_not_called_fixed(written, tmp_path):
+    """As a bug that depends on where the kernel puts a mapping. Here every fourth process has it."""
+    count = tmp_path / "count"
+    count.write_bytes(b"")
+    (tmp_path / "started.h").write_text(
+        "#include <fcntl.h>\n#include <sys/stat.h>\n#include <unistd.h>\n"
+        "static int started(void)\n{\n    static int number;\n    struct stat status;\n    int fd;\n\n"
+        f'    if (!number) {{\n        fd = open("{count}", O_WRONLY | O_APPEND);\n'
+        '        if (fd < 0 || write(fd, "x", 1) != 1 || fstat(fd, &status) < 0) {\n            _exit(1);\n        }\n'
+        "        number = (int)status.st_size;\n        close(fd);\n    }\n    return number;\n}\n"
+    )
+    text = 'if (calls > 1 && started() % 4 == 0) {\n        error_setg(errp, "no");\n        return false;\n    }'
+    source = Path(written(text))
+    source.write_text(
+        '#include "started.h"\n' + source.read_text().replace("    calls++;", "    calls++;\n    started();")
+    )
+    again = case(earlier=(case(),))
+    with open_subject(str(source), None, Parts.NONE) as subject:
+        (outcome,) = replay(subject, [entry(again, "REPEATABLE")], parts=Parts.NONE)
+    assert outcome.status == "still failing"
+    assert count.stat().st_size >= 4
