@@ -46,7 +46,7 @@ _SAVE_SECONDS, _IDLE_SECONDS = 1.0, 10.0
 """Between saves, and where there is nothing new but the time."""
 _GRACE_SECONDS, _FIRST_GRACE_SECONDS = 15.0, 90.0
 """Beyond the budget, to settle what was met within it; the second where nothing was found so far: what hangs is slow to
-be made small."""
+be made small. Also for the first layouts of all, where the machine is busy with other things."""
 _ATTEMPTS = 3
 """At a shard or a sighting, where the process that has it ends unexpectedly; and at a sighting's coming again."""
 _MAX_CAUSES = 16
@@ -214,6 +214,8 @@ class _Search:
         for future in self._tasks:
             future.cancel()
         self._save(soon=True)
+        if self._stop == "time" and not self._has_run:
+            raise HarnessError(f"not one of the first layouts was run to its end in {seconds:.0f} seconds")
         return self._outcome(seconds)
 
     def _patience(self, deadline: float | None) -> float:
@@ -227,11 +229,18 @@ class _Search:
         if self._budget.fail_fast and self._stop == "found":
             return True
         over = 0.0 if self._budget.seconds is None else time.monotonic() - self._start - self._budget.seconds
+        if not self._has_run and over <= _FIRST_GRACE_SECONDS:
+            return False  # of nothing there is no verdict
         grace = _GRACE_SECONDS if self._state.findings else _FIRST_GRACE_SECONDS
         if self._settling and over <= grace:
             self._give_up_shards()
             return False
         return True
+
+    @property
+    def _has_run(self) -> bool:
+        """Was any layout run, by this search or those that it goes on with?"""
+        return bool(self._new_layouts or self._state.layouts)
 
     def _give_up_shards(self) -> None:
         """Let what is to be settled not wait for shards that nobody waits for."""
