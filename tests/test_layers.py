@@ -23,6 +23,7 @@ LAYERS = (
     ("strategies", "sweep", "kernel_faults"),
     ("wire", "_world", "source"),
     ("thread_wire",),
+    ("process",),
     ("worker", "compiler"),
     ("subject", "pool"),
     ("judge",),
@@ -53,6 +54,7 @@ FORBIDDEN = {
     "strategies": {"worker", "judge", "subject", "model", "observation"},
     "features": {"generate", "judge", "observation", "strategies", "subject", "worker"},
     "distribution": {"worker", "judge", "subject", "observation"},
+    "process": {"worker", "judge", "model", "subject", "shrink", "campaign"},
     "worker": {"judge", "model", "strategies", "generate", "subject", "shrink", "campaign"},
     "source": {"worker", "judge", "model", "case"},
     "sandbox": {"worker", "compiler", "source", "case"},
@@ -143,7 +145,7 @@ def test_of_the_native_modules_only_use_core_imports_the_core():
 
 def test_the_world_is_imported_only_where_a_process_serves_it():
     graph = imported()
-    assert {module for module, names in graph.items() if "_world" in names} <= {"bench"}  # the worker only names it
+    assert {module for module, names in graph.items() if "_world" in names} <= {"bench"}  # the process only names it
 
 
 def test_a_check_of_the_core_needs_no_parser_of_c():

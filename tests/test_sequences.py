@@ -248,7 +248,7 @@ class AddressSpaces(RuleBasedStateMachine):
 
     def vmas(self) -> list[Vma]:
         found = []
-        for line in Path(f"/proc/{self.worker._pid}/maps").read_text().splitlines():
+        for line in Path(f"/proc/{self.worker._process.pid}/maps").read_text().splitlines():
             where, access, offset, _, inode = line.split()[:5]
             if not line.endswith("[vsyscall]"):
                 start, end = (int(word, 16) for word in where.split("-"))
@@ -260,7 +260,7 @@ class AddressSpaces(RuleBasedStateMachine):
         return next((vma for vma in vmas if vma.start <= address < vma.end), None)
 
     def word(self, address: int) -> bytes:
-        with Path(f"/proc/{self.worker._pid}/mem").open("rb", buffering=0) as memory:
+        with Path(f"/proc/{self.worker._process.pid}/mem").open("rb", buffering=0) as memory:
             memory.seek(address)
             return memory.read(8)
 

@@ -302,7 +302,7 @@ def test_a_damaged_reply_is_an_error_of_the_harness():
     case = next(iter(alongside_cases(LAYOUT)))
     with Worker() as worker:
         worker.run(case)
-        reply = bytearray(worker._replies())
+        reply = bytearray(worker._process.replies())
     for at, damage in ((0, b"\xff" * 8), (56, b"\xff" * 8), (80, b"\x07")):
         damaged = bytearray(reply)
         damaged[at : at + len(damage)] = damage

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from vfio_verify.errors import HarnessError, starting
-from vfio_verify.worker import deaf_to_interrupts
+from vfio_verify.process import deaf_to_interrupts
 
 T = TypeVar("T")
 

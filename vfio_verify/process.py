@@ -1,0 +1,539 @@
+"""The process in which a subject runs, as its owner sees it: started, asked, watched, ended, replaced.
+
+The owner never forks: it starts one small Python process, which forks workers in C (pyx/world/serve.c). A request lies
+in shared memory before the worker is told of it, so what was asked is known whatever the subject does to its process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import secrets
+import select
+import signal
+import socket
+import stat
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import vfio_verify
+from vfio_verify import wire
+from vfio_verify.case import PAGE
+from vfio_verify.errors import HarnessError, InputError, NotPermittedError, starting
+from vfio_verify.observation import Death
+from vfio_verify.sandbox import Confinement, Parts, readable_by_subject
+from vfio_verify.words import death_text
+
+_PROGRESS = struct.Struct("=12Q")
+_NOTICE = struct.Struct("=2q")
+_STARTED, _ENDED, _CONFINED = 1, 2, 3
+_NOT_SET_UP = -3
+_PROGRESS_BYTES = 4096
+_NOTE_BYTES = 936
+_REQUEST_BYTES = 16 << 20
+_REPLY_BYTES = 32 << 20
+_START_SECONDS = 20.0
+_TICK_SECONDS = 0.2
+_SOON_SECONDS = 0.0005
+_NEAR_NULL = 1 << 16
+_END_SECONDS = 10.0
+_CHANGED, _BLIND_BIT = 1, 2  # enum vv_state in pyx/world/internal.h
+_UNABLE_TO_ANSWER = 4  # VV_UNABLE_TO_ANSWER in pyx/world/serve.c
+_SWEEPS = 50
+
+HANG, STOPPED, REFUSED, FORGED, BLIND, PARENT_ENDED, PARENT_STOPPED, TOO_MUCH = range(-1, -9, -1)
+"""Ends of a worker that no wait status tells."""
+
+DAMAGE = {
+    FORGED: "its memory or its channel holds what no worker writes",
+    BLIND: "descriptors that are not the subject's are closed or replaced",
+    PARENT_ENDED: "the process that started it is ended",
+    PARENT_STOPPED: "the process that started it is stopped",
+}
+_MARK = "VFIO_VERIFY_WORKER"
+"""In the environment of all processes of one worker: whatever becomes of them, they can be found and ended."""
+
+MEMORY_BYTES, _THREADS = 2 << 30, 256
+_SANITIZERS = ("ASAN_OPTIONS", "UBSAN_OPTIONS", "VFIO_VERIFY_SANITIZER_REPORTS")
+_KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LD_PRELOAD", *_SANITIZERS)
+"""What a worker keeps of the environment: what loading needs, and no secrets."""
+
+_BOOT = """
+import mmap, sys
+sys.path.insert(0, sys.argv[1])
+from vfio_verify import _world
+control, data, memory, requests, replies = map(int, sys.argv[2:7])
+shared = mmap.mmap(memory, 4096 + requests + replies)
+_world.confine(int(sys.argv[8]), [path.encode("utf-8", "surrogateescape") for path in sys.argv[9:]])
+_world.serve(control, data, shared, requests, replies, sys.argv[7].encode("utf-8", "surrogateescape"))
+"""
+
+
+class Progress(NamedTuple):
+    """What the worker last said of itself; ``struct vv_progress`` in pyx/world/internal.h."""
+
+    pid: int
+    plan: int
+    finished: int
+    reply_bytes: int
+    in_subject: int
+    signal: int
+    signal_address: int
+    n_events: int
+    reservation: int
+    iov_end: int
+    changes: int
+    note_bytes: int
+
+
+@contextlib.contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """Processes started in here never hear Ctrl-C, SIGTERM or SIGHUP, which may reach a whole process group: the first
+    process answers them, and ends the others."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Patience:
+    """How long a call may take: processor time, or sleep, since the worker was last seen to get on."""
+
+    def __init__(self, cpu_seconds: float, sleep_seconds: float) -> None:
+        self._cpu_seconds, self._sleep_seconds = cpu_seconds, sleep_seconds
+        self._seen: object = None
+        self._used = self._slept = 0.0
+        self._stops = 0
+
+    def end(self, at: object, state: str, cpu: float) -> int | None:
+        """One more tick, in which the worker was `at` some place: `HANG`, `STOPPED`, or None."""
+        if self._seen != at:
+            self._seen, self._used, self._slept = at, cpu, 0.0
+        self._slept = self._slept + _TICK_SECONDS if state in "STtD" else 0.0
+        # In one tick it may have been stopped by someone who lets it go on.
+        self._stops = self._stops + 1 if state == "T" else 0
+        if self._stops > 1:
+            return STOPPED
+        return HANG if cpu - self._used >= self._cpu_seconds or self._slept >= self._sleep_seconds else None
+
+
+def _state(pid: int) -> str:
+    """A process's state as in proc(5); X if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
+
+
+class Process:
+    """A worker and its parent, which starts the next one when one has ended. `close` ends both.
+
+    `ask` answers None, the wait status of a worker that has ended, or why it was ended (`HANG`...). What was asked for,
+    and what came back, is bytes here.
+    """
+
+    def __init__(
+        self, library: Path | None, *, cpu_seconds: float, sleep_seconds: float, parts: Parts, memory_bytes: int
+    ) -> None:
+        self.restarts = 0
+        self.confinement = Confinement()
+        """What of the sandbox is in force; `parts` says what is asked for."""
+        self.pid = 0
+        self.errno = 0
+        """Why a request was refused."""
+        self.changed = False
+        """Does the last request leave the process another one than it was?"""
+        self.kernel_faulty = False
+        """Does the present request set up a failure of the kernel's own, which may be not permitted?"""
+        self.excess = ""
+        self._library, self._parts, self._memory_bytes = library, parts, memory_bytes
+        self._cpu_seconds, self._sleep_seconds = cpu_seconds, sleep_seconds
+        self._looked = 0.0
+        self._lost = False
+        self._resources = contextlib.ExitStack()
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    # ---- life ---------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        keep = self._resources.enter_context
+        self._mark = f"{_MARK}={os.getpid()}-{secrets.token_hex(8)}"
+        self._lost = False
+        self._errors = keep(tempfile.TemporaryFile())  # noqa: SIM115  # the stack of resources closes it
+        size = _PROGRESS_BYTES + _REQUEST_BYTES + _REPLY_BYTES
+        memory = os.memfd_create("vfio-verify")
+        try:
+            os.ftruncate(memory, size)
+            self._shared = mmap.mmap(memory, size)
+            self._view = memoryview(self._shared)
+            self._resources.callback(self._release_memory)
+            control, data = (socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2))
+            self._control, self._data = keep(control[0]), keep(data[0])
+            with control[1], data[1]:
+                fds = (control[1].fileno(), data[1].fileno(), memory)
+                with starting("a process for the subject"):
+                    self._parent = self._spawn(fds)
+        finally:
+            os.close(memory)
+        self._resources.callback(self._end_process)
+        self._expect_start()
+
+    def _spawn(self, fds: tuple[int, ...]) -> subprocess.Popen[bytes]:
+        arguments = (*map(str, fds), str(_REQUEST_BYTES), str(_REPLY_BYTES), str(self._library or ""))
+        readable = readable_by_subject(self._library) if self._parts else ()
+        arguments = (*arguments, str(int(self._parts)), *map(str, readable))
+        with deaf_to_interrupts():
+            return subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _BOOT, str(Path(vfio_verify.__file__).parent.parent), *arguments],
+                pass_fds=fds,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._errors,
+                env=self._environment(),
+                start_new_session=True,
+            )
+
+    def _environment(self) -> dict[str, str]:
+        name, _, value = self._mark.partition("=")
+        return {
+            **{kept: os.environ[kept] for kept in _KEPT if kept in os.environ},
+            # The stacks of threads that have ended would be pages that a call leaves behind.
+            "GLIBC_TUNABLES": "glibc.pthread.stack_cache_size=0",
+            name: value,
+        }
+
+    def _release_memory(self) -> None:
+        # An exception on its way out may hold parts of the view by its traceback; they end with it.
+        with contextlib.suppress(BufferError):
+            self._view.release()
+            self._shared.close()
+
+    def _end_process(self) -> None:
+        self._kill()
+        self._control.close()  # tells the parent of workers to end too
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._parent.wait(0 if self._lost else 1.0)
+        if self._parent.returncode is None:
+            self._parent.kill()
+            self._parent.wait()
+        if self._parent.returncode:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """End what the worker's parent did not live to end."""
+        mark = self._mark.encode()
+        for _ in range(_SWEEPS):
+            found = False
+            for environment in Path("/proc").glob("[0-9]*/environ"):
+                with contextlib.suppress(OSError):
+                    if mark in environment.read_bytes():
+                        os.kill(int(environment.parent.name), signal.SIGKILL)
+                        found = True
+            if not found:
+                return
+
+    def _expect_start(self) -> None:
+        """Wait for a fresh worker's greeting. Raises InputError when the subject cannot be loaded."""
+        self.pid = 0
+        told = False  # of its confinement; what comes later may be the subject's own words
+        end = time.monotonic() + _START_SECONDS
+        patience = _Patience(self._cpu_seconds, self._sleep_seconds)
+        while (left := end - time.monotonic()) > 0:
+            ready = self._wait(min(left, _TICK_SECONDS))
+            if self._data in ready and self.pid:
+                notice = self._notice(self._data)
+                if notice is not None and notice[0] == _CONFINED and not told:
+                    self.confinement, told = Confinement.unpack(notice[1]), True
+                    continue
+                if notice is not None and notice[0] == _STARTED:
+                    return
+                time.sleep(0 if notice else _TICK_SECONDS)  # a process that ends closes this before it has ended
+                why = DAMAGE.get(self._parent_end() or 0) or self._note() or "no reason given"
+                raise InputError(f"the subject cannot be loaded: {why}")
+            if self._control in ready:
+                kind, value = self._notice(self._control) or (0, 0)
+                if kind == _STARTED:
+                    self.pid = value
+                elif kind == _ENDED:
+                    death = self.death(self.progress(), value)
+                    raise InputError(f"the subject ends its process while it is loaded: {death_text(death)}")
+                else:
+                    self._lost = True
+                    begun = self.pid or self.progress().pid  # it may end before it tells of its child
+                    if begun and self._library is not None:
+                        raise InputError(f"the subject cannot be loaded: {DAMAGE[PARENT_ENDED]}")
+                    raise HarnessError(f"the worker's parent is gone{self._complaint()}")
+            if self.pid and self._library is not None and patience.end(0, *self._process_state()):
+                raise InputError("the subject does not return while it is loaded")
+        raise HarnessError(f"no worker starts within {_START_SECONDS:.0f} seconds{self._complaint()}")
+
+    def close(self) -> None:
+        """End the worker and its parent. May be called again."""
+        self._resources.close()
+
+    def renew(self) -> None:
+        """Go on in a fresh process."""
+        self._kill()
+        self._expect_end()
+        self.restart()
+
+    def restart(self) -> None:
+        """Have the next worker started; the last one has ended, and what it forked with it."""
+        self.restarts += 1
+        if not self._lost:
+            try:
+                self._drain()
+                self._control.send(b"g")
+                self._expect_start()
+                return
+            except OSError:
+                self._lost = True
+            except HarnessError:
+                if not self._lost:
+                    raise
+        self._resources.close()
+        self._start()
+
+    # ---- asking -------------------------------------------------------------------------------------------------
+
+    def ask(self, request: bytes) -> int | None:
+        """Send a request, and wait for the reply as `_watch` does."""
+        if len(request) > _REQUEST_BYTES:
+            raise HarnessError(f"a request of {len(request)} bytes is too large")
+        self.changed = False
+        self._view[_PROGRESS_BYTES : _PROGRESS_BYTES + len(request)] = request
+        self._view[8 : _PROGRESS.size] = bytes(_PROGRESS.size - 8)  # all but the pid
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the other side is gone, as will be seen
+            self._data.send(struct.pack("=Q", len(request)))
+        return self._watch()
+
+    def _watch(self) -> int | None:
+        """Wait for the reply: None, or the wait status of a worker that ended, or why it was ended (`HANG`...)."""
+        patience = _Patience(self._cpu_seconds, self._sleep_seconds)
+        while True:
+            ready = self._wait(_TICK_SECONDS)
+            lost = self._settled_parent_end() if self._data in ready else self._parent_end()
+            if lost is not None:
+                return self.give_up(lost)
+            if self._data in ready:
+                ended = self._answer()
+                return None if ended is None else self.give_up(ended)
+            if self._control in ready:
+                notice = self._notice(self._control)
+                return self.give_up(PARENT_ENDED) if notice is None else self._status(notice[1])
+            progress = self.progress()
+            ended = patience.end((progress.plan, progress.finished), *self._process_state())
+            if ended is None and self.takes_too_much():
+                ended = TOO_MUCH
+            if ended is not None:
+                return self.give_up(ended)
+
+    def _status(self, status: int) -> int:
+        """A worker's wait status, or what it says by it."""
+        unable = os.WIFEXITED(status) and os.WEXITSTATUS(status) == _UNABLE_TO_ANSWER
+        return BLIND if unable and not self.progress().in_subject else status
+
+    def _answer(self) -> int | None:
+        """What the worker says at the end of a request: None, or why it cannot be kept."""
+        notice = self._notice(self._data)
+        if notice is None:
+            return FORGED
+        kind, value = notice
+        written = self.progress().reply_bytes
+        if kind == _NOT_SET_UP and not written and self.kernel_faulty:
+            raise NotPermittedError(f"the kernel fault cannot be set up: {os.strerror(value & 0xFFF)}")
+        if kind < 0 and not written:  # before the subject was called
+            self.errno = value & 0xFFF
+            return REFUSED
+        if kind != written or not 0 <= value <= _CHANGED | _BLIND_BIT:
+            return FORGED
+        if value & _BLIND_BIT:
+            return BLIND
+        self.changed = bool(value & _CHANGED)
+        return None
+
+    def give_up(self, why: int) -> int:
+        """End the worker; `why` is the answer."""
+        if why in (PARENT_ENDED, PARENT_STOPPED):
+            self._lost = True
+        self._kill()
+        self._expect_end()
+        return why
+
+    def death(self, progress: Progress, ended: int) -> Death:
+        if ended < 0:
+            how = {HANG: "hang", STOPPED: "stop", TOO_MUCH: "excess"}.get(ended, "damage")
+            return Death(how, note=self.excess if how == "excess" else DAMAGE.get(ended, ""))
+        if not os.WIFSIGNALED(ended):
+            return Death("exit", status=os.waitstatus_to_exitcode(ended))
+        number = os.WTERMSIG(ended)
+        if number == signal.SIGABRT and (note := self._note()):
+            return Death("abort", signal=number, note=note)
+        if progress.signal != number:
+            return Death("signal", signal=number)
+        return Death("signal", signal=number, note=self._address_text(progress))
+
+    def _address_text(self, progress: Progress) -> str:
+        """Where a signal came from, as far as it is the same in every run."""
+        address = progress.signal_address
+        if address == wire.NONE:
+            return "at no valid address: an uninitialised pointer?"
+        if address < _NEAR_NULL:
+            return f"at NULL + {address:#x}" if address else "at NULL"
+        if 0 <= address - progress.iov_end < PAGE:
+            return "just past the end of the iovec"
+        hosts = wire.unpack_head(self.replies()).hosts
+        if any(host <= address < host + (1 << 40) for host in hosts):
+            return "in or near a RAM block"
+        return "elsewhere"
+
+    def takes_too_much(self) -> bool:
+        """Does the worker hold more memory, or more threads, than a subject can need? Looked at now and then."""
+        if not self._parts or time.monotonic() - self._looked < _TICK_SECONDS / 2:
+            return False
+        self._looked = time.monotonic()
+        process = Path(f"/proc/{self.pid}")
+        try:
+            threads = int((process / "stat").read_text().rpartition(")")[2].split()[17])
+            memory = int((process / "statm").read_text().split()[1]) * PAGE
+            # What was written to a memfd and is not mapped; what is mapped counts twice, which does no harm.
+            files = {(s.st_dev, s.st_ino): s for s in (fd.stat() for fd in (process / "fd").iterdir())}
+            memory += sum(s.st_blocks * 512 for s in files.values() if stat.S_ISREG(s.st_mode))
+        except OSError:
+            return False  # it has ended, or closes what is looked at
+        self.excess = ""
+        if memory > self._memory_bytes:
+            self.excess = f"takes more than {self._memory_bytes / (1 << 30):g} GiB of memory"
+        elif threads > _THREADS:
+            self.excess = f"starts more than {_THREADS} threads"
+        return bool(self.excess)
+
+    # ---- watching -----------------------------------------------------------------------------------------------
+
+    def _parent_end(self) -> int | None:
+        """Was the worker's parent ended or stopped? It does neither by itself."""
+        try:
+            options = os.WSTOPPED | os.WEXITED | os.WNOHANG | os.WNOWAIT
+            status = os.waitid(os.P_PID, self._parent.pid, options)
+        except ChildProcessError:
+            return PARENT_ENDED
+        if status is None:
+            return None
+        return PARENT_STOPPED if status.si_code == os.CLD_STOPPED else PARENT_ENDED
+
+    def _settled_parent_end(self) -> int | None:
+        """As `_parent_end`, with all that the subject did before the worker answered.
+
+        A signal takes effect later than it is sent, but what it is sent to wakes at once, and this process sleeps.
+        """
+        lost = self._parent_end()
+        if lost is None and not self._may_signal():
+            return None
+        end = time.monotonic() + _TICK_SECONDS
+        while lost is None and time.monotonic() < end and _state(self._parent.pid) != "S":
+            time.sleep(_SOON_SECONDS)
+            lost = self._parent_end()
+        return lost
+
+    def _may_signal(self) -> bool:
+        """Could the subject send signals to other processes?"""
+        filtered = Parts.SECCOMP in self._parts and not self.confinement.no_seccomp
+        return self._library is not None and not filtered
+
+    def _process_state(self) -> tuple[str, float]:
+        """The worker's state as in proc(5), and the processor time it has used, in seconds."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return "R", 0.0  # it has ended, and the notice is on its way
+        return self._busiest(fields[0]), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def _busiest(self, state: str) -> str:
+        """The state of the worker's first thread; R where that waits for others, and one of them does not sleep."""
+        if state == "S":
+            for task in Path(f"/proc/{self.pid}/task").glob("*/stat"):
+                with contextlib.suppress(OSError):
+                    if task.read_text().rpartition(")")[2].split()[0] == "R":
+                        return "R"
+        return state
+
+    def _expect_end(self) -> None:
+        """Wait until the worker's parent tells that the worker has ended, and all that it forked."""
+        if self._lost:
+            return
+        end = time.monotonic() + _END_SECONDS
+        while (left := end - time.monotonic()) > 0:
+            if self._parent_end() is not None:
+                break
+            if self._control in select.select([self._control], [], [], min(left, _TICK_SECONDS))[0]:
+                notice = self._notice(self._control)
+                if notice is None:
+                    break
+                if notice[0] == _ENDED:
+                    return
+        self._lost = True
+
+    def _drain(self) -> None:
+        """Forget what the last worker may still have said."""
+        self._data.setblocking(False)
+        try:
+            with contextlib.suppress(BlockingIOError):
+                while self._data.recv(64):
+                    pass
+        finally:
+            self._data.setblocking(True)
+
+    def _wait(self, seconds: float) -> list[socket.socket]:
+        return select.select([self._control, self._data], [], [], seconds)[0]
+
+    def _notice(self, source: socket.socket) -> tuple[int, int] | None:
+        """The next notice, or None: the other side is gone, or says what it never would."""
+        try:
+            message = source.recv(64)
+        except ConnectionResetError:
+            return None
+        if len(message) != _NOTICE.size:
+            return None
+        kind, value = _NOTICE.unpack(message)
+        return kind, value
+
+    def progress(self) -> Progress:
+        return Progress._make(_PROGRESS.unpack_from(self._view))
+
+    def replies(self) -> memoryview:
+        return self._view[_PROGRESS_BYTES + _REQUEST_BYTES :]
+
+    def _note(self) -> str:
+        """Why a worker says that it ended."""
+        length = self.progress().note_bytes
+        if length > _NOTE_BYTES:
+            return ""  # the subject wrote there
+        text = bytes(self._view[_PROGRESS.size : _PROGRESS.size + length]).decode(errors="backslashreplace")
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+    def _kill(self) -> None:
+        """End the worker and all that it forked."""
+        pid = self.pid  # as its parent told: what the worker wrote itself is not believed
+        if not pid:
+            return  # none has started
+        for kill in (os.killpg, os.kill):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                kill(pid, signal.SIGKILL)
+
+    def _complaint(self) -> str:
+        """What the worker's parent wrote to its standard error, if anything."""
+        self._errors.seek(0)
+        text = self._errors.read().decode(errors="backslashreplace").strip()
+        return f":\n{text}" if text else ""
