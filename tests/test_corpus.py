@@ -75,7 +75,7 @@ def test_no_entry_is_named_out_of_its_directory(tmp_path, clause):
 
 
 def test_a_finding_says_when_and_by_what_it_was_found():
-    entry = found("mine.c", "CONTENTS", "other memory", CASE, 3)
+    entry = found("mine.c", "CONTENTS", "other memory", CASE, seed=3)
     assert entry.origin is not None
     assert (entry.origin.subject, entry.origin.cause, entry.origin.seed) == ("mine.c", "other memory", 3)
     assert entry.origin.version == vfio_verify.__version__

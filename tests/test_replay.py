@@ -10,9 +10,11 @@ from msgspec.structs import replace as with_fields
 from subject_files import DIRECTORY
 
 from vfio_verify import replay as module
-from vfio_verify.case import PAGE, Case, Device, Fault, RamBlock, Region, Segment
-from vfio_verify.corpus import Entry, Origin
+from vfio_verify.case import PAGE, Area, Case, Device, Fault, RamBlock, Region, Segment
+from vfio_verify.corpus import Entry, Origin, found
+from vfio_verify.drawing import shown
 from vfio_verify.errors import InputError, NotPermittedError
+from vfio_verify.model import Policy
 from vfio_verify.reduce import reduced
 from vfio_verify.replay import Outcome, counts, replay
 from vfio_verify.sandbox import Parts
@@ -274,3 +276,28 @@ def test_what_only_some_processes_show_after_earlier_calls_is_not_called_fixed(w
         (outcome,) = replay(subject, [entry(again, "REPEATABLE")], parts=Parts.NONE)
     assert outcome.status == "still failing"
     assert count.stat().st_size >= 4
+
+
+def test_a_case_is_judged_by_the_policy_that_it_was_found_by():
+    """ACCEPTS_VALID"""
+    two_areas = (Region(0, 8 * PAGE, (Area(0, 2 * PAGE), Area(4 * PAGE, 2 * PAGE))),)
+    shared = case(
+        devices=(Device(two_areas, mmap_rule="areas"),),
+        ram_blocks=(RamBlock(0, 0, 0), RamBlock(0, 0, 1)),
+        iovec=(Segment(0, 0, PAGE), Segment(1, 0, PAGE)),
+        total_size=2 * PAGE,
+    )
+    kept = found("x.c", "ACCEPTS_VALID", "", shared, seed=0, policy="same-region")
+    assert kept.name != found("x.c", "ACCEPTS_VALID", "", shared, seed=0).name
+    with open_subject(str(CORRECT / "check_first.c")) as subject:
+        assert statuses(subject, kept) == ["still failing"]
+        assert [outcome.status for outcome in replay(subject, [kept], policy="same-block")] == ["fixed"]
+        again = reduced(subject, kept).entry
+    assert again is not None
+    assert (again.clause, again.policy) == ("ACCEPTS_VALID", "same-region")
+    assert b'"policy": "same-region"' in again.to_json()
+
+    def drawn(policy: Policy | None) -> str:
+        return next(line for line in shown(kept, policy) if "expected" in line)
+
+    assert drawn(None) == drawn("same-region") != drawn("same-block")

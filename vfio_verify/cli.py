@@ -138,7 +138,8 @@ def _report(
             with executor_on(cluster, lambda line: click.echo(f"vfio-verify: {line}", err=True)) as executor:
                 result = run_check(opened, options, _say_found, executor=executor)
         if corpus is not None and not result.interrupted:  # what an interrupt left is not confirmed
-            keep(corpus, opened.name, result.confirmed, options.seed if case is None else None)
+            seed = options.seed if case is None else None
+            keep(corpus, opened.name, result.confirmed, seed=seed, policy=options.policy)
         return make_report(opened, options, result)
 
 

@@ -32,6 +32,11 @@ policy_option = click.option(
     show_default=True,
     help="Which segments may share a dmabuf.",
 )
+kept_policy_option = click.option(
+    "--policy",
+    type=click.Choice(POLICIES),
+    help="Which segments may share a dmabuf. [default: as when the case was found]",
+)
 jobs_option = click.option(
     "--jobs",
     type=click.IntRange(1),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vfio_verify import __version__
-from vfio_verify.cli_common import jobs_option, policy_option, refuse_unwritable, sandbox_option
+from vfio_verify.cli_common import jobs_option, kept_policy_option, refuse_unwritable, sandbox_option
 from vfio_verify.errors import HarnessError, InputError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _INDENT = 15
 def _of_subject(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of commands that run cases on a subject."""
     function = click.option("--function", metavar="NAME", help="The function to run, where the source has several.")
-    return function(policy_option(sandbox_option(command)))
+    return function(kept_policy_option(sandbox_option(command)))
 
 
 # ---- replay ---------------------------------------------------------------------------------------------------
@@ -47,7 +47,7 @@ def replay(
     *,
     subject: str,
     function: str | None,
-    policy: Policy,
+    policy: Policy | None,
     no_sandbox: bool,
     jobs: int,
     show_all: bool,
@@ -103,7 +103,7 @@ def _loaded(places: Iterable[str]) -> list[Kept]:
 
 
 def _replay_report(
-    subject: Subject, policy: Policy, stored: list[Kept], outcomes: list[Outcome], *, interrupted: bool
+    subject: Subject, policy: Policy | None, stored: list[Kept], outcomes: list[Outcome], *, interrupted: bool
 ) -> ReplayReport:
     from vfio_verify.replay import CaseEntry, ReplayReport, counts
 
@@ -137,8 +137,8 @@ def _print_replay(report: ReplayReport, asked: int, *, show_all: bool) -> None:
 
 @click.command()
 @click.argument("case")
-@policy_option
-def show(case: str, *, policy: Policy) -> None:
+@kept_policy_option
+def show(case: str, *, policy: Policy | None) -> None:
     """Draw CASE: a file of a corpus, JSON text as reports print it, URL#NAME, or - for standard input."""
     from vfio_verify.case import check
     from vfio_verify.drawing import shown
@@ -160,7 +160,7 @@ def shrink(
     *,
     subject: str,
     function: str | None,
-    policy: Policy,
+    policy: Policy | None,
     no_sandbox: bool,
     clause: str | None,
     out: str | None,
@@ -265,11 +265,11 @@ COMMANDS = (replay, show, shrink, merge, schema)
 # ---- what other commands need too ------------------------------------------------------------------------------
 
 
-def keep(corpus: Corpus, subject: str, violations: Iterable[Violation], seed: int | None) -> None:
+def keep(corpus: Corpus, subject: str, violations: Iterable[Violation], *, seed: int | None, policy: Policy) -> None:
     """Store each violation as an entry, and say on standard error how many are new."""
     from vfio_verify.corpus import found
 
-    entries = [found(subject, v.clause, v.cause, v.case, seed) for v in violations]
+    entries = [found(subject, v.clause, v.cause, v.case, seed=seed, policy=policy) for v in violations]
     written = sum(corpus.store(entry) is not None for entry in entries)
     click.echo(f"kept: {written} of {len(entries)} violations are new in {corpus.shown}", err=True)
 

@@ -25,6 +25,7 @@ from vfio_verify import __version__
 from vfio_verify.case import PAGE, Case, check
 from vfio_verify.errors import InputError
 from vfio_verify.markup import encodable
+from vfio_verify.model import Policy
 
 SCHEMA = "vfio-verify/corpus@1"
 _MAX_BYTES = 64 << 20
@@ -46,6 +47,8 @@ class Origin(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     version: str = ""
     """Of vfio_verify."""
     seed: int | None = None
+    policy: Policy = "same-block"
+    """By which it was judged."""
 
 
 class Entry(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="schema", tag=SCHEMA):
@@ -61,9 +64,16 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
         return None if self.origin is None else self.origin.clause
 
     @property
+    def policy(self) -> Policy:
+        """Which segments may share a dmabuf, as it was when the case was found."""
+        return "same-block" if self.origin is None else self.origin.policy
+
+    @property
     def name(self) -> str:
-        """Of its file: the clause, and a digest of the case. The same finding has the same name everywhere."""
-        digest = hashlib.sha256(self.case.to_json()).hexdigest()[:_DIGEST]
+        """Of its file: the clause, and a digest of the case and its policy. The same finding has the same name
+        everywhere."""
+        by = b"" if self.policy == "same-block" else self.policy.encode()
+        digest = hashlib.sha256(self.case.to_json() + by).hexdigest()[:_DIGEST]
         # An entry may come from anywhere: nothing in it may lead out of the directory.
         return f"{re.sub('[^a-z0-9_]', '_', (self.clause or 'case').lower())}-{digest}.json"
 
@@ -75,9 +85,12 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
 _decoder = msgspec.json.Decoder(Entry)
 
 
-def found(subject: str, clause: str, cause: str, case: Case, seed: int | None) -> Entry:
+def found(
+    subject: str, clause: str, cause: str, case: Case, *, seed: int | None, policy: Policy = "same-block"
+) -> Entry:
     """An entry for a violation that this version has just found."""
-    return Entry(case, Origin(encodable(subject), clause, cause, f"{datetime.now(UTC):%Y-%m-%d}", __version__, seed))
+    date = f"{datetime.now(UTC):%Y-%m-%d}"
+    return Entry(case, Origin(encodable(subject), clause, cause, date, __version__, seed, policy))
 
 
 def read_entry(data: bytes, name: str) -> Entry:

@@ -19,7 +19,7 @@ _SEGMENTS_SHOWN, _BAR = 16, 48
 _MARKS = string.digits + string.ascii_lowercase + string.ascii_uppercase
 
 
-def shown(entry: Entry, policy: Policy = "same-block") -> Iterator[str]:
+def shown(entry: Entry, policy: Policy | None = None) -> Iterator[str]:
     """All that there is to know of a kept case, in lines of at most 80 columns."""
     yield from _about(entry)
     for i, before in enumerate(entry.case.earlier, 1):
@@ -30,7 +30,7 @@ def shown(entry: Entry, policy: Policy = "same-block") -> Iterator[str]:
     for name, text in case_rows(entry.case):
         yield from _row(name, text)
     yield ""
-    yield from _row("expected", expected_text(entry.case, policy))
+    yield from _row("expected", expected_text(entry.case, policy or entry.policy))
     yield from _row("features", "; ".join(sorted(features(entry.case))))
     yield ""
     yield from dmabuf(entry.case)

@@ -394,7 +394,8 @@ class _Search:
             return  # met in two ways, after earlier calls and in a sequence
         name = None
         if self._corpus is not None:
-            entry = found(self._subject.name, *key, violation.case, self._options.seed)
+            options = self._options
+            entry = found(self._subject.name, *key, violation.case, seed=options.seed, policy=options.policy)
             self._new_entries += self._corpus.store(entry) is not None
             name = entry.name
         finding = Finding(self._entry(violation), violation.cause, name, shard, self._before + self._elapsed())

@@ -34,14 +34,16 @@ def reduced(
     entry: Entry,
     clause: str | None = None,
     *,
-    policy: Policy = "same-block",
+    policy: Policy | None = None,
     parts: Parts = Parts.ALL,
 ) -> Reduced:
     """The smallest case that still violates `clause`: without it the entry's, or else the first that fails a check.
+    Without a policy it is judged by the one that it was found by.
 
     Raises InputError for a case that has nothing to ask of the subject.
     """
     clause = clause or entry.clause
+    policy = policy or entry.policy
     reason = not_applicable(entry, subject)
     if reason is not None:
         raise InputError(f"the case cannot be run on {subject.name}: {reason}")
@@ -58,7 +60,9 @@ def reduced(
     if smallest.clause != wanted.clause or cost(smallest.case) >= cost(entry.case):
         smallest = replace(wanted, case=entry.case)
     seed = None if entry.origin is None else entry.origin.seed
-    made = replace(found(subject.name, smallest.clause, smallest.cause, smallest.case, seed), note=entry.note)
+    made = replace(
+        found(subject.name, smallest.clause, smallest.cause, smallest.case, seed=seed, policy=policy), note=entry.note
+    )
     return Reduced(made, smallest.case != entry.case, confirmation.tries, smallest.clause)
 
 

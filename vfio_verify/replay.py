@@ -74,7 +74,8 @@ class ReplayReport(Struct, frozen=True, tag_field="schema", tag="vfio-verify/rep
     """The outcome of a replay. Cases that an interrupt left out are not among `cases`."""
 
     subject: str
-    policy: str
+    policy: Policy | None
+    """None: for each case the one by which it was found."""
     counts: dict[str, int]
     cases: tuple[CaseEntry, ...]
     fails: bool
@@ -99,11 +100,12 @@ def replay(
     subject: Subject,
     entries: Sequence[Entry],
     *,
-    policy: Policy = "same-block",
+    policy: Policy | None = None,
     parts: Parts = Parts.ALL,
     jobs: int = 1,
 ) -> Generator[Outcome, None, None]:
-    """An outcome for each entry, in their order, as soon as it and those before it are known.
+    """An outcome for each entry, in their order, as soon as it and those before it are known. Without a policy each is
+    judged by the one that it was found by.
 
     The same with any number of jobs: where the batches begin follows from the number of entries alone.
     """
@@ -116,7 +118,9 @@ def replay(
             yield from outcomes
 
 
-def replay_batch(subject: Subject, policy: Policy, parts: Parts, entries: Sequence[Entry] | bytes) -> list[Outcome]:
+def replay_batch(
+    subject: Subject, policy: Policy | None, parts: Parts, entries: Sequence[Entry] | bytes
+) -> list[Outcome]:
     """Entries, or their JSON, that share a worker, and its process until one of them shows something."""
     if isinstance(entries, bytes):
         entries = msgspec.json.decode(entries, type=list[Entry])
@@ -128,7 +132,7 @@ def replay_batch(subject: Subject, policy: Policy, parts: Parts, entries: Sequen
 class _Batch:
     """Runs entries on one worker."""
 
-    def __init__(self, worker: Worker, subject: Subject, policy: Policy, parts: Parts) -> None:
+    def __init__(self, worker: Worker, subject: Subject, policy: Policy | None, parts: Parts) -> None:
         self._worker, self._subject, self._policy, self._parts = worker, subject, policy, parts
         # The core keeps nothing from call to call. Of another subject nothing is known: a case is not called fixed
         # on what it does after others.
@@ -153,7 +157,7 @@ class _Batch:
         """Can this machine not make a case real, whatever the subject?"""
         with Worker(None, parts=self._parts) as worker:
             try:
-                violations_of(worker, CORE, self._policy, case)
+                violations_of(worker, CORE, "same-block", case)
             except UnrealError:
                 return True
             return False
@@ -162,13 +166,13 @@ class _Batch:
         """As a fresh process shows it, or one in which nothing but the case was seen."""
         used = bool(self._worker.history) or self._ran > 0
         self._ran += 1
-        violations = violations_of(self._worker, self._subject, self._policy, entry.case)
+        violations = self._violations(entry)
         expected = entry.clause is not None and self._may_remember
         seen_before: tuple[Violation, ...] = ()
         if used and (violations or expected):
             self._worker.renew()
             seen_before = violations
-            violations = violations_of(self._worker, self._subject, self._policy, entry.case)
+            violations = self._violations(entry)
         if expected and (entry.case.sequence or entry.case.earlier):
             violations = self._elsewhere(entry, violations)
         outcome = _outcome(entry, violations)
@@ -181,6 +185,9 @@ class _Batch:
             return replace(outcome, reason=said)
         return outcome
 
+    def _violations(self, entry: Entry) -> tuple[Violation, ...]:
+        return violations_of(self._worker, self._subject, self._policy or entry.policy, entry.case)
+
     def _elsewhere(self, entry: Entry, violations: tuple[Violation, ...]) -> tuple[Violation, ...]:
         """What several calls do to each other may depend on where the kernel puts their mappings, and that is another
         place in each process: a case is not called fixed by one of them."""
@@ -188,7 +195,7 @@ class _Batch:
             if any(violation.clause == entry.clause for violation in violations):
                 break
             self._worker.renew()
-            violations = violations_of(self._worker, self._subject, self._policy, entry.case)
+            violations = self._violations(entry)
         return violations
 
 
