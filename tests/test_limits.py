@@ -56,7 +56,10 @@ def odd(tmp_path: Path) -> Path:
 
 
 @needs_compiler
-def test_a_file_whose_name_is_no_text_is_checked_and_shown_in_every_form(odd):
+@pytest.mark.parametrize("encoding", [None, "utf-8:strict", "ascii"])
+def test_a_file_whose_name_is_no_text_is_checked_and_shown_in_every_form(odd, monkeypatch, encoding):
+    if encoding:
+        monkeypatch.setenv("PYTHONIOENCODING", encoding)
     forms = ("--json", "report.json", "--junit", "report.xml", "--sarif", "report.sarif", "--corpus", "kept")
     checked = run("check", ODD, "--examples", 20, "--jobs", 1, *forms, cwd=odd)
     assert checked.returncode == 1, checked.stderr

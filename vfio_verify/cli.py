@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import signal
 import sys
@@ -238,7 +240,22 @@ def _ended_as_by_ctrl_c() -> list[int]:
     return asked
 
 
+def _print_any_name() -> None:
+    """A file's name need not be text: its bytes are printed as they are, and what no encoding has is escaped."""
+
+    def as_bytes_or_escaped(error: UnicodeError) -> tuple[str | bytes, int]:
+        try:
+            return codecs.lookup_error("surrogateescape")(error)
+        except UnicodeError:
+            return codecs.backslashreplace_errors(error)
+
+    codecs.register_error("vfio-verify", as_bytes_or_escaped)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="vfio-verify")
+
+
 def _run() -> NoReturn:
+    _print_any_name()
     try:
         cli.main(standalone_mode=False)
     except click.ClickException as error:
