@@ -10,11 +10,10 @@ from msgspec.structs import replace as with_fields
 from subject_files import DIRECTORY
 
 from vfio_verify import replay as module
-from vfio_verify.case import PAGE, Area, Case, Device, Fault, RamBlock, Region, Segment
+from vfio_verify.case import PAGE, Area, Case, Device, Fault, Policy, RamBlock, Region, Segment
 from vfio_verify.corpus import Entry, Origin, found
 from vfio_verify.drawing import shown
 from vfio_verify.errors import InputError, NotPermittedError
-from vfio_verify.model import Policy
 from vfio_verify.reduce import reduced
 from vfio_verify.replay import Outcome, counts, replay
 from vfio_verify.sandbox import Parts

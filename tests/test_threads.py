@@ -214,7 +214,7 @@ def test_a_correct_subject_raises_no_alarm_at_once(file: SubjectFile) -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", ["writable_overlays", "area_offset_ignored", "error_on_success", "result_remembered"])
+@pytest.mark.parametrize("name", ["writable_overlays", "area_offset_ignored", "error_on_success"])
 def test_what_is_wrong_with_one_thread_is_not_blamed_on_several(name):
     """REPEATABLE: the control shows it too."""
     device = Device((Region(0, 16 * PAGE, areas=()), Region(1, 16 * PAGE)))

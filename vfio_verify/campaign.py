@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from vfio_verify.case import Case, Fault, KernelFaultKind
+from vfio_verify.case import Case, Fault, KernelFaultKind, Policy
 from vfio_verify.distribution import Tally
 from vfio_verify.errors import NotPermittedError
 from vfio_verify.features import features
-from vfio_verify.generate import larger_than
+from vfio_verify.generate import larger_than, off_by_4_gib
 from vfio_verify.judge import Violation, judge
 from vfio_verify.judge.threads import judge_at_once
 from vfio_verify.kernel_faults import (
@@ -36,7 +36,7 @@ from vfio_verify.kernel_faults import (
     reasons_against,
     why_not,
 )
-from vfio_verify.model import Expectation, Policy, expect
+from vfio_verify.model import Expectation, expect
 from vfio_verify.observation import Observation
 from vfio_verify.pool import Interrupts, Pool
 from vfio_verify.sandbox import OFF_NOTE, Parts
@@ -352,6 +352,9 @@ def run_shard(
         shard = _Running(subject, options, worker, observer)
         if part.number == 0 and examples > 1:
             shard.meet(larger_than(2 * _memory_and_swap()))
+            examples -= 1
+        elif part.number == 1 and examples > 1:
+            shard.meet(off_by_4_gib())
             examples -= 1
         # Imported late: who only hands out tasks does without Hypothesis, and a first case is judged before it comes.
         from vfio_verify.strategies import SEQUENCE_BYTES, packed_sequence, run_packed_cases

@@ -38,6 +38,8 @@ Step = Literal[
 """The calls and look-ups that are counted, in the order of ``enum vv_step`` in pyx/world/world.h."""
 
 
+Policy = Literal["same-block", "same-region", "same-device"]
+"""Which segments may share a dmabuf: those of one RAMBlock (the spec), of one region, or of one device."""
 KernelFaultKind = Literal[
     "address_space", "map_count", "closed_descriptor", "read_only_descriptor", "write_only_descriptor", "sealed",
     "truncated", "seccomp", "hugetlb",

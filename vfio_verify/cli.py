@@ -23,9 +23,8 @@ from vfio_verify.outputs import Outputs, output_options
 
 if TYPE_CHECKING:
     from vfio_verify.campaign import Options
-    from vfio_verify.case import Case
+    from vfio_verify.case import Case, Policy
     from vfio_verify.judge import Violation
-    from vfio_verify.model import Policy
     from vfio_verify.report import Report
     from vfio_verify.shared import Corpus
 

@@ -16,9 +16,9 @@ from vfio_verify.cli_common import jobs_option, kept_policy_option, refuse_unwri
 from vfio_verify.errors import HarnessError, InputError
 
 if TYPE_CHECKING:
+    from vfio_verify.case import Policy
     from vfio_verify.corpus import Entry
     from vfio_verify.judge import Violation
-    from vfio_verify.model import Policy
     from vfio_verify.replay import Outcome, ReplayReport
     from vfio_verify.shared import Corpus, Kept
     from vfio_verify.subject import Subject

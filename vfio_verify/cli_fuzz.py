@@ -22,9 +22,9 @@ from vfio_verify.outputs import Outputs, output_options
 
 if TYPE_CHECKING:
     from vfio_verify.campaign import Options
+    from vfio_verify.case import Policy
     from vfio_verify.fuzz_outcome import Budget, Outcome
     from vfio_verify.fuzz_state import Part
-    from vfio_verify.model import Policy
     from vfio_verify.shared import Corpus
 
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}

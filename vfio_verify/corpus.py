@@ -22,10 +22,9 @@ import msgspec
 from msgspec import Meta, Struct
 
 from vfio_verify import __version__
-from vfio_verify.case import PAGE, Case, check
+from vfio_verify.case import PAGE, Case, Policy, check
 from vfio_verify.errors import InputError
 from vfio_verify.markup import encodable
-from vfio_verify.model import Policy
 
 SCHEMA = "vfio-verify/corpus@1"
 _MAX_BYTES = 64 << 20

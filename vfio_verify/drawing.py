@@ -6,10 +6,10 @@ import string
 import textwrap
 from collections.abc import Iterator
 
-from vfio_verify.case import Case, Region, Segment
+from vfio_verify.case import Case, Policy, Region, Segment
 from vfio_verify.corpus import Entry
 from vfio_verify.features import features
-from vfio_verify.model import Policy, expect
+from vfio_verify.model import expect
 from vfio_verify.text import case_rows
 from vfio_verify.words import place
 

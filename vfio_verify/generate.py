@@ -137,6 +137,11 @@ def larger_than(memory: int) -> Case:
     return Case((device,), (RamBlock(0, 0, 0),), iovec, total)
 
 
+def off_by_4_gib() -> Case:
+    """A page, and a total that says the same in its lower 32 bits alone: of what is drawn, one layout in 500 does."""
+    return Case((Device((Region(0, PAGE),)),), (RamBlock(0, 0, 0),), (Segment(0, 0, PAGE),), PAGE + (1 << 32))
+
+
 # ---- malformations -----------------------------------------------------------------------------------------------
 
 

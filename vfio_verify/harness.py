@@ -7,10 +7,9 @@ from types import TracebackType
 
 from msgspec import Struct
 
-from vfio_verify.case import Case, check
+from vfio_verify.case import Case, Policy, check
 from vfio_verify.events import say_verdict
 from vfio_verify.judge import Verdict
-from vfio_verify.model import Policy
 from vfio_verify.observation import Observation
 from vfio_verify.sandbox import Parts
 from vfio_verify.shrink import run_and_judge

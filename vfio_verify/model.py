@@ -6,14 +6,9 @@ what a subject did.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from msgspec import Struct
 
-from vfio_verify.case import REGION_SHIFT, Case, KernelFault
-
-Policy = Literal["same-block", "same-region", "same-device"]
-"""Which segments may share a dmabuf: those of one RAMBlock (the spec), of one region, or of one device."""
+from vfio_verify.case import REGION_SHIFT, Case, KernelFault, Policy
 
 
 class Refusal(Struct, frozen=True):

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 from rich.console import Console
 
-from vfio_verify.model import Policy
+from vfio_verify.case import Policy
 from vfio_verify.report import ClauseEntry, Report
 from vfio_verify.spec import clauses
 from vfio_verify.text import print_clause

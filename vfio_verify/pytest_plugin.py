@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 if TYPE_CHECKING:
-    from vfio_verify.case import Case
+    from vfio_verify.case import Case, Policy
     from vfio_verify.harness import Run
-    from vfio_verify.model import Policy
     from vfio_verify.pytest_checks import Ask, Checks, Outcome
 
     RunCase = Callable[..., Run]

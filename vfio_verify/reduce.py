@@ -5,10 +5,10 @@ from __future__ import annotations
 from msgspec import Struct
 from msgspec.structs import replace
 
+from vfio_verify.case import Policy
 from vfio_verify.corpus import Entry, found
 from vfio_verify.errors import InputError
 from vfio_verify.judge import Violation
-from vfio_verify.model import Policy
 from vfio_verify.replay import not_applicable, violations_of
 from vfio_verify.sandbox import Parts
 from vfio_verify.shrink import cost, dependent, run_and_judge, settle

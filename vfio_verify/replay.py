@@ -14,12 +14,11 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from vfio_verify.case import PAGE, Case
+from vfio_verify.case import PAGE, Case, Policy
 from vfio_verify.corpus import Entry
 from vfio_verify.errors import NotPermittedError, UnrealError
 from vfio_verify.judge import Violation
 from vfio_verify.markup import json_report
-from vfio_verify.model import Policy
 from vfio_verify.pool import Pool
 from vfio_verify.sandbox import Parts
 from vfio_verify.shrink import dependent, run_and_judge, seen_at_once
@@ -190,12 +189,12 @@ class _Batch:
 
     def _elsewhere(self, entry: Entry, violations: tuple[Violation, ...]) -> tuple[Violation, ...]:
         """What several calls do to each other may depend on where the kernel puts their mappings, and that is another
-        place in each process: a case is not called fixed by one of them."""
+        place in each process that is started, and not in one that is forked: one of them does not call a case fixed."""
         for _ in range(_PLACES):
             if any(violation.clause == entry.clause for violation in violations):
                 break
-            self._worker.renew()
-            violations = self._violations(entry)
+            with Worker(self._subject.library, parts=self._parts) as worker:
+                violations = violations_of(worker, self._subject, self._policy or entry.policy, entry.case)
         return violations
 
 

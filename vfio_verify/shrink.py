@@ -15,12 +15,27 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from vfio_verify.case import PAGE, Action, Area, Call, Case, Change, Device, Drop, End, RamBlock, Region, Segment, check
+from vfio_verify.case import (
+    PAGE,
+    Action,
+    Area,
+    Call,
+    Case,
+    Change,
+    Device,
+    Drop,
+    End,
+    Policy,
+    RamBlock,
+    Region,
+    Segment,
+    check,
+)
 from vfio_verify.errors import InputError
 from vfio_verify.judge import Verdict, Violation, judge
 from vfio_verify.judge.sequence import judge_sequence, step_text, touches_pages
 from vfio_verify.judge.threads import judge_at_once
-from vfio_verify.model import Policy, expect
+from vfio_verify.model import expect
 from vfio_verify.observation import Observation
 from vfio_verify.space import actions_of, alone, with_actions
 from vfio_verify.subject import Subject

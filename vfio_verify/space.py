@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from msgspec import Struct
 from msgspec.structs import replace
 
-from vfio_verify.case import REGION_SHIFT, Action, Call, Case, Change, End
-from vfio_verify.model import Expectation, Policy, expect
+from vfio_verify.case import REGION_SHIFT, Action, Call, Case, Change, End, Policy
+from vfio_verify.model import Expectation, expect
 from vfio_verify.observation import READ, SHARED, Run
 
 

@@ -11,10 +11,9 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from vfio_verify.case import Call, Case, Change, Drop, End, Fork
+from vfio_verify.case import Call, Case, Change, Drop, End, Fork, Policy
 from vfio_verify.judge import Violation, judge
 from vfio_verify.judge.facts import Finding
-from vfio_verify.model import Policy
 from vfio_verify.observation import UNREADABLE, MappingSeen, Observation, Run, StepSeen
 from vfio_verify.space import LiveMapping, Space, actions_of, alone
 from vfio_verify.words import access, memory_name, place, stamp_name

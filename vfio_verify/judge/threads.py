@@ -11,10 +11,10 @@ from itertools import combinations
 
 from msgspec.structs import replace
 
-from vfio_verify.case import Call, Case
+from vfio_verify.case import Call, Case, Policy
 from vfio_verify.judge import Verdict, Violation, judge
 from vfio_verify.judge.facts import Finding
-from vfio_verify.model import Policy, expect
+from vfio_verify.model import expect
 from vfio_verify.observation import TOOK_AWAY, Observation, Taken, Threads
 from vfio_verify.space import alone
 from vfio_verify.words import death_text, place
