@@ -150,7 +150,10 @@ def test_a_case_for_whose_threads_there_is_no_room_is_not_applicable(tmp_path):
     for case in alongside_cases(CASE):
         store(tmp_path / "kept", Entry(case))
     tmp_path.chmod(0o777)
-    ended = run("replay", "kept", "--jobs", 1, cwd=tmp_path, before=limited(6))  # enough for the harness
+    for _ in range(5):
+        ended = run("replay", "kept", "--jobs", 1, cwd=tmp_path, before=limited(6))  # enough for the harness
+        if ended.returncode == 0:
+            break  # on a busy machine one that has ended may still count when the next one starts
     assert (ended.returncode, ended.stderr) == (0, b"")
     assert b"not applicable -               kept/case-" in ended.stdout
     assert b"the world cannot make the case real: Resource temporarily\n" in ended.stdout

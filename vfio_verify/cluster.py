@@ -34,6 +34,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 _CONNECT_SECONDS = 10.0
+_STARTS = 3
 _ALONE_SECONDS = 15.0
 """How long a task waits for a worker when the last one is gone. A worker that is started anew takes a few."""
 _LOOK_SECONDS = 1.0
@@ -323,7 +324,7 @@ def connect(url: str, on_refused: Callable[[str], None] = lambda _: None) -> Ite
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of versions that differ, of which we tell below
-                client = distributed.Client(url, timeout=_CONNECT_SECONDS, set_as_default=False)
+                client = _client(distributed, url)
         except (OSError, ValueError, TimeoutError, TypeError) as error:
             raise InputError(
                 f"no Dask scheduler answers at {url}; start one with: dask scheduler ({_first_line(error)})"
@@ -342,6 +343,15 @@ def connect(url: str, on_refused: Callable[[str], None] = lambda _: None) -> Ite
         executor = ClusterExecutor(client, url, on_refused)
         stack.callback(executor.shutdown, wait=False, cancel_futures=True)
         yield executor
+
+
+def _client(distributed: Any, url: str) -> Any:
+    for _ in range(_STARTS):
+        try:
+            return distributed.Client(url, timeout=_CONNECT_SECONDS, set_as_default=False)
+        except AssertionError:  # its thread has not started within ten seconds
+            continue
+    raise HarnessError("Dask does not start: the machine is too busy")
 
 
 def _ask(client: Any) -> dict[str, dict[str, str] | Exception]:
