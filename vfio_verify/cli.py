@@ -7,7 +7,6 @@ import io
 import os
 import signal
 import sys
-import tempfile
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -153,6 +152,7 @@ def _print_distribution(report: Report) -> None:
 
 
 def _make_directory(path: str) -> None:
+    import tempfile
 
     try:
         os.makedirs(path, exist_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,6 +61,7 @@ def refuse_unwritable(path: str, what: str = "") -> None:
 @contextmanager
 def private_hypothesis() -> Iterator[None]:
     """Hypothesis keeps a directory for itself, by default where it is run; a check leaves nothing there."""
+    import tempfile
 
     try:
         private = tempfile.TemporaryDirectory(prefix="vfio-verify-")
