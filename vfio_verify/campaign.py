@@ -350,11 +350,8 @@ def run_shard(
     with _worker(subject, options) as worker:
         observer = _observer(subject, options)
         shard = _Running(subject, options, worker, observer)
-        if part.number == 0 and examples > 1:
-            shard.meet(larger_than(2 * _memory_and_swap()))
-            examples -= 1
-        elif part.number == 1 and examples > 1:
-            shard.meet(off_by_4_gib())
+        if (made := _made_by_hand(part.number)) is not None and examples > 1:
+            shard.meet(made)
             examples -= 1
         # Imported late: who only hands out tasks does without Hypothesis, and a first case is judged before it comes.
         from vfio_verify.strategies import SEQUENCE_BYTES, packed_sequence, run_packed_cases
@@ -373,6 +370,17 @@ def run_shard(
             run_packed_cases(meet, part.seed, examples)
         shard.call_at_once()
     return shard.result()
+
+
+def _made_by_hand(number: int) -> Case | None:
+    """The layout with which the shard of this number begins: what every check is to meet, and is hardly ever drawn."""
+    match number:
+        case 0:
+            return larger_than(2 * _memory_and_swap())
+        case 1:
+            return off_by_4_gib()
+        case _:
+            return None
 
 
 def run_kernel_faults(

@@ -165,13 +165,13 @@ class _Batch:
         """As a fresh process shows it, or one in which nothing but the case was seen."""
         used = bool(self._worker.history) or self._ran > 0
         self._ran += 1
-        violations = self._violations(entry)
+        violations = self._violations(self._worker, entry)
         expected = entry.clause is not None and self._may_remember
         seen_before: tuple[Violation, ...] = ()
         if used and (violations or expected):
             self._worker.renew()
             seen_before = violations
-            violations = self._violations(entry)
+            violations = self._violations(self._worker, entry)
         if expected and (entry.case.sequence or entry.case.earlier):
             violations = self._elsewhere(entry, violations)
         outcome = _outcome(entry, violations)
@@ -184,8 +184,8 @@ class _Batch:
             return replace(outcome, reason=said)
         return outcome
 
-    def _violations(self, entry: Entry) -> tuple[Violation, ...]:
-        return violations_of(self._worker, self._subject, self._policy or entry.policy, entry.case)
+    def _violations(self, worker: Worker, entry: Entry) -> tuple[Violation, ...]:
+        return violations_of(worker, self._subject, self._policy or entry.policy, entry.case)
 
     def _elsewhere(self, entry: Entry, violations: tuple[Violation, ...]) -> tuple[Violation, ...]:
         """What several calls do to each other may depend on where the kernel puts their mappings, and that is another
@@ -194,7 +194,7 @@ class _Batch:
             if any(violation.clause == entry.clause for violation in violations):
                 break
             with Worker(self._subject.library, parts=self._parts) as worker:
-                violations = violations_of(worker, self._subject, self._policy or entry.policy, entry.case)
+                violations = self._violations(worker, entry)
         return violations
 
 
