@@ -23,7 +23,9 @@ from concurrent.futures import BrokenExecutor, Executor, Future
 from pathlib import Path
 from typing import Any
 
+import commands
 import pytest
+from commands import started
 from huge_pages import huge_pages_as_they_are
 from subject_files import needs_compiler
 
@@ -38,7 +40,7 @@ from vfio_verify.spec import clauses
 from vfio_verify.subject import CORE, Subject, open_subject
 
 BROKEN = Path(__file__).parent / "subjects" / "broken"
-COMMAND = [sys.executable, "-P", "-m", "vfio_verify", "fuzz"]
+COMMAND = commands.command("fuzz")
 KILLS = int(os.environ.get("VFIO_VERIFY_FUZZ_KILLS", "4"))
 """200 for a thorough test."""
 
@@ -104,9 +106,7 @@ def whole() -> State:
 
 
 def run(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=120, check=False
-    )
+    return commands.run("fuzz", *arguments, cwd=cwd)
 
 
 # ---- what it finds -----------------------------------------------------------------------------------------
@@ -371,23 +371,11 @@ def using(directory: Path) -> list[str]:
     return found
 
 
-def started(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*COMMAND, *map(str, arguments)],
-        cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env=os.environ | {"TMPDIR": str(cwd)},
-    )
-
-
 @needs_compiler
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_it_in_order_and_the_next_search_goes_on(tmp_path, number, status):
     arguments = (BROKEN / "never_unmapped.c", "--time", "1h", "--jobs", 2, "--interval", "1")
-    with started(*arguments, cwd=tmp_path) as process:
+    with started("fuzz", *arguments, cwd=tmp_path) as process:
         assert process.stderr is not None
         try:
             for line in process.stderr:
@@ -427,7 +415,7 @@ def test_sigkill_at_any_moment_loses_nothing_that_was_told(tmp_path):
     for _ in range(KILLS):
         # Anew now and then, or there would soon be nothing left to find.
         how = "--fresh" if done > 3 else "--plain"
-        with started(subject, "--time", "1h", "--jobs", 2, how, cwd=tmp_path) as process:
+        with started("fuzz", subject, "--time", "1h", "--jobs", 2, how, cwd=tmp_path) as process:
             time.sleep(draw.uniform(0.3, 4))
             os.killpg(process.pid, signal.SIGKILL)
             _, errors = process.communicate()

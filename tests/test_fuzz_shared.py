@@ -6,19 +6,16 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import run, started
+from redis_server import needs_server, server
 from subject_files import DIRECTORY, needs_compiler
 from test_fuzz import Heard, Here, totals
-from test_shared import Server
 
 from vfio_verify.campaign import Options, whole_shard
 from vfio_verify.corpus import load
@@ -32,42 +29,15 @@ from vfio_verify.subject import CORE
 
 redis = pytest.importorskip("redis", reason="needs the client: pip install 'vfio-verify[redis]'")
 pytestmark = [
-    pytest.mark.skipif(not shutil.which("redis-server"), reason="needs redis-server"),
+    needs_server,
     pytest.mark.not_under_asan("processes that are killed, and a server"),
 ]
+
+__all__ = ["server"]  # a fixture
 
 BROKEN = DIRECTORY / "broken"
 NEVER_UNMAPPED, STATIC = BROKEN / "never_unmapped.c", BROKEN / "offsets_in_static_array.c"
 PASSWORD = "hunter2"  # of a server that lives as long as a test
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    made = Server(tmp_path)
-    try:
-        yield made
-    finally:
-        made.kill()
-
-
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-P", "-m", "vfio_verify", *map(str, arguments)]
-
-
-def run(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
-
-
-def started(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command(*arguments),
-        cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env=os.environ | {"TMPDIR": str(cwd)},
-    )
 
 
 def outcome(path: Path) -> dict[str, Any]:

@@ -421,9 +421,9 @@ def test_hypothesis_is_told_what_was_drawn_and_how_it_was_judged(pytester, monke
     result.stdout.fnmatch_lines(["*%, exercised: SURVIVES"])
     (path,) = pytester.path.glob(".hypothesis/observed/*_testcases.jsonl")
     written = [json.loads(line) for line in path.read_text().splitlines()]
-    # Hypothesis tells of examples too that it gave up before anything was drawn.
-    written = [record for record in written if "vfio_case" in record["arguments"]]
-    assert len(written) >= 20
+    # Hypothesis tells of examples too that it gave up as too large before they were drawn.
+    written = [record for record in written if record["status"] != "gave_up"]
+    assert len(written) == 20
     for record in written:
         count = len(record["arguments"]["vfio_case"]["iovec"])
         assert ("segments: none" in record["features"]) == (count == 0)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from redis_server import needs_server, server
 
 from vfio_verify.case import Case, from_json
 from vfio_verify.corpus import Entry, Origin
@@ -18,7 +16,8 @@ from vfio_verify.errors import InputError
 from vfio_verify.shared import DirectoryCorpus, RedisCorpus, example_database, is_shared, open_corpus
 
 redis = pytest.importorskip("redis", reason="needs the client: pip install 'vfio-verify[redis]'")
-needs_server = pytest.mark.skipif(not shutil.which("redis-server"), reason="needs redis-server")
+
+__all__ = ["server"]  # a fixture
 
 CASE = (
     '{"schema":"vfio-verify/case@1","devices":[{"regions":[{"index":0,"size":%d}]}],'
@@ -29,34 +28,6 @@ CASE = (
 
 def case(pages: int) -> Case:
     return from_json(CASE % (pages * 4096))
-
-
-class Server:
-    def __init__(self, directory: Path) -> None:
-        self.socket = directory / "redis"
-        self.url = f"unix://{self.socket}?db=0"
-        arguments = ["--port", "0", "--unixsocket", self.socket, "--save", "", "--appendonly", "no", "--dir", directory]
-        self.process = subprocess.Popen(
-            ["redis-server", *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
-        end = time.monotonic() + 20
-        while not self.socket.exists():
-            assert self.process.poll() is None
-            assert time.monotonic() < end
-            time.sleep(0.02)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    made = Server(tmp_path)
-    try:
-        yield made
-    finally:
-        made.kill()
 
 
 # ---- the corpus --------------------------------------------------------------------------------------------
