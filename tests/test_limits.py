@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -100,8 +101,12 @@ def test_only_what_has_no_place_in_json_is_escaped():
 
 
 def limited(processes: int) -> tuple[str, ...]:
-    """As a user of no other process, who may have so many, threads included; who may read all that root may."""
-    user = str(100_000 + os.getpid())
+    """As a user of no other process, who may have so many, threads included; who may read all that root may.
+
+    Another user each time: one that has ended still counts until it is waited for, and where the first process of the
+    machine waits for none, as in a container, those that multiprocessing leaves to it count for ever.
+    """
+    user = str(100_000 + secrets.randbelow(1 << 30))
     as_user = ("--reuid", user, "--regid", user, "--clear-groups")
     reading = ("--inh-caps", "+dac_override", "--ambient-caps", "+dac_override")
     return ("setpriv", *as_user, *reading, "prlimit", f"--nproc={processes}")
@@ -127,12 +132,10 @@ def test_where_no_process_can_be_started_that_is_said_and_nothing_is_judged(tmp_
     ended = run(*arguments, cwd=tmp_path, before=limited(processes))
     assert (ended.returncode, ended.stdout) == (3, b"")
     assert b"internal error" not in ended.stderr
-    # The last is what the first process of a worker says, that may not start another one.
-    whys = (b"Resource temporarily unavailable", b"no more threads", b"[Errno 11] the world cannot be set up")
-    assert any(why in ended.stderr for why in whys), ended.stderr
+    assert any(why in ended.stderr for why in (b"Resource temporarily unavailable", b"no more threads")), ended.stderr
+    assert ended.stderr.count(b"\n") == 1
     if processes == 1:
         assert ended.stderr.startswith(b"vfio-verify: cannot start ")
-        assert ended.stderr.count(b"\n") == 1
 
 
 @needs_another_user
@@ -150,10 +153,7 @@ def test_a_case_for_whose_threads_there_is_no_room_is_not_applicable(tmp_path):
     for case in alongside_cases(CASE):
         store(tmp_path / "kept", Entry(case))
     tmp_path.chmod(0o777)
-    for _ in range(5):
-        ended = run("replay", "kept", "--jobs", 1, cwd=tmp_path, before=limited(6))  # enough for the harness
-        if ended.returncode == 0:
-            break  # on a busy machine one that has ended may still count when the next one starts
+    ended = run("replay", "kept", "--jobs", 1, cwd=tmp_path, before=limited(6))  # enough for the harness
     assert (ended.returncode, ended.stderr) == (0, b"")
     assert b"not applicable -               kept/case-" in ended.stdout
     assert b"the world cannot make the case real: Resource temporarily\n" in ended.stdout

@@ -66,13 +66,16 @@ _KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LD_PRELOAD", *_SANITIZERS)
 """What a worker keeps of the environment: what loading needs, and no secrets."""
 
 _BOOT = """
-import mmap, sys
+import mmap, os, sys
 sys.path.insert(0, sys.argv[1])
 from vfio_verify import _world
 control, data, memory, requests, replies = map(int, sys.argv[2:7])
 shared = mmap.mmap(memory, 4096 + requests + replies)
 _world.confine(int(sys.argv[8]), [path.encode("utf-8", "surrogateescape") for path in sys.argv[9:]])
-_world.serve(control, data, shared, requests, replies, sys.argv[7].encode("utf-8", "surrogateescape"))
+try:
+    _world.serve(control, data, shared, requests, replies, sys.argv[7].encode("utf-8", "surrogateescape"))
+except OSError as error:
+    sys.exit(f"{error.strerror}: {os.strerror(error.errno)}")
 """
 
 
@@ -536,4 +539,6 @@ class Process:
         """What the worker's parent wrote to its standard error, if anything."""
         self._errors.seek(0)
         text = self._errors.read().decode(errors="backslashreplace").strip()
-        return f":\n{text}" if text else ""
+        if not text:
+            return ""
+        return f": {text}" if len(text.splitlines()) == 1 else f":\n{text}"
