@@ -227,7 +227,8 @@ class Process:
         self._kill()
         self._control.close()  # tells the parent of workers to end too
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._parent.wait(0 if self._lost else 1.0)
+            # It may have thousands to wait for, which nobody else may do.
+            self._parent.wait(0 if self._lost else _END_SECONDS)
         if self._parent.returncode is None:
             self._parent.kill()
             self._parent.wait()
