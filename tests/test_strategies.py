@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from functools import cache
 from itertools import combinations
@@ -242,3 +243,11 @@ def test_shrinking_leaves_no_segment_and_no_page_that_does_not_matter(strategy, 
     assert all(segment.offset == 0 for segment in smallest.iovec)
     if what == "anything":
         assert smallest == SMALLEST
+
+
+@pytest.mark.parametrize("start", range(20))
+def test_three_segments_are_left_wherever_shrinking_starts(start):
+    """A case with hundreds of segments is of a kind that most cases with few are not."""
+    quick = settings(max_examples=100, database=None, suppress_health_check=list(HealthCheck))
+    smallest = find(cases(), lambda case: len(case.iovec) >= 3, settings=quick, random=random.Random(start))
+    assert len(smallest.iovec) == 3

@@ -21,6 +21,8 @@ MORE_LAYOUTS = {
         "gives_up_after_failure",
         "mappings_counted_up_only",
         "table_of_4_reused",
+        "devices_compared",
+        "over_128_entries_refused",
     ),
 }
 """Subjects whose fault one layout in a hundred shows, or a sequence."""

@@ -79,7 +79,8 @@ def _blocks(devices: Sequence[Device]) -> tuple[RamBlock, ...]:
 
 # ---- iovecs ---------------------------------------------------------------------------------------------------
 
-_MANY = (7, 16, 24, 33, 64, 65, 130, 257, 300)
+_UP_TO_MANY = (1, 2, 3, 4, 5, 6, 7, 16, 24, 33, 64, 65, 130, 257, 300)
+"""Few are among them so that a case with many shrinks to one with few, and not from one kind of case to another."""
 
 
 def _segments(choices: Choices, block: int, size: int, count: int) -> tuple[Segment, ...]:
@@ -122,7 +123,7 @@ def well_formed(choices: Choices) -> Case:
         long = _long_segment(choices, block, size)
         iovec = (*_segments(choices, block, size, choices.integer(0, 2)), long)
     else:
-        count = pick(choices, _MANY) if kind in (58, 59) else choices.integer(1, 6)
+        count = pick(choices, _UP_TO_MANY) if kind in (57, 58, 59) else choices.integer(1, 6)
         iovec = _segments(choices, block, size, count)
     return replace(base, iovec=iovec, total_size=sum(s.length for s in iovec))
 
