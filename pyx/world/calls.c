@@ -611,7 +611,7 @@ VV_EXPORT int __wrap_dup2(int fd, int target)
     if (!vv_calls.active) {
         return dup2(fd, target);
     }
-    return fd == target ? fd : dup_as(SYS_dup2, fd, target, 0);
+    return fd == target ? fd : dup_as(SYS_dup3, fd, target, 0);     /* arm64 has no dup2 */
 }
 
 VV_EXPORT int __wrap_dup3(int fd, int target, int flags)
