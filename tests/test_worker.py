@@ -488,3 +488,19 @@ def test_no_secrets_reach_a_subjects_environment(monkeypatch):
         assert len(started) == 2
         for pid in started:
             assert b"hush" not in Path(f"/proc/{pid}/environ").read_bytes()
+
+
+@needs_compiler
+def test_where_a_start_takes_long_a_call_may_too(monkeypatch, library):
+    """Under emulation a correct call, in a process with 65,530 mappings, may take more than a second."""
+
+    def seconds(start: float) -> float:
+        monkeypatch.setattr("vfio_verify.process._used_seconds", lambda _: start)
+        with Worker(library, cpu_seconds=0.2, sleep_seconds=0.4) as worker:
+            started = time.monotonic()
+            (seen,) = in_time(lambda: worker.run(doing("hang")))
+            assert seen.death is not None
+            assert seen.death.how == "hang"
+            return time.monotonic() - started
+
+    assert seconds(start=0.01) + 1 < seconds(start=0.25)

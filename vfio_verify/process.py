@@ -44,6 +44,8 @@ _TICK_SECONDS = 0.2
 _SOON_SECONDS = 0.0005
 _NEAR_NULL = 1 << 16
 _END_SECONDS = 10.0
+_USUAL_START = 0.05
+"""Processor time, in seconds, in which a worker's parent starts at the most on a machine that is not emulated."""
 _CHANGED, _BLIND_BIT = 1, 2  # enum vv_state in pyx/world/internal.h
 _UNABLE_TO_ANSWER = 4  # VV_UNABLE_TO_ANSWER in pyx/world/serve.c
 _SWEEPS = 50
@@ -128,12 +130,22 @@ class _Patience:
         return HANG if cpu - self._used >= self._cpu_seconds or self._slept >= self._sleep_seconds else None
 
 
+def _stat(process: Path) -> list[str]:
+    """The fields of a process or a thread behind its name, as in proc(5): its state first. Raises OSError."""
+    return (process / "stat").read_text().rpartition(")")[2].split()
+
+
 def _state(pid: int) -> str:
     """A process's state as in proc(5); X if it is gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return _stat(Path(f"/proc/{pid}"))[0]
     except OSError:
         return "X"
+
+
+def _used_seconds(stat: list[str]) -> float:
+    """The processor time that a process has used."""
+    return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Process:
@@ -161,6 +173,8 @@ class Process:
         self._cpu_seconds, self._sleep_seconds = cpu_seconds, sleep_seconds
         self._looked = 0.0
         self._lost = False
+        self._slower = 1.0
+        """How many times slower this machine is than those for which the limits are made."""
         self._resources = contextlib.ExitStack()
         try:
             self._start()
@@ -253,7 +267,7 @@ class Process:
         self.pid = 0
         told = False  # of its confinement; what comes later may be the subject's own words
         end = time.monotonic() + _START_SECONDS
-        patience = _Patience(self._cpu_seconds, self._sleep_seconds)
+        patience = self._patience()
         while (left := end - time.monotonic()) > 0:
             ready = self._wait(min(left, _TICK_SECONDS))
             if self._data in ready and self.pid:
@@ -270,6 +284,8 @@ class Process:
                 kind, value = self._notice(self._control) or (0, 0)
                 if kind == _STARTED:
                     self.pid = value
+                    self._compare_machine()
+                    patience = self._patience()
                 elif kind == _ENDED:
                     death = self.death(self.progress(), value)
                     raise InputError(f"the subject ends its process while it is loaded: {death_text(death)}")
@@ -325,7 +341,7 @@ class Process:
 
     def _watch(self) -> int | None:
         """Wait for the reply: None, or the wait status of a worker that ended, or why it was ended (`HANG`...)."""
-        patience = _Patience(self._cpu_seconds, self._sleep_seconds)
+        patience = self._patience()
         while True:
             ready = self._wait(_TICK_SECONDS)
             lost = self._settled_parent_end() if self._data in ready else self._parent_end()
@@ -410,7 +426,7 @@ class Process:
         self._looked = time.monotonic()
         process = Path(f"/proc/{self.pid}")
         try:
-            threads = int((process / "stat").read_text().rpartition(")")[2].split()[17])
+            threads = int(_stat(process)[17])
             memory = int((process / "statm").read_text().split()[1]) * PAGE
             # What was written to a memfd and is not mapped; what is mapped counts twice, which does no harm.
             files = {(s.st_dev, s.st_ino): s for s in (fd.stat() for fd in (process / "fd").iterdir())}
@@ -456,20 +472,30 @@ class Process:
         filtered = Parts.SECCOMP in self._parts and not self.confinement.no_seccomp
         return self._library is not None and not filtered
 
+    def _compare_machine(self) -> None:
+        """An emulated one may be fifty times slower than others: its limits are raised, by what a start takes."""
+        if not self.restarts:  # later, the worker's parent has done more than start
+            with contextlib.suppress(OSError):
+                used = _used_seconds(_stat(Path(f"/proc/{self._parent.pid}")))
+                self._slower = max(1.0, used / _USUAL_START)
+
+    def _patience(self) -> _Patience:
+        return _Patience(self._cpu_seconds * self._slower, self._sleep_seconds * self._slower)
+
     def _process_state(self) -> tuple[str, float]:
         """The worker's state as in proc(5), and the processor time it has used, in seconds."""
         try:
-            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+            stat = _stat(Path(f"/proc/{self.pid}"))
         except OSError:
             return "R", 0.0  # it has ended, and the notice is on its way
-        return self._busiest(fields[0]), (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return self._busiest(stat[0]), _used_seconds(stat)
 
     def _busiest(self, state: str) -> str:
         """The state of the worker's first thread; R where that waits for others, and one of them does not sleep."""
         if state == "S":
-            for task in Path(f"/proc/{self.pid}/task").glob("*/stat"):
+            for task in Path(f"/proc/{self.pid}/task").glob("*"):
                 with contextlib.suppress(OSError):
-                    if task.read_text().rpartition(")")[2].split()[0] == "R":
+                    if _stat(task)[0] == "R":
                         return "R"
         return state
 

@@ -66,7 +66,8 @@ class Worker:
     """A subject's process. `library` is its shared object; None is the core. A context manager.
 
     A call hangs that takes `cpu_seconds` of processor time, or sleeps for `sleep_seconds`. A process that only waits
-    for a processor does neither: a loaded machine is slow, and not wrong. With a sandbox, one that takes more than
+    for a processor does neither: a loaded machine is slow, and not wrong. Where starting the process itself takes very
+    long, as under emulation, both limits are raised. With a sandbox, one that takes more than
     `memory_bytes`, or starts very many threads, is ended too.
     """
 
