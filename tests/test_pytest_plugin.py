@@ -286,14 +286,16 @@ def test_a_run_says_what_is_violated_and_shows_it_on_the_smallest_case(pytester)
     )
     result = run(pytester)
     result.assert_outcomes(failed=1)
-    # The smallest region whose only area does not begin where it begins.
+    # A page of an area that does not begin where its region begins. Which region is left depends on the first find.
     result.stdout.fnmatch_lines(
         [
             "*<mapped, violates CONTENTS>*",
-            "E       block 0     device 0, region 0 + 0x1000, 0x1000 bytes",
+            "E       block *device *, region * + 0x1000, 0x1000 bytes",
+            "E       iovec         0  A          block *             0x1000 bytes",
+            "E       total_size  0x1000",
             "E       CONTENTS: *",
-            "E          expected at A: device 0, region 0 + 0x1000",
-            "E          seen     at A: device 0, region 0",
+            "E          expected at A: device *, region * + 0x1000",
+            "E          seen     at A: device *, region ?",
         ]
     )
 
