@@ -46,6 +46,7 @@ DEEDS = {
     "raise a signal without a name": "signal(SIGRTMIN + 1, SIG_DFL); raise(SIGRTMIN + 1);",
     "kill its process group": "kill(0, SIGTERM);",
     "hang": "for (;;) { pause(); }",
+    "hang under a name that is no text": r'prctl(PR_SET_NAME, "\xff) \xfe"); for (;;) { pause(); }',
     "hang and block signals": "{ sigset_t all; sigfillset(&all); sigprocmask(0, &all, NULL); for (;;) { } }",
     "stop itself": "raise(SIGSTOP);",
     "error set twice": 'error_setg(call->errp, "one"); error_setg(call->errp, "two");',
@@ -77,6 +78,7 @@ SOURCE = (
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -221,6 +223,7 @@ SIGNALS = {"SIGABRT": 6, "SIGBUS": 7, "SIGKILL": 9, "SIGSEGV": 11, "SIGTERM": 15
         ("raise a signal without a name", "signal", None, ""),
         ("kill its process group", "signal", "SIGTERM", ""),
         ("hang", "hang", None, ""),
+        ("hang under a name that is no text", "hang", None, ""),
         ("hang and block signals", "hang", None, ""),
         ("stop itself", "stop", None, ""),
         ("error set twice", "abort", "SIGABRT", "an error was set twice"),

@@ -32,6 +32,7 @@ from vfio_verify.errors import HarnessError
 from vfio_verify.judge import judge
 from vfio_verify.model import expect
 from vfio_verify.observation import EVENT, Observation
+from vfio_verify.process import stat_fields
 from vfio_verify.sweep import fault_plans
 
 _SPARE_BYTES = 4 << 20
@@ -388,8 +389,7 @@ def _family(root: int) -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             with contextlib.suppress(OSError):
-                parent = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[1]
-                children.setdefault(int(parent), []).append(int(entry.name))
+                children.setdefault(int(stat_fields(entry)[1]), []).append(int(entry.name))
     family = [root]
     for pid in family:  # grows meanwhile
         family += children.get(pid, [])

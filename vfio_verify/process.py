@@ -130,22 +130,25 @@ class _Patience:
         return HANG if cpu - self._used >= self._cpu_seconds or self._slept >= self._sleep_seconds else None
 
 
-def _stat(process: Path) -> list[str]:
-    """The fields of a process or a thread behind its name, as in proc(5): its state first. Raises OSError."""
-    return (process / "stat").read_text().rpartition(")")[2].split()
+def stat_fields(process: Path) -> list[str]:
+    """The fields of a process or a thread behind its name, as in proc(5): its state first. Raises OSError.
+
+    The name may be anything: a subject can choose it.
+    """
+    return (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
 
 
 def _state(pid: int) -> str:
     """A process's state as in proc(5); X if it is gone."""
     try:
-        return _stat(Path(f"/proc/{pid}"))[0]
+        return stat_fields(Path(f"/proc/{pid}"))[0]
     except OSError:
         return "X"
 
 
-def _used_seconds(stat: list[str]) -> float:
-    """The processor time that a process has used."""
-    return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+def _used_seconds(fields: list[str]) -> float:
+    """The processor time that a process has used: of its `stat_fields`."""
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Process:
@@ -426,7 +429,7 @@ class Process:
         self._looked = time.monotonic()
         process = Path(f"/proc/{self.pid}")
         try:
-            threads = int(_stat(process)[17])
+            threads = int(stat_fields(process)[17])
             memory = int((process / "statm").read_text().split()[1]) * PAGE
             # What was written to a memfd and is not mapped; what is mapped counts twice, which does no harm.
             files = {(s.st_dev, s.st_ino): s for s in (fd.stat() for fd in (process / "fd").iterdir())}
@@ -476,7 +479,7 @@ class Process:
         """An emulated one may be fifty times slower than others: its limits are raised, by what a start takes."""
         if not self.restarts:  # later, the worker's parent has done more than start
             with contextlib.suppress(OSError):
-                used = _used_seconds(_stat(Path(f"/proc/{self._parent.pid}")))
+                used = _used_seconds(stat_fields(Path(f"/proc/{self._parent.pid}")))
                 self._slower = max(1.0, used / _USUAL_START)
 
     def _patience(self) -> _Patience:
@@ -485,17 +488,17 @@ class Process:
     def _process_state(self) -> tuple[str, float]:
         """The worker's state as in proc(5), and the processor time it has used, in seconds."""
         try:
-            stat = _stat(Path(f"/proc/{self.pid}"))
+            fields = stat_fields(Path(f"/proc/{self.pid}"))
         except OSError:
             return "R", 0.0  # it has ended, and the notice is on its way
-        return self._busiest(stat[0]), _used_seconds(stat)
+        return self._busiest(fields[0]), _used_seconds(fields)
 
     def _busiest(self, state: str) -> str:
         """The state of the worker's first thread; R where that waits for others, and one of them does not sleep."""
         if state == "S":
             for task in Path(f"/proc/{self.pid}/task").glob("*"):
                 with contextlib.suppress(OSError):
-                    if _stat(task)[0] == "R":
+                    if stat_fields(task)[0] == "R":
                         return "R"
         return state
 
