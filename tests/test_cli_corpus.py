@@ -218,15 +218,18 @@ def test_what_cannot_be_used_exits_with_2_and_says_why(run, tmp_path, arguments,
 # ---- ended in the middle ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("number", "status", "jobs"), [("SIGINT", 130, 1), ("SIGTERM", 143, 2)])
-def test_a_replay_that_is_ended_says_how_far_it_came_and_leaves_nothing(tmp_path, environment, number, status, jobs):
+# A script starts what it puts into the background with SIGINT ignored.
+@pytest.mark.parametrize("before", [(), ("sh", "-c", """trap '' INT; exec "$@\"""", "sh")], ids=["usual", "background"])
+@pytest.mark.parametrize("end", [("SIGINT", 130, 1), ("SIGTERM", 143, 2)], ids=lambda end: end[0])
+def test_a_replay_that_is_ended_says_how_far_it_came_and_leaves_nothing(tmp_path, environment, end, before):
+    number, status, jobs = end
     subject = tmp_path / "endless.c"
     subject.write_text(ENDLESS)
     for pages in range(1, 121):
         store(tmp_path / "many", Entry(replace(CASE, iovec=(Segment(0, 0, PAGE),) * pages, total_size=pages * PAGE)))
     command = ["replay", "many", "--subject", "endless.c", "--jobs", str(jobs)]
     with subprocess.Popen(
-        [sys.executable, "-P", "-m", "vfio_verify", *command],
+        [*before, sys.executable, "-P", "-m", "vfio_verify", *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -235,8 +238,8 @@ def test_a_replay_that_is_ended_says_how_far_it_came_and_leaves_nothing(tmp_path
         start_new_session=True,
     ) as process:
         temporary = tmp_path / "temporary"
-        end = time.monotonic() + 60
-        while not list(temporary.glob("*/*.so")) and time.monotonic() < end:
+        latest = time.monotonic() + 60
+        while not list(temporary.glob("*/*.so")) and time.monotonic() < latest:
             time.sleep(0.05)
         time.sleep(1.0)
         os.killpg(process.pid, getattr(signal, number))

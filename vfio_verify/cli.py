@@ -236,6 +236,8 @@ def _ended_as_by_ctrl_c() -> list[int]:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup(1) wants SIGHUP ignored
             signal.signal(number, end)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a script's background, where SIGTERM holds too
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     return asked
 
 
