@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -19,7 +20,7 @@ LAYERS = (
     ("case", "core", "sandbox"),
     ("observation", "model"),
     ("words", "generate", "space", "thread_cases", "features", "corpus"),
-    ("sequences", "distribution"),
+    ("sequences", "distribution", "simpler"),
     ("strategies", "sweep", "kernel_faults"),
     ("wire", "_world", "source"),
     ("thread_wire",),
@@ -27,7 +28,8 @@ LAYERS = (
     ("worker", "compiler"),
     ("subject", "pool"),
     ("judge",),
-    ("shrink", "observe", "cluster"),
+    ("runs", "observe", "cluster"),
+    ("shrink",),
     ("campaign", "replay", "merge"),
     ("report", "reduce", "shared"),
     ("text", "schemas", "fuzz_state"),
@@ -54,8 +56,9 @@ FORBIDDEN = {
     "strategies": {"worker", "judge", "subject", "model", "observation"},
     "features": {"generate", "judge", "observation", "strategies", "subject", "worker"},
     "distribution": {"worker", "judge", "subject", "observation"},
-    "process": {"worker", "judge", "model", "subject", "shrink", "campaign"},
-    "worker": {"judge", "model", "strategies", "generate", "subject", "shrink", "campaign"},
+    "process": {"worker", "judge", "model", "subject", "runs", "shrink", "campaign"},
+    "worker": {"judge", "model", "strategies", "generate", "subject", "runs", "shrink", "campaign"},
+    "simpler": {"judge", "strategies", "subject", "worker"},
     "source": {"worker", "judge", "model", "case"},
     "sandbox": {"worker", "compiler", "source", "case"},
     "compiler": {"worker", "judge", "model", "case"},
@@ -94,6 +97,7 @@ def imports(path: Path) -> set[str]:
     return inside - {"__version__"}  # a name of the package, and no module
 
 
+@functools.cache
 def imported() -> dict[str, set[str]]:
     return {module: set().union(*map(imports, paths)) - {module} for module, paths in files().items()}
 

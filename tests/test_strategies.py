@@ -217,7 +217,7 @@ def test_both_strategies_make_the_same_kinds_of_cases():
 # ---- shrinking ---------------------------------------------------------------------------------------------
 
 # The predicate, the segments left by each strategy, and the pages left. What no segment names may stay: it is the
-# shrinker of cases (shrink.py) that takes it away.
+# shrinker of cases (simpler.py) that takes it away.
 PREDICATES = {
     "anything": (lambda _: True, 1, 1, 1),
     "three segments": (lambda case: len(case.iovec) >= 3, 3, 3, 3),

@@ -39,16 +39,10 @@ from vfio_verify.kernel_faults import (
 from vfio_verify.model import Expectation, expect
 from vfio_verify.observation import Observation
 from vfio_verify.pool import Interrupts, Pool
+from vfio_verify.runs import dependent, judge_steps, run_and_judge
 from vfio_verify.sandbox import OFF_NOTE, Parts
-from vfio_verify.shrink import (
-    Confirmation,
-    cost,
-    dependent,
-    judge_steps,
-    run_and_judge,
-    seen_at_once,
-    settle,
-)
+from vfio_verify.shrink import Confirmation, seen_at_once, settle
+from vfio_verify.simpler import cost
 from vfio_verify.subject import Subject
 from vfio_verify.sweep import fault_plans, pair_plans
 from vfio_verify.thread_cases import alongside_cases, suits

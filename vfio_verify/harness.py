@@ -11,8 +11,8 @@ from vfio_verify.case import Case, Policy, check
 from vfio_verify.events import say_verdict
 from vfio_verify.judge import Verdict
 from vfio_verify.observation import Observation
+from vfio_verify.runs import run_and_judge
 from vfio_verify.sandbox import Parts
-from vfio_verify.shrink import run_and_judge
 from vfio_verify.spec import clauses
 from vfio_verify.subject import Subject, open_subject
 from vfio_verify.worker import Worker

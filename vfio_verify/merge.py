@@ -9,7 +9,7 @@ from typing import Any
 
 from vfio_verify.corpus import Entry
 from vfio_verify.features import features
-from vfio_verify.shrink import cost
+from vfio_verify.simpler import cost
 
 
 def merged(entries: Iterable[Entry]) -> list[Entry]:

@@ -20,8 +20,9 @@ from vfio_verify.errors import NotPermittedError, UnrealError
 from vfio_verify.judge import Violation
 from vfio_verify.markup import json_report
 from vfio_verify.pool import Pool
+from vfio_verify.runs import dependent, run_and_judge
 from vfio_verify.sandbox import Parts
-from vfio_verify.shrink import dependent, run_and_judge, seen_at_once
+from vfio_verify.shrink import seen_at_once
 from vfio_verify.spec import clauses
 from vfio_verify.subject import CORE, Subject
 from vfio_verify.worker import Worker
