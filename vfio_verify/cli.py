@@ -43,7 +43,7 @@ def cli() -> None:
     """Finds faults in helpers that map VFIO-backed guest memory for a dmabuf."""
 
 
-@cli.command()
+@cli.command(short_help="Judge a helper by the spec: the core, a C file or a patch.")
 @click.argument("subject")
 @click.option("--function", metavar="NAME", help="The function to check, where the source has several.")
 @click.option("--examples", default=1000, show_default=True, type=click.IntRange(1), help="Layouts to run.")
@@ -177,7 +177,7 @@ def _say_found(violation: Violation) -> None:
     click.echo(f"{what}: {violation.clause}: {violation.summary}", err=True)
 
 
-@cli.command()
+@cli.command(short_help="Print the spec's clauses, or one of them in full.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.argument("clause", required=False)
 def spec(as_json: bool, clause: str | None) -> None:
@@ -201,7 +201,7 @@ for _command in COMMANDS:
     cli.add_command(_command)
 
 
-@cli.command()
+@cli.command(short_help="Measure the figures that the project promises.")
 @click.option("--quick", is_flag=True, help="Fewer rounds: shows that it works, not how fast it is.")
 def bench(quick: bool) -> None:
     """Measure the figures that the project promises, as ratios in one run."""

@@ -35,7 +35,7 @@ def _of_subject(command: Callable[..., Any]) -> Callable[..., Any]:
 # ---- replay ---------------------------------------------------------------------------------------------------
 
 
-@click.command()
+@click.command(short_help="Run kept cases again, and say which still fail.")
 @click.argument("corpus", nargs=-1)
 @click.option("--subject", default="core", show_default=True, help='As for "check".')
 @_of_subject
@@ -135,7 +135,7 @@ def _print_replay(report: ReplayReport, asked: int, *, show_all: bool) -> None:
 # ---- one case ----------------------------------------------------------------------------------------------------
 
 
-@click.command()
+@click.command(short_help="Draw a case.")
 @click.argument("case")
 @kept_policy_option
 def show(case: str, *, policy: Policy | None) -> None:
@@ -149,7 +149,7 @@ def show(case: str, *, policy: Policy | None) -> None:
         click.echo(line)
 
 
-@click.command()
+@click.command(short_help="Make a case smaller, as long as it violates its clause.")
 @click.argument("case")
 @click.option("--subject", required=True, help='As for "check".')
 @_of_subject
@@ -219,7 +219,7 @@ def read_case(text: str) -> Entry:
 # ---- corpora ----------------------------------------------------------------------------------------------------
 
 
-@click.command()
+@click.command(short_help="Keep the smallest set of cases that exercises the same.")
 @click.argument("corpus", nargs=-1, required=True)
 @click.option(
     "--into",
@@ -249,7 +249,7 @@ def merge(corpus: tuple[str, ...], *, into: str) -> None:
     )
 
 
-@click.command()
+@click.command(short_help="Print a JSON Schema.")
 @click.argument("name", type=click.Choice(["case", "corpus", "replay", "report"]))
 def schema(name: str) -> None:
     """Print the JSON Schema of a case, a corpus entry, the outcome of a replay, or a report."""

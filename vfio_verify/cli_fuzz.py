@@ -47,7 +47,7 @@ def _part(_context: click.Context, _option: click.Parameter, value: str) -> tupl
     return int(match[1]) - 1, int(match[2])
 
 
-@click.command()
+@click.command(short_help="Search for violations until a budget is spent.")
 @click.argument("subject")
 @click.option("--function", metavar="NAME", help="The function to search, where the source has several.")
 @click.option(
