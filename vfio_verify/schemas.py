@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from importlib.resources import files
+from typing import Any
 
 NAMES = ("case", "corpus", "replay", "report")
 
@@ -25,6 +27,18 @@ def generated(name: str) -> bytes:
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"vfio-verify/{name}@1",
-        **msgspec.json.schema(types[name]),
+        **_described(msgspec.json.schema(types[name])),
     }
     return msgspec.json.format(msgspec.json.encode(schema), indent=1) + b"\n"
+
+
+def _described(value: Any) -> Any:
+    """The same with each description, a docstring, without its indentation in the code: Python 3.13 has it so."""
+    if isinstance(value, list):
+        return [_described(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: inspect.cleandoc(part) if key == "description" and isinstance(part, str) else _described(part)
+        for key, part in value.items()
+    }
