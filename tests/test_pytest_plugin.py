@@ -332,14 +332,15 @@ def test_a_deadline_of_ones_own_is_kept(pytester):
     pytester.makepyfile(
         """
         import time
-        from hypothesis import settings
+        from hypothesis import Phase, settings
 
+        @settings(max_examples=3)
         def test_slow(vfio_case):
-            time.sleep(0.25 if len(vfio_case.iovec) == 2 else 0)
+            time.sleep(0.25)
 
-        @settings(deadline=20)
+        @settings(deadline=20, phases=[Phase.generate])
         def test_too_slow(vfio_case):
-            time.sleep(0.1 if len(vfio_case.iovec) == 2 else 0)
+            time.sleep(0.1)
         """
     )
     result = run(pytester)

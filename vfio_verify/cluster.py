@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import hashlib
 import logging
 import os
@@ -321,14 +322,9 @@ def connect(url: str, on_refused: Callable[[str], None] = lambda _: None) -> Ite
     except ImportError as error:
         raise InputError(f"a cluster needs Dask: pip install 'vfio-verify[cluster]' ({error})") from None
     with _quiet(), contextlib.ExitStack() as stack:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of versions that differ, of which we tell below
-                client = _client(distributed, url)
-        except (OSError, ValueError, TimeoutError, TypeError) as error:
-            raise InputError(
-                f"no Dask scheduler answers at {url}; start one with: dask scheduler ({_first_line(error)})"
-            ) from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of versions that differ, of which we tell below
+            client = _client(distributed, url)
         stack.callback(_close, client)
         try:
             client.wait_for_workers(1, timeout=_CONNECT_SECONDS)
@@ -347,10 +343,18 @@ def connect(url: str, on_refused: Callable[[str], None] = lambda _: None) -> Ite
 
 def _client(distributed: Any, url: str) -> Any:
     for _ in range(_STARTS):
+        reason = None
         try:
             return distributed.Client(url, timeout=_CONNECT_SECONDS, set_as_default=False)
         except AssertionError:  # its thread has not started within ten seconds
-            continue
+            pass
+        except (OSError, ValueError, TimeoutError, TypeError) as error:
+            reason = _first_line(error)
+        # The half-made client ends its thread when it is collected, for which it takes a lock of all clients. That must
+        # not happen while the next one is made, which has the lock: it would wait for itself.
+        gc.collect()
+        if reason is not None:
+            raise InputError(f"no Dask scheduler answers at {url}; start one with: dask scheduler ({reason})")
     raise HarnessError("Dask does not start: the machine is too busy")
 
 
