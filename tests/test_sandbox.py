@@ -465,6 +465,7 @@ def packages_for_all() -> Iterator[Path]:
         yield directory
 
 
+@pytest.mark.not_under_asan("another Python runs it, without the sanitizers' runtime")
 @pytest.mark.parametrize("way", ["read a key", "write a file", "change a mode", "fork", "send by UDP"])
 def test_without_root_no_way_leads_out_either(packages_for_all: Path, way: str) -> None:
     if os.geteuid() != 0:
