@@ -63,12 +63,12 @@ def judge_steps(worker: Worker, subject: Subject, policy: Policy, case: Case, se
         if left:  # the first, of which the others are consequences
             needed = replace(case, sequence=case.sequence[:step])
             found = replace(left[0].violation, case=needed)
-            violations.append(of_sequence(found, f"step {step} ({step_text(case, step)})"))
+            violations.append(_of_sequence(found, f"step {step} ({step_text(case, step)})"))
             break
     return Verdict(verdict.checked, tuple(violations))
 
 
-def of_sequence(violation: Violation, step: str) -> Violation:
+def _of_sequence(violation: Violation, step: str) -> Violation:
     """A call's violation that it does not show alone is one of REPEATABLE, unless it ends the process."""
     if violation.clause == "REPEATABLE":
         return violation
