@@ -83,8 +83,9 @@ class Death(Struct, frozen=True):
 
     @property
     def is_slow(self) -> bool:
-        """Does it take seconds to tell? A stopped process is as long to wait for as one that hangs."""
-        return self.how in ("hang", "stop")
+        """Does it take seconds to tell? What is stopped is as long to wait for as what hangs, and what takes too much
+        memory needs time to fill it, and to give it back."""
+        return self.how in ("hang", "stop", "excess")
 
 
 class SecondCall(Struct, frozen=True):

@@ -2,12 +2,16 @@
 
 The owner never forks: it starts one small Python process, which forks workers in C (pyx/world/serve.c). A request lies
 in shared memory before the worker is told of it, so what was asked is known whatever the subject does to its process.
+
+That memory is a sealed memfd, which the owner reads and writes by system calls and does not map: what a worker does to
+it, such as cutting it off, could reach the owner of a mapping as a signal. What is read is a copy, which no longer
+changes while it is looked at.
 """
 
 from __future__ import annotations
 
 import contextlib
-import mmap
+import fcntl
 import os
 import secrets
 import select
@@ -39,6 +43,8 @@ _PROGRESS_BYTES = 4096
 _NOTE_BYTES = 936
 _REQUEST_BYTES = 16 << 20
 _REPLY_BYTES = 32 << 20
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+"""Of what is shared with a worker: nobody cuts it off, makes it longer, or seals it against its owner."""
 _START_SECONDS = 20.0
 _TICK_SECONDS = 0.2
 _SOON_SECONDS = 0.0005
@@ -192,21 +198,16 @@ class Process:
         self._mark = f"{_MARK}={os.getpid()}-{secrets.token_hex(8)}"
         self._lost = False
         self._errors = keep(tempfile.TemporaryFile())  # noqa: SIM115  # the stack of resources closes it
-        size = _PROGRESS_BYTES + _REQUEST_BYTES + _REPLY_BYTES
-        memory = os.memfd_create("vfio-verify")
-        try:
-            os.ftruncate(memory, size)
-            self._shared = mmap.mmap(memory, size)
-            self._view = memoryview(self._shared)
-            self._resources.callback(self._release_memory)
-            control, data = (socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2))
-            self._control, self._data = keep(control[0]), keep(data[0])
-            with control[1], data[1]:
-                fds = (control[1].fileno(), data[1].fileno(), memory)
-                with starting("a process for the subject"):
-                    self._parent = self._spawn(fds)
-        finally:
-            os.close(memory)
+        self._memory = os.memfd_create("vfio-verify", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        self._resources.callback(os.close, self._memory)
+        os.ftruncate(self._memory, _PROGRESS_BYTES + _REQUEST_BYTES + _REPLY_BYTES)
+        fcntl.fcntl(self._memory, fcntl.F_ADD_SEALS, _SEALS)
+        control, data = (socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2))
+        self._control, self._data = keep(control[0]), keep(data[0])
+        with control[1], data[1]:
+            fds = (control[1].fileno(), data[1].fileno(), self._memory)
+            with starting("a process for the subject"):
+                self._parent = self._spawn(fds)
         self._resources.callback(self._end_process)
         self._expect_start()
 
@@ -233,12 +234,6 @@ class Process:
             "GLIBC_TUNABLES": "glibc.pthread.stack_cache_size=0",
             name: value,
         }
-
-    def _release_memory(self) -> None:
-        # An exception on its way out may hold parts of the view by its traceback; they end with it.
-        with contextlib.suppress(BufferError):
-            self._view.release()
-            self._shared.close()
 
     def _end_process(self) -> None:
         self._kill()
@@ -336,8 +331,8 @@ class Process:
         if len(request) > _REQUEST_BYTES:
             raise HarnessError(f"a request of {len(request)} bytes is too large")
         self.changed = False
-        self._view[_PROGRESS_BYTES : _PROGRESS_BYTES + len(request)] = request
-        self._view[8 : _PROGRESS.size] = bytes(_PROGRESS.size - 8)  # all but the pid
+        self._write(_PROGRESS_BYTES, request)
+        self._write(8, bytes(_PROGRESS.size - 8))  # the progress, all but the pid
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the other side is gone, as will be seen
             self._data.send(struct.pack("=Q", len(request)))
         return self._watch()
@@ -417,7 +412,7 @@ class Process:
             return f"at NULL + {address:#x}" if address else "at NULL"
         if 0 <= address - progress.iov_end < PAGE:
             return "just past the end of the iovec"
-        hosts = wire.unpack_head(self.replies()).hosts
+        hosts = wire.unpack_head(self.replies(wire.HEAD_BYTES)).hosts
         if any(host <= address < host + (1 << 40) for host in hosts):
             return "in or near a RAM block"
         return "elsewhere"
@@ -542,18 +537,34 @@ class Process:
         kind, value = _NOTICE.unpack(message)
         return kind, value
 
-    def progress(self) -> Progress:
-        return Progress._make(_PROGRESS.unpack_from(self._view))
+    def _write(self, offset: int, data: bytes) -> None:
+        try:
+            written = os.pwrite(self._memory, data, offset)
+        except OSError as error:
+            raise HarnessError(f"no memory for a request: {error.strerror}") from error
+        if written != len(data):
+            raise HarnessError("no memory for a request")
 
-    def replies(self) -> memoryview:
-        return self._view[_PROGRESS_BYTES + _REQUEST_BYTES :]
+    def _read(self, offset: int, size: int) -> bytes:
+        """A copy of what the worker wrote. What it has taken away, by a hole, is zeros."""
+        try:
+            return os.pread(self._memory, size, offset)
+        except OSError as error:
+            raise HarnessError(f"no memory for a reply: {error.strerror}") from error
+
+    def progress(self) -> Progress:
+        return Progress._make(_PROGRESS.unpack(self._read(0, _PROGRESS.size)))
+
+    def replies(self, size: int = _REPLY_BYTES) -> memoryview:
+        """The first `size` bytes of the replies, as they are now."""
+        return memoryview(self._read(_PROGRESS_BYTES + _REQUEST_BYTES, min(size, _REPLY_BYTES)))
 
     def _note(self) -> str:
         """Why a worker says that it ended."""
         length = self.progress().note_bytes
         if length > _NOTE_BYTES:
             return ""  # the subject wrote there
-        text = bytes(self._view[_PROGRESS.size : _PROGRESS.size + length]).decode(errors="backslashreplace")
+        text = self._read(_PROGRESS.size, length).decode(errors="backslashreplace")
         return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
     def _kill(self) -> None:

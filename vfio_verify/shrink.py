@@ -59,7 +59,7 @@ def settle(
 def comes_again(worker: Worker, subject: Subject, policy: Policy, violation: Violation) -> Violation | None:
     """What calls at once have shown, if it comes again often enough to be believed."""
     trial = _Trial(worker, subject, policy, violation)
-    hangs = violation.observation.death is not None and violation.observation.death.how == "hang"
+    hangs = violation.observation.death is not None and violation.observation.death.is_slow
     return trial.last if _comes_again(trial, violation.case, 1 if hangs else FRESH_NEEDED) else None
 
 
@@ -78,7 +78,7 @@ def seen_at_once(
 
 def _settle_at_once(trial: _Trial, violation: Violation) -> Confirmation:
     """What depends on who goes on when must come again often, before it is made small and after."""
-    slow = violation.observation.death is not None and violation.observation.death.how == "hang"
+    slow = violation.observation.death is not None and violation.observation.death.is_slow
     trial.left = 2 if slow else _MAX_TRIES_AT_ONCE
     if not _comes_again(trial, violation.case, 1 if slow else FRESH_NEEDED):
         return Confirmation(None, trial.tries)

@@ -147,6 +147,10 @@ class Head(NamedTuple):
         return 8 * (1 + len(self.fds) + len(self.hosts))
 
 
+HEAD_BYTES = 8 * (1 + MAX_DEVICES + 1 + MAX_BLOCKS)
+"""The longest head."""
+
+
 def unpack_head(reply: memoryview) -> Head:
     """Read the head of a reply."""
     (n_blocks,) = struct.unpack_from("=Q", reply)

@@ -27,6 +27,7 @@ from vfio_verify.process import (
     PARENT_STOPPED,
     REFUSED,
     STOPPED,
+    TOO_MUCH,
     Process,
     Progress,
 )
@@ -164,7 +165,7 @@ class Worker:
             fresh = not self.history
             ended = self._process.ask(wire.pack_request(case, rest, flags))
             progress = self._process.progress()
-            finished = self._unpacked(progress, len(rest), functools.partial(self._observations, progress.changes))
+            finished = self._unpacked(progress, len(rest), functools.partial(self._observations, progress))
             if finished is None or (ended is None and not finished):
                 finished, ended = [], self._process.give_up(FORGED) if ended is None else ended
             if ended in DAMAGE:
@@ -198,7 +199,7 @@ class Worker:
                 raise HarnessError(f"the world itself fails: {last.death}")
             else:
                 strikes = 0
-                max_hangs -= ended in (HANG, STOPPED)
+                max_hangs -= ended in (HANG, STOPPED, TOO_MUCH)
                 observations.append(last)
         return observations
 
@@ -211,11 +212,11 @@ class Worker:
         except wire.DamageError:
             return None
 
-    def _observations(self, changes: int, finished: int) -> list[Observation]:
-        return wire.unpack_reply(self._process.replies(), finished, changes)
+    def _observations(self, progress: Progress, finished: int) -> list[Observation]:
+        return wire.unpack_reply(self._process.replies(progress.reply_bytes), finished, progress.changes)
 
-    def _steps(self, asked: Sequence[Action], finished: int) -> list[StepSeen]:
-        return wire.unpack_session(self._process.replies(), asked[:finished])
+    def _steps(self, progress: Progress, asked: Sequence[Action], finished: int) -> list[StepSeen]:
+        return wire.unpack_session(self._process.replies(progress.reply_bytes), asked[:finished])
 
     def _run_sequence(self, case: Case) -> Observation:
         actions = (Call(case.iovec, case.total_size, case.fault_plan), *case.sequence)
@@ -244,7 +245,7 @@ class Worker:
             left = actions[len(steps) :]
             ended = self._process.ask(wire.pack_session(world, left, self._flags, last=last))
             progress = self._process.progress()
-            more = self._unpacked(progress, len(left), functools.partial(self._steps, left))
+            more = self._unpacked(progress, len(left), functools.partial(self._steps, progress, left))
             if more is None or (ended is None and not more):
                 more, ended = [], self._process.give_up(FORGED) if ended is None else ended
             if ended == REFUSED:
@@ -290,14 +291,15 @@ class Worker:
     def _unfinished(self, progress: Progress, ended: int) -> Observation:
         """What is known of the run in which a worker ended."""
         at = progress.reply_bytes + wire.RECORD_BYTES
-        events = bytes(self._process.replies()[at : at + min(progress.n_events, _SHOWN_EVENTS) * EVENT.size])
+        reply = self._process.replies(at + min(progress.n_events, _SHOWN_EVENTS) * EVENT.size)
+        events = bytes(reply[at:])
         events = events[: len(events) // EVENT.size * EVENT.size]
         # The subject may have written there: what cannot be a step ends the trace.
         trace = list(itertools.takewhile(lambda e: e.step < len(STEPS), map(Event._make, EVENT.iter_unpack(events))))
         if ended in DAMAGE:
             trace = []
         events = events[: len(trace) * EVENT.size]
-        head = wire.unpack_head(self._process.replies())
+        head = wire.unpack_head(self._process.replies(wire.HEAD_BYTES))
         return Observation(
             mapped=False,
             base=progress.reservation,

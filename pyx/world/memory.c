@@ -25,6 +25,7 @@
 #define KEPT_STAMPED 4096           /* pages; with more, all are given back before the next layout */
 #define STAMP_SLOTS 262144          /* several times what a layout's comparison needs, and KEPT_STAMPED */
 #define STAMP_BATCH 16              /* pages written at once */
+#define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)   /* a worker cuts off nothing that the next one needs */
 
 u64 vv_page_size;
 struct vv_world vv_world;
@@ -51,8 +52,9 @@ static int make_memfd(const char *name, int *fd, int slot)
 {
     struct stat status;
 
-    *fd = memfd_create(name, MFD_CLOEXEC);
-    if (*fd < 0 || ftruncate(*fd, (off_t)VV_MEMFD_BYTES) < 0 || fstat(*fd, &status) < 0) {
+    *fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (*fd < 0 || ftruncate(*fd, (off_t)VV_MEMFD_BYTES) < 0 || fcntl(*fd, F_ADD_SEALS, SEALS) < 0
+        || fstat(*fd, &status) < 0) {
         return -1;
     }
     identity[slot].dev = status.st_dev;
