@@ -24,6 +24,7 @@ LAYERS = (
     ("strategies", "sweep", "kernel_faults"),
     ("wire", "_world", "source"),
     ("thread_wire",),
+    ("usage",),
     ("process",),
     ("worker", "compiler"),
     ("subject", "pool"),

@@ -36,7 +36,7 @@ from vfio_verify.worker import Worker
 
 case = from_json(sys.argv[1])
 for library in sys.argv[2:]:
-    with Worker(pathlib.Path(library), memory_bytes=256 << 20, sleep_seconds=0.6) as worker:
+    with Worker(pathlib.Path(library), memory_bytes=256 << 20, cpu_seconds=10, sleep_seconds=0.6) as worker:
         found = [[[v.clause, v.summary] for v in judge(case, expect(case), seen).violations if v.clause != "UNCHARGED"]
                  for _ in range(2) for seen in worker.run(case)]
     print(msgspec.json.encode(found).decode(), flush=True)

@@ -514,6 +514,20 @@ HOGS = {
     "a memfd that is not mapped": (
         "static char page[1 << 20]; int fd = memfd_create(page, 0);for (;;) { raw(SYS_write, fd, page, sizeof(page)); }"
     ),
+    "memfds that are mapped, closed and not touched": (
+        "static char page[1 << 20]; for (;;) { int fd = raw(SYS_memfd_create, page, 0);"
+        "for (int i = 0; i < 64; i++) { raw(SYS_write, fd, page, sizeof(page)); }"
+        "raw(SYS_mmap, NULL, 4096, PROT_READ, MAP_SHARED, fd, 0); raw(SYS_close, fd); }"
+    ),
+    "shared memory that is let go of": (
+        "for (;;) { char *m = (char *)raw(SYS_mmap, NULL, 1 << 24, 3, MAP_SHARED | MAP_ANONYMOUS, -1, 0);"
+        "memset(m, 1, 1 << 24); raw(SYS_madvise, m, 1 << 24, MADV_DONTNEED); raw(SYS_munmap, m, (1 << 24) - 4096); }"
+    ),
+    "page tables": (
+        "for (;;) { volatile char *m = (char *)raw(SYS_mmap, NULL, 1l << 38, PROT_READ,"
+        "MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);"
+        "for (long at = 0; at < 1l << 38; at += 2 << 20) { (void)m[at]; } }"
+    ),
     "a device's memory": (
         "static char page[1 << 20]; for (long at = 0;; at += 1 << 20)"
         "{ raw(SYS_pwrite64, vfio_verify_device, page, sizeof(page), at); }"

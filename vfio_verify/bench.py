@@ -32,8 +32,8 @@ from vfio_verify.errors import HarnessError
 from vfio_verify.judge import judge
 from vfio_verify.model import expect
 from vfio_verify.observation import EVENT, Observation
-from vfio_verify.process import stat_fields
 from vfio_verify.sweep import fault_plans
+from vfio_verify.usage import stat_fields
 
 _SPARE_BYTES = 4 << 20
 """What the world wants free in a reply beyond the records: room for one more mapping of any shape."""

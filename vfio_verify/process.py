@@ -17,7 +17,6 @@ import secrets
 import select
 import signal
 import socket
-import stat
 import struct
 import subprocess
 import sys
@@ -28,11 +27,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import vfio_verify
-from vfio_verify import wire
+from vfio_verify import usage, wire
 from vfio_verify.case import PAGE
 from vfio_verify.errors import HarnessError, InputError, NotPermittedError, starting
 from vfio_verify.observation import Death
 from vfio_verify.sandbox import Confinement, Parts, readable_by_subject
+from vfio_verify.usage import stat_fields
 from vfio_verify.words import death_text
 
 _PROGRESS = struct.Struct("=12Q")
@@ -56,8 +56,8 @@ _CHANGED, _BLIND_BIT = 1, 2  # enum vv_state in pyx/world/internal.h
 _UNABLE_TO_ANSWER = 4  # VV_UNABLE_TO_ANSWER in pyx/world/serve.c
 _SWEEPS = 50
 
-HANG, STOPPED, REFUSED, FORGED, BLIND, PARENT_ENDED, PARENT_STOPPED, TOO_MUCH = range(-1, -9, -1)
-"""Ends of a worker that no wait status tells."""
+HANG, STOPPED, REFUSED, FORGED, BLIND, PARENT_ENDED, PARENT_STOPPED, TOO_MUCH, SUSPECTED = range(-1, -10, -1)
+"""Ends of a worker that no wait status tells. One that was `SUSPECTED` to take too much did not: ask again."""
 
 DAMAGE = {
     FORGED: "its memory or its channel holds what no worker writes",
@@ -136,27 +136,6 @@ class _Patience:
         return HANG if cpu - self._used >= self._cpu_seconds or self._slept >= self._sleep_seconds else None
 
 
-def stat_fields(process: Path) -> list[str]:
-    """The fields of a process or a thread behind its name, as in proc(5): its state first. Raises OSError.
-
-    The name may be anything: a subject can choose it.
-    """
-    return (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
-
-
-def _state(pid: int) -> str:
-    """A process's state as in proc(5); X if it is gone."""
-    try:
-        return stat_fields(Path(f"/proc/{pid}"))[0]
-    except OSError:
-        return "X"
-
-
-def _used_seconds(fields: list[str]) -> float:
-    """The processor time that a process has used: of its `stat_fields`."""
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 class Process:
     """A worker and its parent, which starts the next one when one has ended. `close` ends both.
 
@@ -181,6 +160,8 @@ class Process:
         self._library, self._parts, self._memory_bytes = library, parts, memory_bytes
         self._cpu_seconds, self._sleep_seconds = cpu_seconds, sleep_seconds
         self._looked = 0.0
+        self._shared_before = 0  # by the whole machine, when the worker began
+        self._is_suspected = False
         self._lost = False
         self._slower = 1.0
         """How many times slower this machine is than those for which the limits are made."""
@@ -263,6 +244,7 @@ class Process:
     def _expect_start(self) -> None:
         """Wait for a fresh worker's greeting. Raises InputError when the subject cannot be loaded."""
         self.pid = 0
+        self._shared_before = usage.machine_shared_bytes()
         told = False  # of its confinement; what comes later may be the subject's own words
         end = time.monotonic() + _START_SECONDS
         patience = self._patience()
@@ -383,11 +365,14 @@ class Process:
         return None
 
     def give_up(self, why: int) -> int:
-        """End the worker; `why` is the answer."""
+        """End the worker; `why` is the answer, unless its end shows that it was only suspected."""
         if why in (PARENT_ENDED, PARENT_STOPPED):
             self._lost = True
+        shared = usage.machine_shared_bytes() if why == TOO_MUCH and self._is_suspected else None
         self._kill()
         self._expect_end()
+        if shared is not None and shared - usage.machine_shared_bytes() < self._memory_bytes // 2:
+            return SUSPECTED  # others hold it; they come and go too, and half of it is enough to tell
         return why
 
     def death(self, progress: Progress, ended: int) -> Death:
@@ -424,15 +409,15 @@ class Process:
         self._looked = time.monotonic()
         process = Path(f"/proc/{self.pid}")
         try:
-            threads = int(stat_fields(process)[17])
-            memory = int((process / "statm").read_text().split()[1]) * PAGE
-            # What was written to a memfd and is not mapped; what is mapped counts twice, which does no harm.
-            files = {(s.st_dev, s.st_ino): s for s in (fd.stat() for fd in (process / "fd").iterdir())}
-            memory += sum(s.st_blocks * 512 for s in files.values() if stat.S_ISREG(s.st_mode))
+            threads, held = usage.threads(process), usage.held_bytes(process)
         except OSError:
             return False  # it has ended, or closes what is looked at
+        # Shared memory in no table any more, such as of a memfd that is mapped, closed and never touched: whose it is
+        # the kernel tells nobody, but how much the whole machine holds. `give_up` shows whether it was this worker's.
+        unseen = usage.machine_shared_bytes() - self._shared_before
+        self._is_suspected = held <= self._memory_bytes < unseen
         self.excess = ""
-        if memory > self._memory_bytes:
+        if max(held, unseen) > self._memory_bytes:
             self.excess = f"takes more than {self._memory_bytes / (1 << 30):g} GiB of memory"
         elif threads > _THREADS:
             self.excess = f"starts more than {_THREADS} threads"
@@ -460,7 +445,7 @@ class Process:
         if lost is None and not self._may_signal():
             return None
         end = time.monotonic() + _TICK_SECONDS
-        while lost is None and time.monotonic() < end and _state(self._parent.pid) != "S":
+        while lost is None and time.monotonic() < end and usage.state(self._parent.pid) != "S":
             time.sleep(_SOON_SECONDS)
             lost = self._parent_end()
         return lost
@@ -474,7 +459,7 @@ class Process:
         """An emulated one may be fifty times slower than others: its limits are raised, by what a start takes."""
         if not self.restarts:  # later, the worker's parent has done more than start
             with contextlib.suppress(OSError):
-                used = _used_seconds(stat_fields(Path(f"/proc/{self._parent.pid}")))
+                used = usage.used_seconds(stat_fields(Path(f"/proc/{self._parent.pid}")))
                 self._slower = max(1.0, used / _USUAL_START)
 
     def _patience(self) -> _Patience:
@@ -486,7 +471,7 @@ class Process:
             fields = stat_fields(Path(f"/proc/{self.pid}"))
         except OSError:
             return "R", 0.0  # it has ended, and the notice is on its way
-        return self._busiest(fields[0]), _used_seconds(fields)
+        return self._busiest(fields[0]), usage.used_seconds(fields)
 
     def _busiest(self, state: str) -> str:
         """The state of the worker's first thread; R where that waits for others, and one of them does not sleep."""

@@ -27,6 +27,7 @@ from vfio_verify.process import (
     PARENT_STOPPED,
     REFUSED,
     STOPPED,
+    SUSPECTED,
     TOO_MUCH,
     Process,
     Progress,
@@ -187,6 +188,9 @@ class Worker:
                 if changed or any(seen.pages_end != seen.pages_before for seen in finished):
                     self.renew()  # what the subject did to its process is not undone
                 continue
+            if ended == SUSPECTED:
+                self._restart()
+                continue
             last = self._unfinished(progress, ended)
             self._restart()
             certain = progress.in_subject and ended not in DAMAGE and ended != REFUSED
@@ -255,7 +259,7 @@ class Worker:
             if ended is not None:
                 steps.append(StepSeen(self._unfinished(progress, ended)))
                 self._restart()
-                return Played(steps, outside=not progress.in_subject)
+                return Played(steps, outside=not progress.in_subject or ended == SUSPECTED)
             changes += progress.changes
             if len(steps) >= len(actions):
                 return Played(steps, harness_changes=changes)
@@ -277,7 +281,7 @@ class Worker:
         self._restart()
         if ended == REFUSED:
             raise self._refusal("case")
-        if not progress.in_subject and not again:
+        if (not progress.in_subject or ended == SUSPECTED) and not again:
             return self._run_at_once(case, rounds, again=True)  # the damage may be an earlier run's
         if not progress.in_subject and self._library is None:
             raise HarnessError(f"the world itself fails: {seen.death}")
