@@ -16,7 +16,8 @@ PACKAGE = Path(vfio_verify.__file__).parent
 # From below to above: a module may import what stands in a line above its own, or beside it in the same line only
 # where the table says so. `specs` is data. Observations are values, which the world fills and the judge reads.
 LAYERS = (
-    ("vfio_verify", "errors", "spec", "remote", "_core", "_bench", "markup"),
+    ("vfio_verify", "errors", "spec", "remote", "_core", "_bench", "markup", "source_line"),
+    ("debuginfo",),
     ("case", "core", "sandbox"),
     ("observation", "model"),
     ("words", "generate", "space", "thread_cases", "features", "corpus"),

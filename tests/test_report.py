@@ -9,7 +9,7 @@ from rich.console import Console
 from vfio_verify.campaign import Options, Result
 from vfio_verify.case import PAGE, Area, Case, Device, Fault, RamBlock, Region, Segment
 from vfio_verify.judge import Violation
-from vfio_verify.observation import EVENT, FAULTED, STEPS, Observation
+from vfio_verify.observation import EVENT, FAULTED, NOWHERE, STEPS, Observation
 from vfio_verify.report import Report, make_report
 from vfio_verify.subject import CORE
 from vfio_verify.text import print_report
@@ -30,7 +30,7 @@ LONG = Case(
 def events(n: int, failing: int) -> bytes:
     step = STEPS.index("find_block")
     return b"".join(
-        EVENT.pack(step, FAULTED if i == failing else 0, 0, 0, 0, 0, 0, 0, 0, 22 if i == failing else 0)
+        EVENT.pack(step, FAULTED if i == failing else 0, 0, 0, 0, 0, 0, 0, 0, 22 if i == failing else 0, NOWHERE)
         for i in range(n)
     )
 

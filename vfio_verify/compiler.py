@@ -47,6 +47,9 @@ _FLAGS = (
     "-U_FORTIFY_SOURCE",
     *(f"-fno-builtin-{name}" for name in ("malloc", "calloc", "realloc", "free", "strdup", "strndup")),
     *(f"-fno-builtin-{name}" for name in ("aligned_alloc", "posix_memalign", "memalign", "exit", "abort")),
+    # What calls the world, and where a crash is, is told by its line: each function has a frame that is linked to its
+    # caller's, and returns to it.
+    *("-fno-omit-frame-pointer", "-fno-optimize-sibling-calls"),
     # No compiler that QEMU is built with lets these pass, and each makes a pointer out of an int. There is
     # no `-w`: it would silence these as well.
     *(f"-Werror={name}" for name in ("implicit-function-declaration", "implicit-int", "int-conversion")),
@@ -56,6 +59,8 @@ _FLAGS = (
 )
 _OPTIONAL_FLAGS = (
     "-ftrivial-auto-var-init=pattern",  # a variable never set is the same, and wrong, in each run
+    # Clang would make one call of two that are alike, as those of error_setg() are.
+    *("-mllvm -simplifycfg-sink-common=false", "-mllvm -enable-tail-merge=false"),
     "-fno-diagnostics-show-caret",
     "-fno-caret-diagnostics",
     "-fno-diagnostics-show-option",
@@ -190,8 +195,8 @@ def _optional_flags(compiler: Sequence[str], start: Start) -> list[str]:
     probe.write_text("int probe;\n", encoding="ascii")
     known = []
     for flag in _OPTIONAL_FLAGS:
-        status, _ = _run([*compiler, "-Werror", flag, "-fsyntax-only", str(probe)], start, TIME_LIMIT)
-        known += [flag] if status == 0 else []
+        status, _ = _run([*compiler, "-Werror", *flag.split(), "-fsyntax-only", str(probe)], start, TIME_LIMIT)
+        known += flag.split() if status == 0 else []
     probe.unlink()
     return known
 

@@ -27,6 +27,10 @@ LEFT_THREAD, LEFT_CHILD, LEFT_TIMER = 1, 2, 4
 STEPS: tuple[Step, ...] = Step.__args__  # type: ignore[attr-defined]  # a Literal has them
 
 
+NOWHERE = (1 << 64) - 1
+"""In place of a place in the subject's code: not known, or the core's."""
+
+
 class Event(NamedTuple):
     """One call or look-up of the subject, as it was asked for and answered. Addresses are absolute."""
 
@@ -40,6 +44,8 @@ class Event(NamedTuple):
     a5: int
     result: int
     errno: int
+    caller: int = NOWHERE
+    """The place in the subject that made the call: an address in its library, or `NOWHERE`."""
 
 
 class Run(NamedTuple):
@@ -80,6 +86,10 @@ class Death(Struct, frozen=True):
     signal: int = 0
     status: int = 0
     note: str = ""
+    frames: tuple[int, ...] = ()
+    """Places in the subject's code, the innermost first, as far as they could be told."""
+    error_at: tuple[int, ...] = ()
+    """Where the subject had set errors before."""
 
     @property
     def is_slow(self) -> bool:
@@ -204,6 +214,12 @@ class Observation(Struct, frozen=True):
     """What the call left behind in its process: `LEFT_THREAD`, `LEFT_CHILD`, `LEFT_TIMER`."""
     threads: Threads | None = None
     """Of a case with calls alongside; the call's own part of it is then in there too."""
+    error_at: tuple[int, ...] = ()
+    """The places in the subject that set the first two errors that reached the caller."""
+    heap_at: int = NOWHERE
+    """The place that allocated the first block that is not freed."""
+    free_at: int = NOWHERE
+    """The place that freed first what was not to be freed."""
     named: tuple[tuple[str, int, int], ...] = ()
     """Names for ranges of addresses, beside that of the mapping: name, start, end."""
 
@@ -229,4 +245,4 @@ class Observation(Struct, frozen=True):
         return self.counts[STEPS.index(step)]
 
 
-EVENT = Format("=10Q")
+EVENT = Format("=11Q")

@@ -26,11 +26,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 import vfio_verify
 from vfio_verify import usage, wire
 from vfio_verify.case import PAGE
 from vfio_verify.errors import HarnessError, InputError, NotPermittedError, starting
-from vfio_verify.observation import Death
+from vfio_verify.observation import NOWHERE, Death
 from vfio_verify.sandbox import Confinement, Parts, readable_by_subject
 from vfio_verify.usage import stat_fields
 from vfio_verify.words import death_text
@@ -41,6 +43,8 @@ _STARTED, _ENDED, _CONFINED = 1, 2, 3
 _NOT_SET_UP = -3
 _PROGRESS_BYTES = 4096
 _NOTE_BYTES = 936
+_MOST_FRAMES = 24  # VV_FRAMES in pyx/world/internal.h
+_PLACES = struct.Struct(f"={4 + _MOST_FRAMES}Q")  # in struct vv_progress, behind the note
 _REQUEST_BYTES = 16 << 20
 _REPLY_BYTES = 32 << 20
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
@@ -48,6 +52,7 @@ _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 _START_SECONDS = 20.0
 _TICK_SECONDS = 0.2
 _SOON_SECONDS = 0.0005
+_ANSWER_SECONDS = 0.1
 _NEAR_NULL = 1 << 16
 _END_SECONDS = 10.0
 _USUAL_START = 0.05
@@ -315,6 +320,7 @@ class Process:
         self.changed = False
         self._write(_PROGRESS_BYTES, request)
         self._write(8, bytes(_PROGRESS.size - 8))  # the progress, all but the pid
+        self._write(_PROGRESS.size + _NOTE_BYTES, bytes(_PLACES.size))
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the other side is gone, as will be seen
             self._data.send(struct.pack("=Q", len(request)))
         return self._watch()
@@ -366,6 +372,8 @@ class Process:
 
     def give_up(self, why: int) -> int:
         """End the worker; `why` is the answer, unless its end shows that it was only suspected."""
+        if why == HANG:
+            self._ask_where()
         if why in (PARENT_ENDED, PARENT_STOPPED):
             self._lost = True
         shared = usage.machine_shared_bytes() if why == TOO_MUCH and self._is_suspected else None
@@ -375,7 +383,28 @@ class Process:
             return SUSPECTED  # others hold it; they come and go too, and half of it is enough to tell
         return why
 
+    def _ask_where(self) -> None:
+        """Have a worker that hangs tell where it is. It may not answer: the signal can be blocked, or another's."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(self.pid, signal.SIGRTMAX)
+            end = time.monotonic() + _ANSWER_SECONDS
+            while not self._places()[2] and time.monotonic() < end:
+                time.sleep(_SOON_SECONDS)
+
+    def _places(self) -> tuple[int, ...]:
+        places: tuple[int, ...] = _PLACES.unpack(self._read(_PROGRESS.size + _NOTE_BYTES, _PLACES.size))
+        return places
+
     def death(self, progress: Progress, ended: int) -> Death:
+        """How the worker ended, and where its subject's code was then."""
+        death = self._death(progress, ended)
+        if ended in DAMAGE:
+            return death
+        *error_at, _, n_frames = (places := self._places())[:4]
+        frames = places[4:][: min(n_frames, _MOST_FRAMES)]
+        return replace(death, frames=frames, error_at=tuple(at for at in error_at if at not in (0, NOWHERE)))
+
+    def _death(self, progress: Progress, ended: int) -> Death:
         if ended < 0:
             how = {HANG: "hang", STOPPED: "stop", TOO_MUCH: "excess"}.get(ended, "damage")
             return Death(how, note=self.excess if how == "excess" else DAMAGE.get(ended, ""))

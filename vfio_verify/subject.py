@@ -5,14 +5,20 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from vfio_verify.case import Call, Case
+from vfio_verify.observation import NOWHERE
 from vfio_verify.sandbox import Parts
+from vfio_verify.source_line import SourceLine, SourceText
+
+if TYPE_CHECKING:
+    from vfio_verify.debuginfo import Lines
 
 
 class Subject(Struct, frozen=True):
@@ -31,8 +37,18 @@ class Subject(Struct, frozen=True):
     library: Path | None = None
     has_errp: bool = True
     """Has its signature a place for an error?"""
+    text: SourceText | None = None
+    """What it was compiled from."""
     told_total: bool = True
     """Is the total size given to it? If not, it is the sum of the lengths, as iov_size() has it."""
+
+    def line_at(self, place: int) -> SourceLine | None:
+        """The line of the subject's text that an address in its library belongs to, as events and frames have it. None
+        for the core, and where it cannot be told."""
+        if place == NOWHERE or self.library is None or self.text is None:
+            return None
+        found = _lines(self.library, self.text).at(place)
+        return None if found is None else replace(found, text=self.text.line(found.file, found.line))
 
     def adapt(self, case: Case) -> Case:
         """The case as this subject meets it."""
@@ -40,6 +56,13 @@ class Subject(Struct, frozen=True):
             return case
         sequence = tuple(_summed(action) if isinstance(action, Call) else action for action in case.sequence)
         return replace(_summed(case), sequence=sequence, alongside=tuple(map(_summed, case.alongside)))
+
+
+@lru_cache(maxsize=8)
+def _lines(library: Path, text: SourceText) -> Lines:
+    from vfio_verify.debuginfo import Lines  # what runs cases does not need it
+
+    return Lines.of(library, text.own)
 
 
 CallOrCase = TypeVar("CallOrCase", Call, Case)
@@ -78,5 +101,6 @@ def open_subject(name: str, function: str | None = None, parts: Parts = Parts.AL
             place=f"{source.file}:{source.line}",
             library=build(source, Path(directory), parts=parts),
             has_errp=source.has_errp,
+            text=source.text,
             told_total=source.signature is not Signature.POINTER,
         )

@@ -31,6 +31,7 @@ from vfio_verify.case import (
 from vfio_verify.errors import HarnessError
 from vfio_verify.observation import (
     EVENT,
+    NOWHERE,
     STARVED,
     STEPS,
     Difference,
@@ -49,7 +50,7 @@ SESSION_MAGIC = 0x3173736573766676
 FIRST, LAST = 1 << 16, 2 << 16
 
 _FIXED = 25
-_RECORD = struct.Struct(f"={_FIXED + len(STEPS) + 9}Q")
+_RECORD = struct.Struct(f"={_FIXED + len(STEPS) + 13}Q")
 RECORD_BYTES = _RECORD.size
 _MAX_MESSAGE, _MAX_LEFT = 4096, 7  # MESSAGE_BYTES in pyx/world/run.c; enum vv_left in internal.h
 _FIVE = struct.Struct("=5Q")
@@ -167,8 +168,9 @@ def unpack_record(data: memoryview, head: Head, harness_changes: int) -> tuple[O
     n_events, n_runs, n_strays, n_differences, dropped, pages_compared, pages_total, flags_union = words[17:_FIXED]
     counts = words[_FIXED : _FIXED + len(STEPS)]
     called, second_mapped, _, like_first, second_differences, whole, first_differences, second_flags, left = words[
-        _FIXED + len(STEPS) :
+        _FIXED + len(STEPS) : _FIXED + len(STEPS) + 9
     ]
+    *error_at, heap_at, free_at = words[_FIXED + len(STEPS) + 9 :]
     truths = mapped, error_given, error_left, called, second_mapped, like_first, whole
 
     events_end = _RECORD.size + n_events * EVENT.size
@@ -222,6 +224,9 @@ def unpack_record(data: memoryview, head: Head, harness_changes: int) -> tuple[O
         block_hosts=head.hosts,
         device_fds=head.fds,
         harness_changes=harness_changes,
+        error_at=tuple(at for at in error_at if at != NOWHERE),
+        heap_at=heap_at,
+        free_at=free_at,
     )
     return observation, size
 

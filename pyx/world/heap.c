@@ -22,6 +22,7 @@
 #define POISON 0xdd                     /* a pointer read from it is no address at all */
 #define MOST_FILLED ((size_t)64 << 10)  /* junk and poison: enough to be noticed, cheap for large blocks */
 #define MOST_ZEROED ((size_t)256 << 10) /* beyond this the kernel is asked for fresh pages */
+#define MOST_SEARCHED ((size_t)1 << 20) /* for a block that was not freed */
 #define MAGIC 0x6b636f6c62207676ull
 
 enum state { LIVE = 1, PROTECTED, HIDDEN, FREED };
@@ -31,7 +32,7 @@ struct block {
     size_t size;                        /* as asked for */
     size_t room;                        /* from the first byte to the end of the redzone */
     struct block *next_freed;
-    u64 unused;
+    u64 at;                             /* the place in the subject that allocated it */
     u64 magic;                          /* last, where an underrun meets it first */
 };
 _Static_assert(sizeof(struct block) % 16 == 0, "the header must keep what follows it aligned");
@@ -42,6 +43,7 @@ static struct {
     struct block *freed_first, *freed_last;
     size_t n_freed;
     struct vv_heap_report report;
+    u64 bad_at;                         /* the place of the first free that was none, VV_NONE if none was */
     char lock;
 } heap;
 
@@ -161,6 +163,7 @@ static struct block *carve(size_t size, size_t align)
 /* The bytes are zero unless junk is asked for. */
 static void *allocate(size_t size, size_t align, bool junk)
 {
+    const u64 at = vv_caller();
     struct block *block;
 
     lock();
@@ -168,6 +171,7 @@ static void *allocate(size_t size, size_t align, bool junk)
     if (block) {
         block->state = LIVE;
         block->size = size;
+        block->at = at;
         heap.report.live++;
         heap.report.live_bytes += size;
     }
@@ -195,8 +199,14 @@ static void uncount(struct block *block)
     }
 }
 
+static void note_bad(u64 at)
+{
+    heap.bad_at = heap.bad_at == VV_NONE ? at : heap.bad_at;
+}
+
 void vv_heap_free(void *pointer)
 {
+    const u64 at = vv_caller();
     struct block *block;
     bool whole = true;
 
@@ -207,8 +217,10 @@ void vv_heap_free(void *pointer)
     block = block_at(pointer);
     if (!block || block->state == FREED) {
         heap.report.bad_frees++;
+        note_bad(at);
     } else if (block->state == PROTECTED) {
         heap.report.cached_frees++;
+        note_bad(at);
     } else if ((whole = redzone_is_whole(block))) {
         uncount(block);
         block->state = FREED;
@@ -295,6 +307,7 @@ void vv_heap_reset(void)
     heap.freed_first = heap.freed_last = NULL;
     heap.n_freed = 0;
     memset(&heap.report, 0, sizeof(heap.report));
+    heap.bad_at = VV_NONE;
     unlock();                           /* whatever the subject was interrupted in */
 }
 
@@ -303,6 +316,26 @@ void vv_heap_report(struct vv_heap_report *report)
     lock();
     *report = heap.report;
     unlock();
+}
+
+u64 vv_heap_at(void)
+{
+    const u64 end = (u64)heap.area + least(heap.used, MOST_SEARCHED);
+    u64 at;
+
+    for (at = (u64)heap.area + sizeof(struct block); at < end; at += 16) {
+        const struct block *block = block_at((const void *)at);
+
+        if (block && block->state == LIVE) {
+            return block->at;
+        }
+    }
+    return VV_NONE;
+}
+
+u64 vv_heap_free_at(void)
+{
+    return heap.bad_at;
 }
 
 /* ---- libc's allocators: subjects are linked with --wrap ---------------------------------------- */

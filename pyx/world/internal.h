@@ -73,6 +73,9 @@ struct vv_record {
     u64 second_like_first, second_differences, first_whole_after, first_differences_after;
     u64 second_flags_union;
     u64 left;                   /* enum vv_left */
+    u64 error_at[2];            /* places in the subject: where the caller's errors were set, VV_NONE if nowhere */
+    u64 heap_at;                /* and where the first block was allocated that is not freed */
+    u64 free_at;                /* and where what is not the subject's to free was freed */
     /* followed by events, vmas, strays, differences, message (padded to 8) */
 };
 
@@ -112,6 +115,8 @@ struct vv_mapping_look {
     /* followed by vmas, relative to the address, and differences */
 };
 
+#define VV_FRAMES 24
+
 /* Written by the worker, read by the parent when the worker is gone. */
 struct vv_progress {
     u64 pid;
@@ -125,9 +130,22 @@ struct vv_progress {
     u64 changes;                /* mappings of the harness that changed during the request */
     u64 note_bytes;
     char note[936];
+    u64 error_at[2];            /* of the run that is not finished */
+    u64 frames_told;            /* the parent's question is answered */
+    u64 n_frames;
+    u64 frames[VV_FRAMES];      /* places in the subject where the process ended, innermost first */
 };
 extern struct vv_progress *vv_progress;      /* progress.c */
 void vv_progress_begin(void);                /* a request: nothing of it is done */
+
+/* ---- where.c: places in the subject's code, relative to its library ---------------------------------- */
+
+void vv_where_loaded(const void *entry);     /* the subject, by its entry */
+void vv_where_arm(void (*on_end)(int, siginfo_t *, void *));
+u64 vv_caller(void);                         /* the place that called the world; VV_NONE if it is not known */
+void vv_where_ended(const void *context);    /* leaves the frames for the parent; the context of a signal, or NULL */
+bool vv_where_unwinding(void);               /* a signal now is of vv_where_ended() itself, */
+_Noreturn void vv_where_give_up(void);       /* and ends it */
 
 /* ---- memory.c ------------------------------------------------------------------------------------ */
 
@@ -170,6 +188,7 @@ struct vv_call_state {
     u64 n_events, max_events, dropped, flags_union;
     struct Error *callers_error;        /* what errp points to */
     u64 error_sets;             /* errors that reached it, kept or not */
+    u64 error_at[2];            /* the places where the first two were set */
     struct vv_range owned[512]; /* what the subject reserved and still holds */
     u64 n_owned;
     u64 first_reservation;      /* address, 0 before */
@@ -250,6 +269,7 @@ bool vv_read_layout(const struct vv_request *request, struct vv_cursor *cursor, 
 bool vv_comparable(const struct vv_layout *layout);
 u64 vv_put_head(u64 *reply, const struct vv_layout *layout);
 void vv_arm_signals(void);
+void vv_arm_ends(void);                     /* once a worker, before its subject is loaded */
 
 /* The record of a call that has returned, but for what is counted in the whole process. Its events are at
  * record + 1 already, or are copied there. Returns how many runs the mapping has, left in vv_first_runs. */

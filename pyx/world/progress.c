@@ -16,6 +16,8 @@ void vv_progress_begin(void)
 {
     vv_progress->plan = vv_progress->finished = vv_progress->reply_bytes = 0;
     vv_progress->in_subject = vv_progress->signal = vv_progress->note_bytes = vv_progress->changes = 0;
+    vv_progress->frames_told = vv_progress->n_frames = 0;
+    vv_progress->error_at[0] = vv_progress->error_at[1] = VV_NONE;
 }
 
 _Noreturn void vv_die(const char *format, ...)
@@ -28,6 +30,7 @@ _Noreturn void vv_die(const char *format, ...)
     va_end(rest);
     vv_progress->note_bytes = length < (int)sizeof(vv_progress->note) ? (u64)length : sizeof(vv_progress->note) - 1;
     vv_threads_died();
+    vv_where_ended(NULL);
     signal(SIGABRT, SIG_DFL);
     abort();
 }

@@ -17,6 +17,7 @@ struct Error {
     enum ErrorClass class;
     int line;
     const char *file, *function;
+    u64 at;                         /* the place in the subject that set it */
 };
 
 VV_EXPORT struct Error *error_abort;
@@ -75,6 +76,7 @@ static struct Error *new_error(char *message, enum ErrorClass class)
     error->magic = MAGIC;
     error->message = message;
     error->class = class;
+    error->at = vv_caller();
     return error;
 }
 
@@ -89,9 +91,12 @@ static void end_process_if_asked(struct Error **errp, const char *message, const
     }
 }
 
-static void count_if_callers(struct Error **errp)
+static void count_if_callers(struct Error **errp, const struct Error *error)
 {
     if (errp == &vv_calls.callers_error) {
+        if (vv_calls.error_sets < 2) {
+            vv_progress->error_at[vv_calls.error_sets] = vv_calls.error_at[vv_calls.error_sets] = error->at;
+        }
         vv_calls.error_sets++;
     }
 }
@@ -130,7 +135,7 @@ VV_EXPORT void vfio_verify_error_set(struct Error **errp, int error_class, int o
     error->line = line;
     error->function = function;
     *errp = error;
-    count_if_callers(errp);
+    count_if_callers(errp, error);
     errno = saved_errno;
 }
 
@@ -144,7 +149,7 @@ VV_EXPORT void error_propagate(struct Error **to, struct Error *error)
     vv_threads_pause();
     checked(error, "error_propagate");
     end_process_if_asked(to, error->message, error->file, error->line, error->function);
-    count_if_callers(to);
+    count_if_callers(to, error);
     if (to && !*to) {
         *to = error;
     } else {
@@ -261,6 +266,7 @@ VV_EXPORT struct Error *error_copy(const struct Error *error)
     copy->file = error->file;
     copy->line = error->line;
     copy->function = error->function;
+    copy->at = error->at;
     return copy;
 }
 
@@ -326,6 +332,7 @@ struct Error **vv_error_slot(void)
 {
     error_abort = error_fatal = vv_calls.callers_error = NULL;
     vv_calls.error_sets = 0;
+    vv_calls.error_at[0] = vv_calls.error_at[1] = VV_NONE;
     return &vv_calls.callers_error;
 }
 
@@ -344,8 +351,10 @@ void vv_qemu_after_call(struct vv_call *call, struct vv_error_report *report)
     report->given = call->errp != NULL;
     report->left = error != NULL;
     report->sets = error && !sets ? 1 : sets;           /* *errp = error, without error_propagate() */
+    memcpy(report->at, vv_calls.error_at, sizeof(report->at));
     if (error && is_error(error)) {
         report->message = error->message;
+        report->at[0] = sets ? report->at[0] : error->at;
         report->length = strlen(error->message);
         vv_heap_hide(error);
     }

@@ -34,7 +34,9 @@ static struct vv_vma *other_vmas;   /* room for a mapping's runs, as at vv_first
  * the parent, and the signal comes again with its default action. */
 static void on_signal(int number, siginfo_t *info, void *context)
 {
-    (void)context;
+    if (vv_where_unwinding()) {
+        vv_where_give_up();
+    }
     if (vv_probing) {
         siglongjmp(vv_probe_escape, 1);
     }
@@ -42,7 +44,23 @@ static void on_signal(int number, siginfo_t *info, void *context)
     vv_progress->signal = (u64)number;
     /* The processor tells no address for one that is not canonical, such as an uninitialised pointer's. */
     vv_progress->signal_address = info->si_code == SI_KERNEL ? VV_NONE : (u64)info->si_addr;
+    vv_where_ended(context);
     signal(number, SIG_DFL);
+}
+
+/* An end by a signal that tells no address. */
+static void on_end(int number, siginfo_t *info, void *context)
+{
+    (void)info;
+    vv_threads_died();
+    vv_where_ended(context);
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
+void vv_arm_ends(void)
+{
+    vv_where_arm(on_end);
 }
 
 void vv_arm_signals(void)
@@ -303,6 +321,8 @@ u64 vv_record_call(struct vv_record *record, struct vv_call *call, u64 max_runs,
     record->error_given = error.given;
     record->error_left = error.left;
     record->error_sets = error.sets;
+    memcpy(record->error_at, error.at, sizeof(record->error_at));
+    record->heap_at = record->free_at = VV_NONE;
     record->message_bytes = error.length < MESSAGE_BYTES ? error.length : MESSAGE_BYTES;
     record->n_events = vv_calls.n_events;
     record->events_dropped = vv_calls.dropped;
@@ -379,6 +399,8 @@ void vv_run_plan(struct vv_record *record, u64 capacity, const struct vv_fault *
     record->heap_live_bytes = heap.live_bytes;
     record->cached_frees = heap.cached_frees;
     record->bad_frees = heap.bad_frees;
+    record->heap_at = heap.live ? vv_heap_at() : VV_NONE;
+    record->free_at = vv_heap_free_at();
 
     if (record->mapped && (flags & VV_TWICE) && !n_faults && !vv_kernel.kind
         && vv_visible_bytes(record->address, total)) {
@@ -469,6 +491,7 @@ int64_t vv_run_request(const u64 *bytes, u64 request_bytes, uint8_t *reply, u64 
         }
         vv_progress->plan = i;
         vv_progress->n_events = vv_progress->reservation = 0;
+        vv_progress->error_at[0] = vv_progress->error_at[1] = VV_NONE;
         vv_run_plan(record, room_left, faults, *n_faults, request->flags, compare);
         if (record->events_dropped && i) {
             break;              /* alone in a reply its trace has room */

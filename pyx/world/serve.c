@@ -64,6 +64,7 @@ static int load_subject(const char *library)
         vv_progress->note_bytes = (u64)snprintf(vv_progress->note, sizeof(vv_progress->note), "%s", dlerror());
         return -1;
     }
+    vv_where_loaded((const void *)vv_subject);
     return 0;
 }
 
@@ -99,6 +100,8 @@ static _Noreturn void work(int control, int data, uint8_t *shared, u64 request_c
     close(null);
     vv_progress->pid = (u64)getpid();
     vv_progress->note_bytes = vv_progress->signal = vv_progress->in_subject = 0;
+    vv_progress->n_frames = 0;
+    vv_arm_ends();
     if (vv_after_fork() < 0 || vv_state_open() < 0) {
         say(data, -1, errno);
         _exit(3);

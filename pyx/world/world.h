@@ -9,6 +9,7 @@
  *   run.c      one request: one layout, several runs with a fault plan each
  *   session.c  another kind of request: calls and what happens between them, in one world
  *   threads.c  another kind of request: several calls at once, each by a thread of its own
+ *   where.c    which place of the subject's code called, and where it was when its process ended
  *   progress.c what a worker says of itself while it runs, and its last words
  *   confine.c  what a worker can still do once its subject is there
  *   kernel.c   failures that the kernel itself makes
@@ -75,6 +76,7 @@ struct vv_event {
     u64 arg[6];
     u64 result;
     u64 error;                      /* errno, or 0 */
+    u64 caller;                     /* the place in the subject that made the call (where.c), or VV_NONE */
 };
 
 /*
@@ -143,6 +145,8 @@ struct vv_heap_report {
     u64 bad_frees;                  /* double frees, and frees of what was never allocated */
 };
 void vv_heap_report(struct vv_heap_report *report);
+u64 vv_heap_at(void);               /* the place that allocated the first block that is left, or VV_NONE */
+u64 vv_heap_free_at(void);          /* the place of the first free of what was not the subject's to free, or VV_NONE */
 
 /* ---- qemu.c: QEMU's names ---------------------------------------------------------------------- */
 
@@ -159,6 +163,7 @@ struct vv_error_report {
     u64 sets;                       /* how often an error was set through any Error ** */
     u64 length;                     /* of the message, without NUL */
     const char *message;            /* valid until the next call */
+    u64 at[2];                      /* the places where the first two were set, or VV_NONE */
 };
 void vv_qemu_after_call(struct vv_call *call, struct vv_error_report *report);
 

@@ -14,6 +14,7 @@ unit.py         the text to compile, with the adapter that calls the function
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -22,6 +23,7 @@ import msgspec
 from vfio_verify.errors import InputError
 from vfio_verify.source import cut, formats, includes, items, patch, text, unit, world_names
 from vfio_verify.source.signatures import Signature
+from vfio_verify.source_line import Piece, SourceText
 
 __all__ = ["Signature", "Source", "read_source"]
 
@@ -43,6 +45,8 @@ class Source(msgspec.Struct, frozen=True):
     """The C text to compile; it ends with `vfio_verify_entry()` (call.h)."""
     include_dirs: tuple[str, ...] = ()
     """Where `#include "..."` looks first: the directory of a C file given by path."""
+    text: SourceText = SourceText(())
+    """The files of which the unit is made."""
 
     @property
     def takes_total_size(self) -> bool:
@@ -75,6 +79,7 @@ def read_source(path: str, function: str | None = None, *, any_include: bool = F
     sources = [items.read(fragment) for fragment in fragments]
     target = cut.find(sources, function, name)
     chosen = cut.reach(target, sources, world_names.read_names())
+    include_dir = str(Path(path).resolve().parent) if not patches and path != "-" else None
     return Source(
         name=path,
         title=_title(patches, target.name),
@@ -83,8 +88,16 @@ def read_source(path: str, function: str | None = None, *, any_include: bool = F
         file=target.item.fragment.file,
         line=target.item.line,
         unit=unit.write(chosen, sources),
-        include_dirs=(str(Path(path).resolve().parent),) if not patches and path != "-" else (),
+        include_dirs=() if include_dir is None else (include_dir,),
+        text=_text_of(chosen, include_dir, path),
     )
+
+
+def _text_of(chosen: cut.Cut, include_dir: str | None, path: str) -> SourceText:
+    """The files from which something is compiled."""
+    fragments = dict.fromkeys(item.fragment for item in chosen.kept)
+    pieces = tuple(Piece(fragment.file, fragment.first_line, fragment.text) for fragment in fragments)
+    return SourceText(pieces, include_dir, os.path.dirname(path) if include_dir is not None else "")
 
 
 def _with_headers(path: str, content: str, any_include: bool) -> list[patch.Fragment]:

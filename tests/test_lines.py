@@ -1,0 +1,226 @@
+"""Places in a subject's code: who called the world, where a process ended, and the lines that they are of."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from made_runs import VALID
+
+from vfio_verify.case import Case, Fault
+from vfio_verify.observation import NOWHERE, STEPS, Observation
+from vfio_verify.source_line import SourceLine
+from vfio_verify.subject import Subject, open_subject
+from vfio_verify.worker import Worker
+
+pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
+
+HEAD = """\
+#include <sys/mman.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static long nothing(void) { return 0; }
+
+static inline void *reserve(size_t total)
+{
+    return mmap(NULL, total, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS, -1, 0); /* reserved */
+}
+
+bool vfio_device_mmap_dmabuf(struct iovec *iov, unsigned int iov_cnt, void **addr, size_t total_size, Error **errp)
+{
+"""
+
+
+def written(path: Path, body: str, head: str = HEAD) -> Path:
+    path.write_text(f"{head}{body}\n}}\n", encoding="utf-8")
+    return path
+
+
+def line_of(path: Path, mark: str) -> int:
+    """The number of the only line that has this comment."""
+    (number,) = [n for n, text in enumerate(path.read_text().splitlines(), 1) if f"/* {mark} */" in text]
+    return number
+
+
+def once(subject: Subject, case: Case = VALID, *plan: Fault) -> Observation:
+    with Worker(subject.library, cpu_seconds=0.3, sleep_seconds=0.5) as worker:
+        (seen,) = worker.run(case, [plan])
+        return seen
+
+
+def innermost(subject: Subject, seen: Observation) -> SourceLine | None:
+    assert seen.death is not None
+    return next((line for line in map(subject.line_at, seen.death.frames) if line), None)
+
+
+CALLS = """\
+    void *base = reserve(total_size);
+    struct VFIODevice *device = NULL;
+    if (!vfio_device_lookup(iov, &device, errp)) { /* looked up */
+        munmap(base, total_size); /* given back */
+        return false;
+    }
+    close(dup(
+        0)); /* end of the statement */
+    *addr = base;
+    error_setg(errp, "one"); /* set */
+    munmap(base,
+           total_size);
+    return false;
+"""
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_each_call_and_each_error_has_the_line_that_made_it(compiler: str, tmp_path: Path, monkeypatch) -> None:
+    if not shutil.which(compiler):
+        pytest.skip(f"no {compiler} here")
+    monkeypatch.setenv("CC", compiler)
+    path = written(tmp_path / "helper.c", CALLS)
+    with open_subject(str(path)) as subject:
+        seen = once(subject)
+        lines = {STEPS[event.step]: subject.line_at(event.caller) for event in seen.trace()}
+        assert lines["mmap"] == SourceLine(
+            str(path),
+            line_of(path, "reserved"),
+            "reserve",
+            "return mmap(NULL, total, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS, -1, 0); /* reserved */",
+        )
+        assert lines["find_device"].line == line_of(path, "looked up")
+        assert lines["dup"].line in (line_of(path, "end of the statement") - 1, line_of(path, "end of the statement"))
+        assert lines["munmap"].line in (line_of(path, "set") + 1, line_of(path, "set") + 2)
+        (error,) = seen.error_at
+        assert subject.line_at(error).line == line_of(path, "set")
+        # An error that a look-up of the world sets is of the line that asked.
+        failed = once(subject, VALID, Fault("find_device", 1))
+        (error,) = failed.error_at
+        assert subject.line_at(error).line == line_of(path, "looked up")
+
+
+def test_the_core_has_no_places() -> None:
+    with Worker() as worker:
+        (seen,) = worker.run(VALID, [()])
+    assert {event.caller for event in seen.trace()} == {NOWHERE}
+
+
+ENDS = {
+    "a write through NULL": "*(volatile int *)nothing() = 1; /* here */",
+    "a read by the C library": "memcpy((void *)total_size, (void *)nothing(), 100 + iov_cnt); /* here */",
+    "a call of what is no function": "((void (*)(void))nothing())(); /* here */",
+    "abort": "if (!nothing()) abort(); /* here */",
+    "an assertion": "g_assert(nothing()); /* here */",
+    "a division by zero": "volatile int none = 0; *addr = (void *)(long)(iov_cnt / none); /* here */",
+    "a trap": "if (!nothing()) __builtin_trap(); /* here */",
+    "an endless loop": 'while (!nothing()) { __asm__ volatile(""); } /* here */',
+    "a sleep": "while (!nothing()) { sleep(100); } /* here */",
+    "a message of nothing": 'error_setg(errp, "%s", (char *)8 + nothing()); /* here */',
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_the_end_of_a_process_has_its_line(end: str, tmp_path: Path) -> None:
+    path = written(tmp_path / "helper.c", f"    {ENDS[end]}\n    return false;")
+    with open_subject(str(path)) as subject:
+        found = innermost(subject, once(subject))
+    assert found is not None
+    assert (found.line, found.function) == (line_of(path, "here"), "vfio_device_mmap_dmabuf")
+
+
+def test_a_stack_that_overflows_is_told_by_its_innermost_frames(tmp_path: Path) -> None:
+    head = HEAD.replace(
+        "bool vfio",
+        "static long deeper(volatile long n)\n{\n    return n + deeper(n + 1) + n; /* deep */\n}\n\nbool vfio",
+    )
+    path = written(tmp_path / "helper.c", "    return deeper(total_size);", head)
+    with open_subject(str(path)) as subject:
+        found = innermost(subject, once(subject))
+    assert found is not None
+    assert abs(found.line - line_of(path, "deep")) <= 2
+    assert found.function == "deeper"
+
+
+def test_a_header_and_a_macro_of_several_lines_have_the_lines_where_they_are_written(tmp_path: Path) -> None:
+    (tmp_path / "dm.h").write_text(
+        "#define TWICE(x) \\\n    do { \\\n        x; \\\n        x; \\\n    } while (0)\n\n"
+        "static inline void *of_header(size_t total)\n{\n"
+        "    return mmap(NULL, total, 0, 0x21, -1, 0); /* header */\n}\n"
+    )
+    body = "    void *p = of_header(total_size);\n    TWICE(munmap(p, total_size)); /* twice */\n    return false;"
+    path = written(tmp_path / "helper.c", body, '#include "dm.h"\n' + HEAD)
+    with open_subject(str(path)) as subject:
+        first, *others = [subject.line_at(event.caller) for event in once(subject).trace()]
+    assert (Path(first.file).name, first.line) == ("dm.h", line_of(tmp_path / "dm.h", "header"))
+    assert [(line.file, line.line) for line in others] == [(str(path), line_of(path, "twice"))] * 2
+
+
+KEPT = """\
+    void *p = malloc(10), *q = malloc(20); /* made */
+    memset(q, 0, 20);
+    free(q);
+    free(q); /* again */
+    return !p;
+"""
+
+
+def test_what_was_left_and_what_was_freed_wrongly_have_their_lines(tmp_path: Path) -> None:
+    path = written(tmp_path / "helper.c", KEPT)
+    with open_subject(str(path)) as subject:
+        seen = once(subject)
+        assert subject.line_at(seen.heap_at).line == line_of(path, "made")
+        assert subject.line_at(seen.free_at).line == line_of(path, "again")
+
+
+DEAF = """\
+    sigset_t all;
+
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, NULL);
+    while (!nothing()) {
+    }
+    return false;
+"""
+
+
+def test_a_subject_that_is_deaf_to_the_question_still_hangs(tmp_path: Path) -> None:
+    path = written(tmp_path / "helper.c", DEAF, "#include <signal.h>\n" + HEAD)
+    with open_subject(str(path)) as subject:
+        seen = once(subject)
+    assert seen.death.how == "hang"
+    assert not seen.death.frames
+
+
+def test_a_library_without_debug_information_has_no_lines(tmp_path: Path) -> None:
+    if not shutil.which("strip"):
+        pytest.skip("no strip here")
+    import subprocess
+
+    path = written(tmp_path / "helper.c", CALLS)
+    with open_subject(str(path)) as subject:
+        subprocess.run(["strip", "--strip-debug", str(subject.library)], check=True)
+        seen = once(subject)
+        assert [subject.line_at(event.caller) for event in seen.trace()] == [None] * seen.n_events
+
+
+@pytest.mark.parametrize("address", [0, 1, 2**32, NOWHERE, 2**63])
+def test_an_address_that_is_none_has_no_line(address: int, tmp_path: Path) -> None:
+    path = written(tmp_path / "helper.c", CALLS)
+    with open_subject(str(path)) as subject:
+        assert subject.line_at(address) is None
+
+
+FORGED = """\
+    __asm__(".section .debug_line,\\"\\",@progbits\\n.fill 4000,1,0xff\\n.previous\\n"
+            ".section .debug_info,\\"\\",@progbits\\n.fill 4000,1,0x7f\\n.previous\\n");
+    return reserve(total_size) && false;
+"""
+
+
+def test_debug_information_that_is_none_does_no_harm(tmp_path: Path) -> None:
+    path = written(tmp_path / "helper.c", FORGED)
+    with open_subject(str(path)) as subject:
+        seen = once(subject)
+        assert all(
+            found is None or found.file == str(path) for found in (subject.line_at(e.caller) for e in seen.trace())
+        )

@@ -1,0 +1,69 @@
+"""A line of a subject's text, what it says, and which of a compiler's file names are the subject's own."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+
+from msgspec import Struct
+
+
+class SourceLine(Struct, frozen=True):
+    """A line of a subject's text. `function` holds it; `text` is the line without its margin, "" if it is not known."""
+
+    file: str
+    line: int
+    function: str | None = None
+    text: str = ""
+
+
+class Piece(Struct, frozen=True):
+    """A run of lines of one file, which is named as the user or the patch does."""
+
+    file: str
+    first_line: int
+    text: str
+
+
+class SourceText(Struct, frozen=True, dict=True):
+    """The files of a subject as far as they were given. `directory` is where a C file's own includes lie."""
+
+    pieces: tuple[Piece, ...]
+    directory: str | None = None
+    prefix: str = ""
+    """What the user calls that directory."""
+
+    @cached_property
+    def _by_name(self) -> dict[str, str]:
+        return {os.path.normpath(piece.file): piece.file for piece in self.pieces}
+
+    @cached_property
+    def _lines(self) -> dict[str, dict[int, str]]:
+        files: dict[str, dict[int, str]] = {}
+        for piece in self.pieces:
+            files.setdefault(piece.file, {}).update(enumerate(piece.text.split("\n"), piece.first_line))
+        return files
+
+    def own(self, name: str) -> str | None:
+        """The user's name of a file that the compiler has named, or None if it is none of the subject's."""
+        if (given := self._by_name.get(os.path.normpath(name))) is not None:
+            return given
+        if self.directory is None or not os.path.isabs(name):
+            return None
+        below = os.path.relpath(name, self.directory)
+        return None if below.split(os.sep, 1)[0] == os.pardir else os.path.join(self.prefix, below)
+
+    def line(self, file: str, number: int) -> str:
+        """A line without its margins, or "" if it is not known."""
+        if file not in self._lines and self.directory is not None:
+            self._lines[file] = self._included(file)
+        return self._lines.get(file, {}).get(number, "").strip()
+
+    def _included(self, file: str) -> dict[int, str]:
+        assert self.directory is not None
+        try:
+            text = Path(self.directory, os.path.relpath(file, self.prefix or ".")).read_text("utf-8", "replace")
+        except (OSError, ValueError):
+            return {}
+        return dict(enumerate(text.split("\n"), 1))
