@@ -167,6 +167,11 @@ def test_a_field_that_a_case_does_not_have_is_refused_by_its_name(path):
         ("total_size", 1 << 64, r"2\*\*64"),
         ("page_size", 2 * PAGE, "pages of 8192 bytes"),
         ("devices.0.regions.1.index", 0, "device 0: two regions with the same index"),
+        ("devices.0.regions.1.offset", PAGE, "device 0: regions overlap in its file"),
+        ("devices.0.regions.1.offset", PAGE + 8, "device 0, region 2: it cannot begin at 0x1008 of its file"),
+        ("devices.0.regions.1.offset", (1 << 60) - PAGE, "device 0, region 2: it cannot begin"),
+        ("devices.0.region_files", True, "device 0: files of regions need descriptors of them"),
+        ("devices.0.mmap_rule", "file", "device 0: its regions are not in ordinary files"),
         ("devices.0.regions.1.areas.0.offset", 1, "device 0, region 2: areas"),
         ("devices.0.regions.1.areas.0.size", 7 * PAGE, "device 0, region 2: areas"),
         ("devices.0.regions.1.areas.1.size", 9 * PAGE, "device 0, region 2: areas"),
@@ -195,6 +200,20 @@ def test_a_block_of_a_region_that_cannot_be_mapped_is_refused():
         check(case)
 
 
+def test_regions_may_begin_anywhere_in_their_file_and_share_a_place_in_files_of_their_own():
+    apart = (Region(0, PAGE + 1, offset=5 * PAGE), Region(3, 3 * PAGE, offset=0), Region(4, PAGE, offset=3 * PAGE))
+    check(Case((Device(apart),), (), (), 0))
+    together = tuple(msgspec.structs.replace(region, offset=PAGE) for region in apart)
+    check(Case((Device(together, "file", region_fds=True, region_files=True),), (), (), 0))
+    with pytest.raises(InputError, match="regions overlap"):
+        check(Case((Device(together, "file", region_fds=True),), (), (), 0))
+
+
+def test_what_a_device_has_not_is_not_written():
+    written = json.loads(CASE.to_json())
+    assert [set(device) for device in written["devices"]] == [{"regions", "mmap_rule", "region_fds"}] * 2
+
+
 ONE = Device((Region(0, PAGE),))
 
 
@@ -207,11 +226,15 @@ ONE = Device((Region(0, PAGE),))
             Case((Device((Region(0, 600 * PAGE, tuple(Area(2 * i * PAGE, PAGE) for i in range(257))),)),), (), (), 0),
             "257 areas",
         ),
+        (
+            Case((Device(tuple(Region(i, PAGE) for i in range(9)), "file", True, True),), (), (), 0),
+            "9 files of regions; a world holds at most 8",
+        ),
         (Case((), (RamBlock(size=PAGE),) * 257, (), 0), "257 RAM blocks"),
         (Case((ONE,), (RamBlock(0, 0, 0),), (Segment(0, 0, 1),) * (MAX_SEGMENTS + 1), 0), "65537 segments"),
         (Case((), (RamBlock(size=1 << 40),) * 9, (), 0), "RAM blocks"),
     ],
-    ids=["devices", "regions", "areas", "blocks", "segments", "bytes of blocks"],
+    ids=["devices", "regions", "areas", "files", "blocks", "segments", "bytes of blocks"],
 )
 def test_more_than_a_world_holds_is_refused(case, what):
     with pytest.raises(InputError, match=what):

@@ -28,8 +28,12 @@ from vfio_verify.strategies import _Decoded, any_case
 
 SPARSE = Region(9, 8 * PAGE, areas=(Area(0, PAGE), Area(4 * PAGE, 2 * PAGE)), writable=False)
 PLAIN = Case(
-    (Device((Region(0, 8 * PAGE),)), Device((SPARSE,), "areas", region_fds=True)),
-    (RamBlock(0, 0, 0), RamBlock(1, 9, 1), RamBlock(size=4 * PAGE)),
+    (
+        Device((Region(0, 8 * PAGE),)),
+        Device((SPARSE,), "areas", region_fds=True),
+        Device((Region(0, PAGE, offset=PAGE),), "file", region_fds=True, region_files=True),
+    ),
+    (RamBlock(0, 0, 0), RamBlock(1, 9, 1), RamBlock(size=4 * PAGE), RamBlock(2, 0, 0)),
     (Segment(0, 0, PAGE),),
     PAGE,
 )
@@ -62,6 +66,11 @@ FIRST = Segment(0, 0, PAGE)
         ((Segment(0, 8, PAGE),), {"misaligned: address"}),
         ((FIRST, Segment(0, 0, 0)), {"empty: a segment"}),
         ((Segment(0, 0, (4 << 30) + PAGE),), {"segment: over 4 GiB", "segment: over 2 GiB"}),
+        (
+            (Segment(3, 0, PAGE),),
+            {"device: a file for each region", "device: its regions are in ordinary files"}
+            | {"region: at an offset of its own", "device: a descriptor for each region"},
+        ),
         (
             (Segment(1, 0, PAGE),),
             {

@@ -186,7 +186,7 @@ def test_the_summary_names_the_page_that_is_wrong():
     what = success(runs=runs((1, page(1, memory=1, offset=(2 << 40) + 3 * PAGE))))
     (violation,) = (v for v in told(what).violations if v.clause == "CONTENTS")
     assert violation.expected == "at A+0x1000: device 0, region 0 + 0x2000"
-    assert violation.seen == "at A+0x1000: device 1, region 2 + 0x3000"
+    assert violation.seen == "at A+0x1000: device 1, 0x20000003000 of its file, where no region is"
 
 
 @pytest.mark.parametrize("flags", [READ | WRITE | SHARED, READ | SHARED | 4, READ, WRITE | SHARED])

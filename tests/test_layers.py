@@ -19,6 +19,7 @@ LAYERS = (
     ("vfio_verify", "errors", "spec", "remote", "_core", "_bench", "markup", "source_line"),
     ("debuginfo",),
     ("case", "core", "sandbox"),
+    ("backing",),
     ("observation", "model"),
     ("words", "generate", "space", "thread_cases", "features", "corpus"),
     ("sequences", "distribution", "simpler"),

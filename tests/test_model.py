@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from vfio_verify.case import PAGE, Area, Case, Device, Fault, RamBlock, Region, Segment
 from vfio_verify.model import Overlay, expect
@@ -91,6 +92,24 @@ def test_more_than_4_gib_must_be_mapped():
     expected = expect(case)
     assert expected.must_map
     assert expected.overlays == (Overlay(0, 5 << 30, 0, (300 << 40) + PAGE),)
+
+
+def test_a_region_is_shown_from_where_it_begins_in_its_file():
+    device = Device((Region(0, 4 * PAGE, offset=9 * PAGE), Region(1, 2 * PAGE, offset=0)), "file", region_fds=True)
+    case = Case((device,), (RamBlock(0, 0, 0), RamBlock(0, 1, 0)), (), 0)
+    first = replace(case, iovec=(Segment(0, PAGE, PAGE),), total_size=PAGE)
+    second = replace(case, iovec=(Segment(1, PAGE, PAGE),), total_size=PAGE)
+    assert expect(first).overlays == (Overlay(0, PAGE, 0, 10 * PAGE),)
+    assert expect(second).overlays == (Overlay(0, PAGE, 0, PAGE),)
+
+
+def test_a_region_with_a_file_of_its_own_is_shown_from_that():
+    user = Device((Region(0, PAGE), Region(7, 2 * PAGE, offset=PAGE)), "file", region_fds=True, region_files=True)
+    case = Case((Device((Region(0, PAGE),)), user), (RamBlock(1, 0, 0), RamBlock(1, 7, 0)), (), 0)
+    first = replace(case, iovec=(Segment(0, 0, PAGE),), total_size=PAGE)
+    second = replace(case, iovec=(Segment(1, PAGE, PAGE),), total_size=PAGE)
+    assert expect(first).overlays == (Overlay(0, PAGE, 16, 0),)
+    assert expect(second).overlays == (Overlay(0, PAGE, 17, 2 * PAGE),)
 
 
 def test_30_000_segments_must_be_mapped():
@@ -248,15 +267,19 @@ def test_every_reason_is_told():
 
 
 def the_bytes(case: Case, block: int) -> tuple[int | None, int, int]:
-    """Device, and first and last file offset of a block, from the layout of vfio-pci."""
+    """The file, and the first offset and the end of a block in it: from the layout of vfio-pci, or from the case."""
     entry = case.ram_blocks[block]
     if entry.device is None:
         return None, 0, entry.size
+    files = [(d, r.index) for d, device in enumerate(case.devices) if device.region_files for r in device.regions]
     for region in case.devices[entry.device].regions:
         if region.index == entry.region:
             areas = [(0, region.size)] if region.areas is None else [(a.offset, a.size) for a in region.areas]
             offset, size = areas[entry.area]
-            return entry.device, region.index * 2**40 + offset, region.index * 2**40 + offset + size
+            own = (entry.device, entry.region) in files
+            usual = 0 if own else region.index * 2**40
+            offset += usual if region.offset is None else region.offset
+            return 16 + files.index((entry.device, entry.region)) if own else entry.device, offset, offset + size
     raise AssertionError("the case is no case")
 
 
@@ -279,18 +302,20 @@ def by_pages(case: Case, policy: str) -> tuple[set[str], list[tuple[int, int]]]:
         if segment.block is None:
             reasons.add("SAME_BLOCK")
             continue
-        device, first, end = the_bytes(case, segment.block)
-        if device is None:
+        file, first, end = the_bytes(case, segment.block)
+        if file is None:
             reasons.add("SAME_BLOCK")
-        where = {"same-block": segment.block, "same-region": (device, first >> 40), "same-device": device}[policy]
-        shared.add(where if device is not None else ("RAM", where))
+        entry = case.ram_blocks[segment.block]
+        region = (entry.device, entry.region)
+        where = {"same-block": segment.block, "same-region": region, "same-device": entry.device}[policy]
+        shared.add(where if file is not None else ("RAM", where))
         at = first + segment.offset
         if at + segment.length > end:
             reasons.add("WITHIN_BLOCK")
         elif segment.length <= 4096 * PAGE:
-            mapped += [(device, page) for page in range(at, at + segment.length, PAGE)]
+            mapped += [(file, page) for page in range(at, at + segment.length, PAGE)]
         else:
-            mapped += [(device, at), (device, at + segment.length - 1 & -PAGE)]
+            mapped += [(file, at), (file, at + segment.length - 1 & -PAGE)]
     if left:
         reasons.add("SIZE_AGREES")
     if len(shared) > 1:

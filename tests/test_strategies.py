@@ -187,6 +187,14 @@ WORLDS = {
     "a high region index": lambda case: any(r.index >= 300 for d in case.devices for r in d.regions),
     "a read-only region": lambda case: any(not r.writable for d in case.devices for r in d.regions),
     "a driver that minds areas": lambda case: any(d.mmap_rule == "areas" for d in case.devices),
+    "files of regions": lambda case: any(d.region_files for d in case.devices),
+    "regions in ordinary files": lambda case: any(d.mmap_rule == "file" for d in case.devices),
+    "two regions at places of their own in one file": lambda case: any(
+        not d.region_files and sum(r.offset is not None for r in d.regions) > 1 for d in case.devices
+    ),
+    "a region that begins where vfio-pci has another": lambda case: any(
+        r.offset == 0 and r.index > 0 for d in case.devices for r in d.regions
+    ),
     "descriptors of regions": lambda case: any(d.region_fds for d in case.devices),
     "no place for an error": lambda case: case.errp == "null",
     "repeats": lambda case: expect(case).must_map and len(set(case.iovec)) < len(case.iovec),

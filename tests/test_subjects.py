@@ -23,6 +23,11 @@ MORE_LAYOUTS = {
         "table_of_4_reused",
         "devices_compared",
         "over_128_entries_refused",
+        "array_of_64",
+        "blocks_not_compared",
+        "counted_in_8_bits",
+        "first_regions_descriptor",
+        "offset_from_index",
     ),
 }
 """Subjects whose fault one layout in a hundred shows, or a sequence."""

@@ -721,6 +721,94 @@ def test_the_second_device_has_stamps_of_its_own(stamp_reader):
     assert run(stamp_reader, case).message.startswith(f"{(2 << 60) + (2 << 40) + 11 * PAGE:x} ".encode())
 
 
+USER = Device(
+    (Region(0, 4 * PAGE), Region(2, 4 * PAGE), Region(5, 4 * PAGE, offset=3 * PAGE)),
+    "file",
+    region_fds=True,
+    region_files=True,
+)
+USERS = Case((DEVICE, USER), (RamBlock(1, 0, 0), RamBlock(1, 2, 0), RamBlock(1, 5, 0)), (), 0)
+
+
+@needs_compiler
+@pytest.mark.parametrize(("block", "file", "offset"), [(0, 16, 0), (1, 17, 0), (2, 18, 3 * PAGE)])
+def test_a_region_with_a_file_of_its_own_has_its_descriptor_its_stamps_and_no_other_of_the_device(
+    stamp_reader, core, block, file, offset
+):
+    case = msgspec.structs.replace(USERS, iovec=(Segment(block, PAGE, 2 * PAGE),), total_size=2 * PAGE)
+    stamp = (file - 11 << 60) + offset + PAGE
+    assert run(stamp_reader, case).message.decode() == f"{stamp:x} {stamp + 511 * 8:x}"
+    seen = run(core, case)
+    assert seen.runs == (Run(0, 2 * PAGE, READ | SHARED, file, offset + PAGE),)
+    assert not seen.differences
+
+
+fields_reader = worker_of(
+    """
+void vfio_verify_entry(struct vv_call *call)
+{
+    struct vfio_region_info *info;
+    ram_addr_t offset;
+    RAMBlock *block = qemu_ram_block_from_host(call->iov->iov_base, false, &offset);
+    VFIORegion *region = vfio_get_region_from_mr(block->mr);
+    VFIODevice *vbasedev = region->vbasedev;
+    int fds[4] = {vbasedev->fd, vfio_device_get_region_fd(vbasedev, 0), vfio_device_get_region_fd(vbasedev, 2),
+                  vfio_device_get_region_fd(vbasedev, 1)};
+
+    vfio_device_get_region_info(vbasedev, 2, &info);
+    SAY("%llx %llx %d %d %d", (unsigned long long)info->offset, (unsigned long long)region->fd_offset,
+        fds[0] < 0, fds[1] == fds[2], fds[3] < 0);
+}
+"""
+)
+PLACED = (Region(0, PAGE, offset=PAGE), Region(2, PAGE, offset=0))
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [
+        (Device((Region(0, PAGE), Region(2, PAGE))), "20000000000 0 0 1 0"),
+        (Device(PLACED), "0 1000 0 1 0"),
+        (Device(PLACED, region_fds=True), "0 1000 1 1 1"),
+        (Device(PLACED, region_fds=True, region_files=True), "0 1000 1 0 1"),
+    ],
+    ids=["vfio-pci", "elsewhere", "descriptors", "files"],
+)
+def test_a_device_has_the_descriptors_and_its_regions_the_places_that_its_case_says(fields_reader, device, said):
+    case = Case((device,), (RamBlock(0, 0, 0),), (Segment(0, 0, PAGE),), PAGE)
+    assert run(fields_reader, case).message.decode() == said
+
+
+probe_reader = worker_of(
+    """
+void vfio_verify_entry(struct vv_call *call)
+{
+    ram_addr_t offset;
+    RAMBlock *block = qemu_ram_block_from_host(call->iov->iov_base, false, &offset);
+    VFIORegion *region = vfio_get_region_from_mr(block->mr);
+    int fd = vfio_device_get_region_fd(region->vbasedev, region->nr);
+    int errors = 0;
+    void *private, *past;
+
+    private = mmap(NULL, P, PROT_READ, MAP_PRIVATE, fd, region->fd_offset);
+    errors |= private == MAP_FAILED;
+    past = mmap(NULL, P, PROT_READ, MAP_SHARED, fd, region->fd_offset + 4 * P);
+    errors |= (past == MAP_FAILED) << 1;
+    SAY("%d", errors);
+}
+"""
+)
+
+
+@needs_compiler
+@pytest.mark.parametrize(("rule", "refused"), [("region", "3"), ("areas", "3"), ("file", "0")])
+def test_an_ordinary_file_refuses_no_mapping(probe_reader, rule, refused):
+    device = Device((Region(1, 4 * PAGE, offset=2 * PAGE),), rule, region_fds=True)
+    case = Case((device,), (RamBlock(0, 1, 0),), (Segment(0, 0, PAGE),), PAGE)
+    assert run(probe_reader, case).message.decode() == refused
+
+
 # ---- seeing the address space ------------------------------------------------------------------------------
 
 
@@ -893,7 +981,7 @@ def damaged_requests() -> dict[str, bytes]:
 
     n_devices, n_regions = words[2], words[3]
     regions = 12 + 2 * n_devices
-    areas = regions + 5 * n_regions
+    areas = regions + 7 * n_regions
     blocks = areas + 3 * words[4]
     segments = blocks + 2 * words[5]
     return {
@@ -906,6 +994,7 @@ def damaged_requests() -> dict[str, bytes]:
         "more plans than there are": changed(7, 2),
         "an unknown kernel fault": changed(10, 10),
         "a region of no device": changed(regions, 7),
+        "a region of no file": changed(regions + 5, 15),
         "an area of no region": changed(areas, 7),
         "a block of no area": changed(blocks, 99),
         "a segment of no block": changed(segments, 99),

@@ -7,6 +7,7 @@ a segment names its host address as a block and an offset in it, or as an addres
 from __future__ import annotations
 
 import errno
+import itertools
 import mmap
 from typing import Annotated, Literal
 
@@ -22,6 +23,12 @@ REGION_SHIFT = 40
 
 MAX_DEVICES, MAX_REGIONS, MAX_AREAS, MAX_BLOCKS, MAX_SEGMENTS = 4, 64, 256, 256, 65536
 """What one world holds; pyx/world/world.h has the same limits."""
+
+MAX_FILES, FIRST_FILE = 8, 16
+"""Regions that have a file of their own, and the number of the first of these files (vfio_verify/backing.py)."""
+
+MAX_FILE_BYTES = 1 << 60
+"""Of each file; VV_MEMFD_BYTES in pyx/world/internal.h."""
 
 MAX_CALLS = 64
 """Of one case, at once or in sequence."""
@@ -52,6 +59,9 @@ HUGE_PAGE = 2 << 20
 """Of the memory of a device under the kernel fault `hugetlb`."""
 
 
+MmapRule = Literal["region", "areas", "file"]
+
+
 class Area(Struct, frozen=True, order=True, forbid_unknown_fields=True):
     """A part of a region that may be mapped: offset within the region, and size."""
 
@@ -60,13 +70,15 @@ class Area(Struct, frozen=True, order=True, forbid_unknown_fields=True):
 
 
 class Region(Struct, frozen=True, order=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A VFIO region. ``areas`` is None without the sparse capability: then one area, the whole region."""
+    """A VFIO region. ``areas`` is None without the sparse capability: then one area, the whole region. ``offset`` is
+    where it begins in its file; None: where vfio-pci puts it, or at 0 in a file of its own."""
 
     index: Annotated[int, Meta(ge=0, lt=1 << 19)]
     size: Size
     areas: tuple[Area, ...] | None = None
     writable: bool = True
     mappable: bool = True
+    offset: Annotated[int, Meta(ge=0, lt=MAX_FILE_BYTES)] | None = None
 
     def mmap_areas(self) -> tuple[Area, ...]:
         if not self.mappable:
@@ -74,13 +86,17 @@ class Region(Struct, frozen=True, order=True, forbid_unknown_fields=True, omit_d
         return (Area(0, self.size),) if self.areas is None else self.areas
 
 
-class Device(Struct, frozen=True, order=True, forbid_unknown_fields=True):
-    """A VFIO device. ``mmap_rule`` says what its driver refuses to map: what lies outside a region
-    (vfio-pci), or also what lies outside the areas of a sparse one."""
+class Device(Struct, frozen=True, order=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A VFIO device. ``mmap_rule`` says what its driver refuses to map: what lies outside a region (vfio-pci), also
+    what lies outside the areas of a sparse one, or nothing, where regions are in ordinary files that a vfio-user
+    server shares. With ``region_fds`` the device has no descriptor of its own, but one for each region; with
+    ``region_files`` each of them is of another file."""
 
     regions: tuple[Region, ...]
-    mmap_rule: Literal["region", "areas"] = "region"
-    region_fds: bool = False
+    # A factory's value is written even where it is the default.
+    mmap_rule: MmapRule = field(default_factory=lambda: "region")
+    region_fds: bool = field(default_factory=lambda: False)
+    region_files: bool = False
 
 
 class RamBlock(Struct, frozen=True, order=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -231,6 +247,7 @@ def check(case: Case) -> None:
     counts = {
         "devices": (len(case.devices), MAX_DEVICES),
         "regions": (sum(len(d.regions) for d in case.devices), MAX_REGIONS),
+        "files of regions": (sum(len(d.regions) for d in case.devices if d.region_files), MAX_FILES),
         "areas": (sum(len(r.mmap_areas()) for d in case.devices for r in d.regions), MAX_AREAS),
         "RAM blocks": (len(case.ram_blocks), MAX_BLOCKS),
         "calls": (1 + len(case.alongside) + len(case.sequence), MAX_CALLS),
@@ -321,6 +338,11 @@ def _check_kernel_fault(case: Case) -> None:
 def _check_device(number: int, device: Device) -> None:
     indexes = [region.index for region in device.regions]
     _require(len(set(indexes)) == len(indexes), f"device {number}: two regions with the same index")
+    _require(
+        device.region_fds or not device.region_files, f"device {number}: files of regions need descriptors of them"
+    )
+    _require(device.region_fds or device.mmap_rule != "file", f"device {number}: its regions are not in ordinary files")
+    _check_offsets(number, device)
     for region in device.regions:
         end = 0
         for area in region.areas or ():
@@ -329,6 +351,22 @@ def _check_device(number: int, device: Device) -> None:
                 f"device {number}, region {region.index}: areas must be page aligned, ascending and inside the region",
             )
             end = area.offset + area.size
+
+
+def _check_offsets(number: int, device: Device) -> None:
+    """Of regions that share a file none lies in another."""
+    ranges = []
+    for region in device.regions:
+        start = region.offset or 0
+        if region.offset is None and not device.region_files:
+            start = region.index << REGION_SHIFT
+        end = start + -(-region.size // PAGE) * PAGE
+        where = f"device {number}, region {region.index}"
+        _require(start % PAGE == 0 and end <= MAX_FILE_BYTES, f"{where}: it cannot begin at {start:#x} of its file")
+        ranges.append((start, end))
+    ranges.sort()
+    apart = all(end <= start for (_, end), (start, _) in itertools.pairwise(ranges))
+    _require(apart or device.region_files, f"device {number}: regions overlap in its file")
 
 
 def _check_block(case: Case, number: int, block: RamBlock) -> None:

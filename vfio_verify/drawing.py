@@ -159,7 +159,8 @@ def memory(case: Case) -> Iterator[str]:
 
 def _region(case: Case, number: int, region: Region) -> Iterator[str]:
     pad = " " * _INDENT
-    yield f"{pad}device {number}, region {region.index}: {region.size:#x} bytes"
+    where = "" if region.offset is None else f", at {region.offset:#x} of its file"
+    yield f"{pad}device {number}, region {region.index}: {region.size:#x} bytes{where}"
     if not region.mappable:
         yield f"{pad}  {0:<#14x}  not mappable"
     at = 0

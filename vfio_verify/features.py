@@ -25,7 +25,8 @@ FEATURES: tuple[str, ...] = (
     *("block: past its end", "block: at its very end", "blocks: several", "block: none", "block: plain RAM"),
     *("region: index 0", "region: other index", "region: index over 8", "region: sparse", "region: second area"),
     *("region: read-only", "regions: several", "devices: several", "device: its areas bound its mmap"),
-    *("device: a descriptor for each region", "errp: NULL"),
+    *("device: a descriptor for each region", "device: a file for each region"),
+    *("device: its regions are in ordinary files", "region: at an offset of its own", "errp: NULL"),
     *("expected: maps", "expected: refuses", "expected: either"),
 )
 """Every feature that a generated layout can have. What fails is counted apart: see `fault_features`."""
@@ -125,6 +126,12 @@ def _places(case: Case) -> Iterator[str]:
             yield "device: its areas bound its mmap"
         if device.region_fds:
             yield "device: a descriptor for each region"
+        if device.region_files:
+            yield "device: a file for each region"
+        if device.mmap_rule == "file":
+            yield "device: its regions are in ordinary files"
+        if region.offset is not None:
+            yield "region: at an offset of its own"
 
 
 def fault_features(case: Case) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from vfio_verify.case import PAGE, Area, Case, Device, RamBlock, Region, Segment
+from vfio_verify.case import MAX_FILES, PAGE, Area, Case, Device, MmapRule, RamBlock, Region, Segment
 
 T = TypeVar("T")
 GIB = 1 << 30
@@ -64,7 +64,37 @@ def _device(choices: Choices, unit: int) -> Device:
     if choices.integer(0, 1):
         indexes.append(_INDEXES[(first + choices.integer(1, len(_INDEXES) - 1)) % len(_INDEXES)])
     regions = tuple(_region(choices, index, unit) for index in sorted(indexes))
-    return Device(regions, pick(choices, ("region", "areas")), pick(choices, (False, False, False, True)))
+    descriptors = pick(choices, ("one", "one", "one", "duplicates", "files"))
+    own_fds, own_files = descriptors != "one", descriptors == "files"
+    rules = _RULES[own_fds]
+    if choices.integer(0, 3) == 3:
+        regions = _placed(choices, regions, apart=own_files)
+    return Device(regions, pick(choices, rules), own_fds, own_files)
+
+
+_RULES: dict[bool, tuple[MmapRule, ...]] = {False: ("region", "areas"), True: ("region", "areas", "file", "file")}
+_GAPS = (0, PAGE, 5 * PAGE, 1 << 21, (1 << 32) + PAGE)
+
+
+def _placed(choices: Choices, regions: tuple[Region, ...], *, apart: bool) -> tuple[Region, ...]:
+    """The regions somewhere in their file, the last index first or last; or each anywhere in one of its own."""
+    at, placed = 0, []
+    for region in regions[:: pick(choices, (1, -1))]:
+        offset = pick(choices, _GAPS) + (0 if apart else at)
+        placed.append(replace(region, offset=offset))
+        at = offset + -(-region.size // PAGE) * PAGE
+    return tuple(sorted(placed, key=lambda region: region.index))
+
+
+def _apart(regions: tuple[Region, ...]) -> tuple[Region, ...]:
+    """Regions of which one has grown: what has a place behind it in the file makes room."""
+    at, moved = 0, dict[int, Region]()
+    for region in sorted(regions, key=lambda region: region.offset or 0):
+        if region.offset is not None:
+            offset = max(at, region.offset)
+            moved[region.index] = replace(region, offset=offset)
+            at = offset + -(-region.size // PAGE) * PAGE
+    return tuple(moved.get(region.index, region) for region in regions)
 
 
 def _blocks(devices: Sequence[Device]) -> tuple[RamBlock, ...]:
@@ -196,7 +226,7 @@ def _other_device(choices: Choices, case: Case) -> Case:
     if not case.iovec or case.iovec[0].block is None or len(case.devices) > 2:
         return case
     block = case.ram_blocks[case.iovec[0].block]
-    if block.device is None:
+    if block.device is None or 2 * sum(len(d.regions) for d in case.devices if d.region_files) > MAX_FILES:
         return case
     twin = RamBlock(len(case.devices), block.region, block.area)
     case = replace(case, devices=(*case.devices, case.devices[block.device]), ram_blocks=(*case.ram_blocks, twin))
@@ -246,7 +276,7 @@ def _past_the_area(choices: Choices, case: Case) -> Case:
     room = max(region.size, area.offset + area.size + 4 * PAGE)
     longer = replace(region, areas=region.mmap_areas(), size=room)
     device = case.devices[entry.device]
-    regions = tuple(longer if r is region else r for r in device.regions)
+    regions = _apart(tuple(longer if r is region else r for r in device.regions))
     changed = replace(device, regions=regions, mmap_rule="region")
     devices = (*case.devices[: entry.device], changed, *case.devices[entry.device + 1 :])
     case = replace(case, devices=devices)

@@ -96,7 +96,7 @@ def _of_huge_pages(case: Case) -> Case:
 
     def region(r: Region) -> Region:
         areas = r.areas and tuple(Area(scaled(a.offset), scaled(a.size)) for a in r.areas)
-        return replace(r, size=scaled(r.size), areas=areas)
+        return replace(r, size=scaled(r.size), areas=areas, offset=r.offset and scaled(r.offset))
 
     return replace(
         case,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from vfio_verify.case import REGION_SHIFT, Case, KernelFault, Policy
+from vfio_verify.backing import backing
+from vfio_verify.case import Case, KernelFault, Policy
 
 
 class Refusal(Struct, frozen=True):
@@ -144,7 +145,8 @@ def _overlays(case: Case) -> tuple[Overlay, ...]:
         assert area is not None
         assert region is not None
         length = -(-segment.length // page) * page
-        memory, offset = device, (region.index << REGION_SHIFT) + area.offset + segment.offset
+        file = backing(case, device, region.index)
+        memory, offset = file.memory, file.offset + area.offset + segment.offset
         last = overlays[-1] if overlays else None
         if last is not None and last.memory == memory and last.offset + (last.end - last.start) == offset:
             overlays[-1] = Overlay(last.start, start + length, memory, last.offset)

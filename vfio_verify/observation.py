@@ -12,7 +12,7 @@ from vfio_verify.case import Step
 
 READ, WRITE, EXEC, SHARED = 1, 2, 4, 8
 RAM, OTHER, ANONYMOUS = 15, 100, 101
-"""What stands behind a run of pages: below `RAM` a device's position in the case; `RAM`: plain RAM blocks."""
+"""What stands behind a run of pages: `RAM` is plain RAM blocks; vfio_verify/backing.py has the files of devices."""
 
 FAULTED, TOOK_AWAY, REFUSED, OUTSIDE, OWNED, BY_RULE, NESTED, UNPLANNED, STARVED, BY_KERNEL = (
     *(1, 2, 4, 8),
@@ -207,7 +207,7 @@ class Observation(Struct, frozen=True):
     death: Death | None = None
     block_hosts: tuple[int, ...] = ()
     device_fds: tuple[int, ...] = ()
-    """Of the devices, whether the case has them or not, and last of plain RAM."""
+    """Of the devices and of files of regions, whether the case has them or not, and last of plain RAM."""
     harness_changes: int = 0
     """Mappings of the harness that differed after the request in which this run was."""
     left: int = 0

@@ -69,7 +69,8 @@ def _layout_cost(case: Case) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[An
         + sum(len(r.areas) + 1 for d in case.devices for r in d.regions if r.areas is not None)
         + len(case.ram_blocks)
     )
-    oddities = sum((d.mmap_rule != "region") + d.region_fds for d in case.devices) + (case.errp != "object")
+    oddities = sum((d.mmap_rule != "region") + d.region_fds + d.region_files for d in case.devices)
+    oddities += (case.errp != "object") + sum(r.offset is not None for d in case.devices for r in d.regions)
     oddities += sum((not r.writable) + (r.index > 0) for d in case.devices for r in d.regions)
     sizes = tuple(sorted((_bits(s.length) + _bits(s.offset) for s in case.iovec), reverse=True))
     first = (
@@ -90,6 +91,7 @@ def _layout_cost(case: Case) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[An
         sum(r.size for d in case.devices for r in d.regions),
         sum(r.index for d in case.devices for r in d.regions),
         sum((b.size or 0) for b in case.ram_blocks),
+        sum((r.offset or 0) for d in case.devices for r in d.regions),
     )
     third = (
         case.total_size,
@@ -315,8 +317,16 @@ def _simpler_world(case: Case) -> Iterator[Case]:
     if case.errp != "object":
         yield replace(case, errp="object")
     for i, device in enumerate(case.devices):
-        for simpler in (replace(device, region_fds=False), replace(device, mmap_rule="region")):
-            yield _with_device(case, i, simpler)
+        placed = tuple(replace(region, offset=None) for region in device.regions)
+        for simpler in (
+            Device(placed),
+            replace(device, mmap_rule="region", region_fds=False, region_files=False),
+            replace(device, regions=placed),
+            replace(device, region_files=False),
+            replace(device, mmap_rule="region"),
+        ):
+            if simpler != device:
+                yield _with_device(case, i, simpler)
         for j, region in enumerate(device.regions):
             for smaller in _region_candidates(region):
                 regions = (*device.regions[:j], smaller, *device.regions[j + 1 :])
@@ -332,6 +342,9 @@ def _simpler_world(case: Case) -> Iterator[Case]:
 def _region_candidates(region: Region) -> Iterator[Region]:
     yield replace(region, writable=True)
     yield replace(region, index=0)
+    for offset in (None, 0, PAGE):
+        if region.offset is not None and (offset or 0) < region.offset + (offset is None):
+            yield replace(region, offset=offset)
     if region.areas is None:
         for size in (PAGE, 2 * PAGE, 4 * PAGE, _halved(region.size), *_stepped(region.size)):
             if 0 < size < region.size:

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from msgspec import Struct
 from msgspec.structs import replace
 
-from vfio_verify.case import REGION_SHIFT, Action, Call, Case, Change, End, Policy
+from vfio_verify.backing import backing
+from vfio_verify.case import Action, Call, Case, Change, End, Policy
 from vfio_verify.model import Expectation, expect
 from vfio_verify.observation import READ, SHARED, Run
 
@@ -51,16 +52,16 @@ class Space:
     """The mappings that live, step by step."""
 
     def __init__(self, case: Case, policy: Policy = "same-block") -> None:
-        self._case, self._policy = case, policy
+        self.case, self._policy = case, policy
         self.page = case.page_size
         self._calls = 0
         self.live: dict[int, LiveMapping] = {}
         self.changed: set[tuple[int, int]] = set()
-        """Words that the device changed: its number and the offset in its file."""
+        """Words that the device changed: the number of its file and the offset there."""
 
     def expectation(self, call: Call) -> Expectation:
         """What a call must answer while no step of it fails: the same at any time."""
-        return expect(alone(self._case, call), self._policy)
+        return expect(alone(self.case, call), self._policy)
 
     def map(self, call: Call, *, mapped: bool) -> LiveMapping | None:
         """A call answered. The mapping that lives from now on, None where it failed, or mapped what it must not."""
@@ -85,12 +86,13 @@ class Space:
         return None
 
     def word(self, change: Change) -> tuple[int, int] | None:
-        """Of which device, and where in its file, a changed word lies; None for plain RAM."""
-        block = self._case.ram_blocks[change.block]
-        area = self._case.area_of(change.block)
+        """In which file, and where there, a changed word lies; None for plain RAM."""
+        block = self.case.ram_blocks[change.block]
+        area = self.case.area_of(change.block)
         if block.device is None or block.region is None or area is None:
             return None
-        return block.device, (block.region << REGION_SHIFT) + area.offset + change.offset
+        file = backing(self.case, block.device, block.region)
+        return file.memory, file.offset + area.offset + change.offset
 
     @property
     def pages(self) -> int:

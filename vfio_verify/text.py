@@ -14,7 +14,7 @@ from rich.text import Text
 from vfio_verify.case import Action, Call, Case, Change, Device, Drop, End, Fault, Fork, Region, Segment
 from vfio_verify.report import ClauseEntry, Report, ViolationEntry
 from vfio_verify.spec import Clause, clauses
-from vfio_verify.words import kernel_fault_text, memory_name, place, step_name
+from vfio_verify.words import kernel_fault_text, place, step_name
 
 _ROWS_SHOWN = 12
 _NAME_WIDTH = 12
@@ -162,7 +162,7 @@ def case_rows(case: Case) -> Iterator[tuple[str, str]]:
         if block.device is None:
             yield f"block {number}", f"{block.size:#x} bytes of plain RAM"
         elif (area := case.area_of(number)) is not None and case.region_of(number) is not None:
-            where = memory_name(block.device, (block.region or 0) << 40 | area.offset)
+            where = f"device {block.device}, {place(area.offset, f'region {block.region}')}"
             yield f"block {number}", f"{where}, {area.size:#x} bytes"
     calls: tuple[Case | Call, ...] = (case, *case.alongside)
     for number, call in enumerate(calls, 1):
@@ -223,7 +223,9 @@ def action_text(action: Action, call: int) -> str:
 def _device_rows(number: int, device: Device) -> Iterator[tuple[str, str]]:
     traits = [
         *(["its driver maps nothing outside the sparse areas"] if device.mmap_rule == "areas" else []),
-        *(["a descriptor for each region"] if device.region_fds else []),
+        *(["any page of its file can be mapped"] if device.mmap_rule == "file" else []),
+        *(["a file for each region"] if device.region_files else []),
+        *(["a descriptor for each region"] if device.region_fds and not device.region_files else []),
     ]
     yield f"device {number}", "; ".join([*map(_region_text, device.regions), *traits]) or "no regions"
 
@@ -233,6 +235,8 @@ def _region_text(region: Region) -> str:
     if region.areas is not None:
         areas = ", ".join(f"[{a.offset:#x}, {a.offset + a.size:#x})" for a in region.areas)
         text += f", sparse: {areas}"
+    if region.offset is not None:
+        text += f", at {region.offset:#x} of its file"
     if not region.writable:
         text += ", read-only"
     return text if region.mappable else text + ", not mappable"

@@ -14,10 +14,12 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from vfio_verify.backing import backings
 from vfio_verify.case import (
     KERNEL_FAULT_KINDS,
     MAX_BLOCKS,
     MAX_DEVICES,
+    MAX_FILES,
     Action,
     Call,
     Case,
@@ -46,6 +48,7 @@ from vfio_verify.observation import (
 MAGIC = 0x3171657276696676
 NONE = (1 << 64) - 1
 TWICE, PARSE_MAPS, BARE = 1, 2, 4
+MMAP_RULES = ("region", "areas", "file")
 SESSION_MAGIC = 0x3173736573766676
 FIRST, LAST = 1 << 16, 2 << 16
 
@@ -56,6 +59,7 @@ _MAX_MESSAGE, _MAX_LEFT = 4096, 7  # MESSAGE_BYTES in pyx/world/run.c; enum vv_l
 _FIVE = struct.Struct("=5Q")
 _LOOK, _MAPPING_LOOK = struct.Struct("=8Q"), struct.Struct("=6Q")
 _STEP_NUMBER = {step: number for number, step in enumerate(STEPS)}
+_FDS = MAX_DEVICES + MAX_FILES + 1
 _KIND_NUMBER = {kind: number for number, kind in enumerate(KERNEL_FAULT_KINDS, 1)}
 
 
@@ -66,15 +70,14 @@ def pack_layout(case: Case, flags: int, n_plans: int) -> bytes:
     areas: list[int] = []
     area_position: dict[tuple[int | None, int | None, int | None], int] = {}
     n_regions = 0
-    for number, device in enumerate(case.devices):
-        devices += (device.mmap_rule == "areas", device.region_fds)
-        for region in device.regions:
-            access = 1 | 2 * region.writable | 4 * region.mappable
-            regions += (number, region.index, region.size, access, region.areas is not None)
-            for position, area in enumerate(region.mmap_areas()):
-                area_position[number, region.index, position] = len(areas) // 3
-                areas += (n_regions, area.offset, area.size)
-            n_regions += 1
+    for device in case.devices:
+        devices += (MMAP_RULES.index(device.mmap_rule), device.region_fds)
+    for n_regions, (number, region, memory, offset) in enumerate(backings(case), 1):
+        access = 1 | 2 * region.writable | 4 * region.mappable
+        regions += (number, region.index, region.size, access, region.areas is not None, memory, offset)
+        for position, area in enumerate(region.mmap_areas()):
+            area_position[number, region.index, position] = len(areas) // 3
+            areas += (n_regions - 1, area.offset, area.size)
     blocks: list[int] = []
     for number, block in enumerate(case.ram_blocks):
         key = (block.device, block.region, block.area)
@@ -138,7 +141,8 @@ def unpack_reply(reply: memoryview, finished: int, harness_changes: int) -> list
 
 
 class Head(NamedTuple):
-    """What a reply begins with: the descriptors of the devices and of plain RAM, and the RAM blocks' addresses."""
+    """What a reply begins with: the descriptors of the devices, of regions with files of their own, and of plain RAM,
+    and the RAM blocks' addresses."""
 
     fds: tuple[int, ...]
     hosts: tuple[int, ...]
@@ -155,8 +159,8 @@ HEAD_BYTES = 8 * (1 + MAX_DEVICES + 1 + MAX_BLOCKS)
 def unpack_head(reply: memoryview) -> Head:
     """Read the head of a reply."""
     (n_blocks,) = struct.unpack_from("=Q", reply)
-    words = struct.unpack_from(f"={MAX_DEVICES + 1 + min(n_blocks, MAX_BLOCKS)}Q", reply, 8)
-    return Head(words[: MAX_DEVICES + 1], words[MAX_DEVICES + 1 :])
+    words = struct.unpack_from(f"={_FDS + min(n_blocks, MAX_BLOCKS)}Q", reply, 8)
+    return Head(words[:_FDS], words[_FDS:])
 
 
 def unpack_record(data: memoryview, head: Head, harness_changes: int) -> tuple[Observation, int]:

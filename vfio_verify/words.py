@@ -7,7 +7,8 @@ import mmap
 import re
 import signal
 
-from vfio_verify.case import REGION_SHIFT, Case, KernelFault, KernelFaultKind, Step
+from vfio_verify.backing import backings, memory_of, region_at
+from vfio_verify.case import FIRST_FILE, Case, KernelFault, KernelFaultKind, Step
 from vfio_verify.observation import (
     ANONYMOUS,
     EXEC,
@@ -48,21 +49,34 @@ def place(offset: int, base: str = "A") -> str:
     return base if not offset else f"{base}{space}{'+' if offset > 0 else '-'}{space}{abs(offset):#x}"
 
 
-def memory_name(memory: int, offset: int) -> str:
+def memory_name(memory: int, offset: int, case: Case) -> str:
     """What stands behind a page: ``device 0, region 2 + 0x3000``."""
     if memory in (OTHER, ANONYMOUS):
         return "anonymous memory"
     if memory == RAM:
         return f"plain RAM + {offset:#x}"
-    return f"device {memory}, {place(offset & ((1 << REGION_SHIFT) - 1), f'region {offset >> REGION_SHIFT}')}"
+    found = region_at(case, memory, offset)
+    if found is None:
+        return f"{file_name(memory, case)}, {offset:#x} of its file, where no region is"
+    device, index, within = found
+    return f"device {device}, {place(within, f'region {index}')}"
 
 
-def stamp_name(word: int) -> str:
+def file_name(memory: int, case: Case) -> str:
+    """The file of a device, or of a region that has one of its own."""
+    if memory < FIRST_FILE:
+        return f"device {memory}"
+    owners = [f"device {b.device}, region {b.region.index}" for b in backings(case) if b.memory == memory]
+    return owners[0] if owners else "a file of no region"
+
+
+def stamp_name(word: int, case: Case) -> str:
     """What a stamped word says of its place (``vv_stamp()`` in pyx/world/memory.c makes them)."""
     owner, offset = word >> 60, word & ((1 << 60) - 1)
     if not owner:
         return f"{word:#x}"
-    return memory_name(RAM if owner == RAM else owner - 1, offset & ~7) + (" changed" if word & 7 else "")
+    memory = RAM if owner == RAM else memory_of(owner - 1)
+    return memory_name(memory, offset & ~7, case) + (" changed" if word & 7 else "")
 
 
 def access(flags: int) -> str:
@@ -90,14 +104,16 @@ def address_name(address: int, case: Case, seen: Observation) -> str:
     return "NULL" if not address else f"{address:#x}" if address < 1 << 20 else "elsewhere"
 
 
-def fd_name(fd: int, seen: Observation) -> str:
+def fd_name(fd: int, case: Case, seen: Observation) -> str:
     """A descriptor by what it is of; numbers differ from run to run."""
     if fd < 0:
         return str(fd)
     if fd not in seen.device_fds:
         return "fd"
-    number = seen.device_fds.index(fd)
-    return "fd of RAM" if number + 1 == len(seen.device_fds) else f"fd of device {number}"
+    slot = seen.device_fds.index(fd)
+    if slot + 1 == len(seen.device_fds):
+        return "fd of RAM"
+    return f"fd of {file_name(memory_of(slot), case)}"
 
 
 _LOWEST_ADDRESS = 1 << 44
@@ -128,7 +144,7 @@ def call_text(event: Event, case: Case, seen: Observation) -> str:
     step = STEPS[event.step]
     if step == "mmap":
         prot, flags = flag_names(event.a2, _PROT, "PROT_NONE"), flag_names(event.a3, _MAP, "0")
-        text = f"mmap({at}, {event.a1:#x}, {prot}, {flags}, {fd_name(signed[4], seen)}, {event.a5:#x})"
+        text = f"mmap({at}, {event.a1:#x}, {prot}, {flags}, {fd_name(signed[4], case, seen)}, {event.a5:#x})"
     elif step in ("munmap", "mprotect"):
         access_text = f", {flag_names(event.a2, _PROT, 'PROT_NONE')}" if step == "mprotect" else ""
         text = f"{step}({at}, {event.a1:#x}{access_text})"
@@ -136,7 +152,7 @@ def call_text(event: Event, case: Case, seen: Observation) -> str:
         target = address_name(event.a4, case, seen)
         text = f"mremap({at}, {event.a1:#x}, {event.a2:#x}, {event.a3:#x}, {target})"
     elif step in ("dup", "close"):
-        text = f"{step}({fd_name(signed[0], seen)})"
+        text = f"{step}({fd_name(signed[0], case, seen)})"
     else:
         text = _look_up_text(step, event, case, seen)
     return text + _answer(event, case, seen)

@@ -239,7 +239,7 @@ static bool is_device(int fd, u64 *memory)
     struct stat status;
     u64 i;
 
-    for (i = 0; i < vv_world.layout.n_devices; i++) {
+    for (i = 0; i < vv_world.layout.n_devices; i++) {       /* the usual ones, without a system call */
         if (fd == vv_world.device_fd[i]) {
             *memory = i;
             return true;
@@ -249,31 +249,36 @@ static bool is_device(int fd, u64 *memory)
         return false;
     }
     vv_memory_of_inode(status.st_dev, status.st_ino, memory);
-    return *memory < VV_MAX_DEVICES;
+    return vv_is_device_memory(*memory);
 }
 
 /* vfio-pci's own mmap step: the region's length, rounded up to a page, bounds the mapping. Drivers
- * that are stricter also refuse what lies outside the areas of the sparse capability. */
-static bool device_refuses(u64 device, u64 offset, u64 length, int flags)
+ * that are stricter also refuse what lies outside the areas of the sparse capability. An ordinary
+ * file, which a vfio-user server shares, refuses nothing. */
+static bool device_refuses(u64 memory, u64 offset, u64 length, int flags)
 {
     const struct vv_layout *layout = &vv_world.layout;
-    const u64 index = offset >> VV_REGION_SHIFT;
-    const u64 start = offset & ((1ull << VV_REGION_SHIFT) - 1);
-    u64 i, j;
+    u64 i, j, rule, start;
 
-    if ((flags & MAP_TYPE) == MAP_PRIVATE) {
-        return true;
-    }
     for (i = 0; i < layout->n_regions; i++) {
         const struct vv_region *region = &layout->regions[i];
 
-        if (region->device != device || region->index != index) {
+        rule = layout->devices[region->device].mmap_rule;
+        start = offset - region->offset;
+        if (region->memory != memory) {
             continue;
         }
-        if (!(region->flags & 4) || start + length > page_up(region->size)) {    /* ..._FLAG_MMAP */
+        if (rule == VV_BY_NOTHING) {
+            return false;
+        }
+        if (start >= page_up(region->size)) {
+            continue;
+        }
+        if (!(region->flags & 4) || length > page_up(region->size) - start  /* ..._FLAG_MMAP */
+            || (flags & MAP_TYPE) == MAP_PRIVATE) {
             return true;
         }
-        if (!layout->devices[device].strict_areas || !region->sparse) {
+        if (rule != VV_BY_AREAS || !region->sparse) {
             return false;
         }
         for (j = 0; j < layout->n_areas; j++) {
@@ -503,7 +508,8 @@ VV_EXPORT void *vv_mremap(void *addr, size_t old_length, size_t new_length, int 
     if (new_bytes > old_bytes) {
         vv_spin_lock(&looking);
         vv_observe_refresh(false);
-        grows_device = vv_vma_at_or_after(start, &vma) && vma.start <= start && vma.memory < VV_MAX_DEVICES;
+        grows_device = vv_vma_at_or_after(start, &vma) && vma.start <= start
+                       && vv_is_device_memory(vma.memory);
         vv_spin_unlock(&looking);
     }
     if (grows_device) {

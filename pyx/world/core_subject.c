@@ -35,7 +35,7 @@ static int resolve(void *context, uintptr_t address, struct core_block *found)
             *found = (struct core_block){
                 .host = host,
                 .length = block->size,
-                .fd = vv_world.device_fd[layout->regions[layout->areas[block->area].region].device],
+                .fd = vv_memory_fd(vv_block_memory(i)),
                 .file_offset = vv_world.block_file_offset[i],
                 .id = i,
             };

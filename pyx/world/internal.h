@@ -38,7 +38,15 @@ struct vv_request {
     /* followed by the arrays in that order, then each plan: its number of faults, its faults */
 };
 
-enum vv_memory { VV_MEM_RAM = 15, VV_MEM_OTHER = 100, VV_MEM_ANONYMOUS = 101 };  /* below: a device's number */
+/* Below VV_MEM_RAM: the file of the device of that number. From VV_MEM_FILE on: that of a region that has one of its own,
+ * VV_MAX_FILES at most. */
+enum vv_memory { VV_MEM_RAM = 15, VV_MEM_FILE = 16, VV_MEM_OTHER = 100, VV_MEM_ANONYMOUS = 101 };
+
+static inline bool vv_is_device_memory(u64 memory)
+{
+    return memory < VV_MAX_DEVICES || (memory >= VV_MEM_FILE && memory < VV_MEM_FILE + VV_MAX_FILES);
+}
+
 enum vv_vma_flags { VV_READ = 1, VV_WRITE = 2, VV_EXEC = 4, VV_SHARED = 8 };
 
 /* A run of pages with one backing; neighbours that continue each other are merged. */
@@ -166,7 +174,9 @@ void vv_forget_stamps(void);                         /* give back every page of 
 bool vv_room_for_stamps(u64 pages);
 void vv_take_segments(const struct vv_segment *segments, u64 n, u64 total_size);    /* another call in the same world */
 int vv_drop_block(u64 block);                        /* nothing is mapped at its host address any more */
-int vv_memory_use(u64 device, int fd);               /* another memfd behind a device's descriptor number */
+int vv_memory_use(u64 slot, int fd);                 /* another memfd behind a descriptor number of vv_world.device_fd */
+bool vv_slot_in_use(u64 slot);                       /* does the layout have this device, or region with a file? */
+u64 vv_block_memory(u64 block);                      /* enum vv_memory */
 
 /* ---- calls.c ------------------------------------------------------------------------------------- */
 

@@ -32,11 +32,11 @@
 
 struct vv_kernel vv_kernel;
 
-static int whole[VV_MAX_DEVICES];       /* the usual memfds of the devices, by other numbers */
-static int readable[VV_MAX_DEVICES];    /* the same, opened for reading only */
-static int writable[VV_MAX_DEVICES];    /* the same, opened for writing only */
-static int own[VV_MAX_DEVICES];         /* of this process alone, may be sealed */
-static int huge[VV_MAX_DEVICES];        /* of this process alone, of pages of VV_HUGE_BYTES */
+static int whole[VV_DEVICE_FILES];       /* the usual memfds of devices and regions, by other numbers */
+static int readable[VV_DEVICE_FILES];    /* the same, opened for reading only */
+static int writable[VV_DEVICE_FILES];    /* the same, opened for writing only */
+static int own[VV_DEVICE_FILES];         /* of this process alone, may be sealed */
+static int huge[VV_DEVICE_FILES];        /* of this process alone, of pages of VV_HUGE_BYTES */
 static bool have_descriptors;
 static struct rlimit address_space;     /* as it was before the call */
 
@@ -66,7 +66,7 @@ void vv_kernel_init(void)
 {
     int i;
 
-    for (i = 0; i < VV_MAX_DEVICES; i++) {
+    for (i = 0; i < VV_DEVICE_FILES; i++) {
         if (have_descriptors) {         /* what is inherited, the parent or a worker before may have sealed */
             close(own[i]);
             close(huge[i]);
@@ -85,7 +85,7 @@ static bool all_there(const int *fds)
 {
     int i;
 
-    for (i = 0; i < VV_MAX_DEVICES; i++) {
+    for (i = 0; i < VV_DEVICE_FILES; i++) {
         if (fds[i] < 0) {
             errno = ENODEV;
             return false;
@@ -102,7 +102,7 @@ static int use_memfds(const int *fds)
     if (!all_there(fds)) {
         return -1;
     }
-    for (i = 0; i < VV_MAX_DEVICES; i++) {
+    for (i = 0; i < VV_DEVICE_FILES; i++) {
         if (vv_memory_use((u64)i, fds[i]) < 0) {
             return -1;
         }
@@ -116,7 +116,10 @@ static int replace_descriptors(const int *fds)
 {
     u64 i;
 
-    for (i = 0; i < vv_world.layout.n_devices; i++) {
+    for (i = 0; i < VV_DEVICE_FILES; i++) {
+        if (!vv_slot_in_use(i)) {
+            continue;
+        }
         if (fds ? dup3(fds[i], vv_world.device_fd[i], O_CLOEXEC) < 0 : close(vv_world.device_fd[i]) < 0) {
             return -1;
         }
@@ -141,7 +144,10 @@ static void restore_descriptors(void)
 {
     u64 i;
 
-    for (i = 0; i < vv_world.layout.n_devices; i++) {
+    for (i = 0; i < VV_DEVICE_FILES; i++) {
+        if (!vv_slot_in_use(i)) {
+            continue;
+        }
         if (vv_kernel.kind == VV_CLOSED_DESCRIPTOR) {
             move_squatter(vv_world.device_fd[i]);
         }
@@ -155,8 +161,8 @@ static int on_devices(int (*act)(int fd))
 {
     u64 i;
 
-    for (i = 0; i < vv_world.layout.n_devices; i++) {
-        if (act(vv_world.device_fd[i]) < 0) {
+    for (i = 0; i < VV_DEVICE_FILES; i++) {
+        if (vv_slot_in_use(i) && act(vv_world.device_fd[i]) < 0) {
             return -1;
         }
     }

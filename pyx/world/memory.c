@@ -1,6 +1,6 @@
 /*
- * The memory of the world: one memfd a device, laid out as vfio-pci lays out its own, one more for
- * plain RAM, and an arena in which the RAM blocks of a layout are mapped.
+ * The memory of the world: one memfd a device, some for regions that have a file of their own, one more
+ * for plain RAM, and an arena in which the RAM blocks of a layout are mapped.
  *
  * The memfds live as long as the process tree and are never filled as a whole: a page is stamped
  * when a layout first needs it, and stays stamped, since a stamp depends on the place alone.
@@ -30,7 +30,9 @@
 u64 vv_page_size;
 struct vv_world vv_world;
 
-static struct { u64 dev, inode; } identity[VV_MAX_DEVICES + 1];    /* the last one is the RAM's */
+#define RAM_SLOT VV_DEVICE_FILES
+
+static struct { u64 dev, inode; } identity[RAM_SLOT + 1];
 static uint8_t *arena;
 static u64 arena_used;
 static uint8_t *iov_end;            /* where the unreadable page after the iovec begins */
@@ -38,14 +40,26 @@ static u64 *stamped;                /* open addressing; 0 is empty */
 static u64 n_stamped;
 static u64 *stamp_buffer;
 
-int vv_memory_fd(u64 memory)
+/* The position of a device's file, or of a region's, in vv_world.device_fd. */
+static u64 slot_of(u64 memory)
 {
-    return memory == VV_MEM_RAM ? vv_world.ram_fd : vv_world.device_fd[memory];
+    return memory < VV_MAX_DEVICES ? memory : VV_MAX_DEVICES + memory - VV_MEM_FILE;
 }
 
+int vv_memory_fd(u64 memory)
+{
+    return memory == VV_MEM_RAM ? vv_world.ram_fd : vv_world.device_fd[slot_of(memory)];
+}
+
+bool vv_slot_in_use(u64 slot)
+{
+    return slot < VV_MAX_DEVICES ? slot < vv_world.layout.n_devices : slot - VV_MAX_DEVICES < vv_world.n_files;
+}
+
+/* stamp_name() in vfio_verify/words.py reads it. */
 u64 vv_stamp(u64 memory, u64 file_offset)
 {
-    return (memory == VV_MEM_RAM ? memory : memory + 1) << 60 | (file_offset & (VV_MEMFD_BYTES - 1));
+    return (memory == VV_MEM_RAM ? memory : slot_of(memory) + 1) << 60 | (file_offset & (VV_MEMFD_BYTES - 1));
 }
 
 static int make_memfd(const char *name, int *fd, int slot)
@@ -62,15 +76,15 @@ static int make_memfd(const char *name, int *fd, int slot)
     return 0;
 }
 
-int vv_memory_use(u64 device, int fd)
+int vv_memory_use(u64 slot, int fd)
 {
     struct stat status;
 
-    if (dup3(fd, vv_world.device_fd[device], O_CLOEXEC) < 0 || fstat(fd, &status) < 0) {
+    if (dup3(fd, vv_world.device_fd[slot], O_CLOEXEC) < 0 || fstat(fd, &status) < 0) {
         return -1;
     }
-    identity[device].dev = status.st_dev;
-    identity[device].inode = status.st_ino;
+    identity[slot].dev = status.st_dev;
+    identity[slot].inode = status.st_ino;
     return 0;
 }
 
@@ -91,12 +105,12 @@ int vv_memory_init(void)
         return 0;
     }
     vv_page_size = (u64)sysconf(_SC_PAGESIZE);
-    for (i = 0; i < VV_MAX_DEVICES; i++) {
+    for (i = 0; i < VV_DEVICE_FILES; i++) {
         if (make_memfd("vfio-device", &vv_world.device_fd[i], i) < 0) {
             return -1;
         }
     }
-    if (make_memfd("guest-ram", &vv_world.ram_fd, VV_MAX_DEVICES) < 0) {
+    if (make_memfd("guest-ram", &vv_world.ram_fd, RAM_SLOT) < 0) {
         return -1;
     }
     iov = vv_room(iov_bytes + vv_page_size);
@@ -118,11 +132,11 @@ bool vv_memory_in_arena(u64 address)
 
 void vv_memory_of_inode(u64 dev, u64 inode, u64 *memory)
 {
-    int i;
+    u64 i;
 
-    for (i = 0; i <= VV_MAX_DEVICES; i++) {
+    for (i = 0; i <= RAM_SLOT; i++) {
         if (identity[i].inode == inode && identity[i].dev == dev) {
-            *memory = i == VV_MAX_DEVICES ? VV_MEM_RAM : (u64)i;
+            *memory = i == RAM_SLOT ? VV_MEM_RAM : i < VV_MAX_DEVICES ? i : VV_MEM_FILE + i - VV_MAX_DEVICES;
             return;
         }
     }
@@ -155,10 +169,10 @@ bool vv_room_for_stamps(u64 pages)
 
 void vv_forget_stamps(void)
 {
-    u64 memory;
+    u64 slot;
 
-    for (memory = 0; memory <= VV_MAX_DEVICES; memory++) {
-        int fd = memory == VV_MAX_DEVICES ? vv_world.ram_fd : vv_world.device_fd[memory];
+    for (slot = 0; slot <= RAM_SLOT; slot++) {
+        int fd = slot == RAM_SLOT ? vv_world.ram_fd : vv_world.device_fd[slot];
         (void)fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)VV_MEMFD_BYTES);
     }
     /* Private and anonymous: given back, it reads as zeros. A new process would copy each page to clear it. */
@@ -210,6 +224,14 @@ int vv_stamp_pages(u64 memory, u64 file_offset, u64 n_pages)
 
 /* ---- layouts ------------------------------------------------------------------------------------- */
 
+u64 vv_block_memory(u64 block)
+{
+    const struct vv_layout *layout = &vv_world.layout;
+    const u64 area = layout->blocks[block].area;
+
+    return area == VV_NONE ? VV_MEM_RAM : layout->regions[layout->areas[area].region].memory;
+}
+
 u64 vv_segment_file_offset(u64 segment, u64 *memory)
 {
     const struct vv_layout *layout = &vv_world.layout;
@@ -218,11 +240,7 @@ u64 vv_segment_file_offset(u64 segment, u64 *memory)
     if (s->block == VV_NONE) {
         return VV_NONE;
     }
-    *memory = VV_MEM_RAM;
-    if (layout->blocks[s->block].area != VV_NONE) {
-        const struct vv_area *area = &layout->areas[layout->blocks[s->block].area];
-        *memory = layout->regions[area->region].device;
-    }
+    *memory = vv_block_memory(s->block);
     return vv_world.block_file_offset[s->block] + s->offset;
 }
 
@@ -232,7 +250,6 @@ static int map_block(u64 i, u64 ram_offset)
     const struct vv_block *block = &layout->blocks[i];
     const u64 bytes = page_up(block->size);
     int prot = PROT_READ | PROT_WRITE;
-    int fd = vv_world.ram_fd;
     void *host;
 
     vv_world.block_file_offset[i] = ram_offset;
@@ -240,8 +257,7 @@ static int map_block(u64 i, u64 ram_offset)
         const struct vv_area *area = &layout->areas[block->area];
         const struct vv_region *region = &layout->regions[area->region];
 
-        fd = vv_world.device_fd[region->device];
-        vv_world.block_file_offset[i] = (region->index << VV_REGION_SHIFT) + area->offset;
+        vv_world.block_file_offset[i] = region->offset + area->offset;
         if (!(region->flags & 2)) {     /* VFIO_REGION_INFO_FLAG_WRITE */
             prot = PROT_READ;
         }
@@ -254,7 +270,7 @@ static int map_block(u64 i, u64 ram_offset)
         errno = ENOMEM;
         return -1;
     }
-    if (mmap(host, bytes, prot, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd,
+    if (mmap(host, bytes, prot, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, vv_memory_fd(vv_block_memory(i)),
              (off_t)vv_world.block_file_offset[i]) == MAP_FAILED) {
         return -1;
     }
@@ -276,6 +292,12 @@ int vv_memory_build(const struct vv_layout *layout)
         vv_forget_stamps();
     }
     vv_world.layout = *layout;
+    vv_world.n_files = 0;
+    for (i = 0; i < layout->n_regions; i++) {
+        if (layout->regions[i].memory >= VV_MEM_FILE) {
+            vv_world.n_files++;
+        }
+    }
     for (i = 0; i < layout->n_blocks; i++) {
         if (map_block(i, ram_offset) < 0) {
             return -1;

@@ -118,7 +118,7 @@ static void build_device(u64 d)
     vbasedev->dev = &pci->parent_obj.qdev;
     vbasedev->type = VFIO_DEVICE_TYPE_PCI;
     vbasedev->use_region_fds = layout->devices[d].has_region_fds;
-    vbasedev->fd = vbasedev->use_region_fds ? -1 : vv_world.device_fd[d];
+    vbasedev->fd = vbasedev->use_region_fds ? -1 : vv_memory_fd(d);
     vbasedev->flags = 1 << 1;           /* VFIO_DEVICE_FLAGS_PCI */
     vbasedev->num_irqs = 5;
     vbasedev->num_regions = (unsigned)n;
@@ -156,7 +156,7 @@ static void build_region(u64 r, u64 *n_mmaps, u64 guest_address)
 
     *region = (VFIORegion){
         .vbasedev = &pci->vbasedev,
-        .fd_offset = (off_t)(from->index << VV_REGION_SHIFT),
+        .fd_offset = (off_t)from->offset,
         .mem = &live.region_mem[r],
         .size = from->size,
         .flags = (uint32_t)from->flags,
@@ -164,7 +164,7 @@ static void build_region(u64 r, u64 *n_mmaps, u64 guest_address)
         .nr = (uint32_t)from->index,
     };
     if (from->index < pci->vbasedev.num_initial_regions) {
-        pristine_region_fds[from->device][from->index] = vv_world.device_fd[from->device];
+        pristine_region_fds[from->device][from->index] = vv_memory_fd(from->memory);
     }
     init_mr(&live.bars[r], "vfio BAR", from->size, pci);
     put_in(&live.system, guest_address, &live.bars[r]);
@@ -648,7 +648,7 @@ static struct vfio_region_info *new_info(u64 r)
     info->flags = (uint32_t)region->flags;
     info->index = (uint32_t)region->index;
     info->size = region->size;
-    info->offset = region->index << VV_REGION_SHIFT;
+    info->offset = region->offset;
     if (region->sparse) {
         info->flags |= VFIO_REGION_INFO_FLAG_CAPS;
         info->cap_offset = sizeof(*info);

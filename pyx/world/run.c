@@ -143,7 +143,7 @@ bool vv_read_layout(const struct vv_request *request, struct vv_cursor *cursor, 
         return false;
     }
     for (i = 0; i < layout->n_regions; i++) {
-        if (layout->regions[i].device >= layout->n_devices) {
+        if (layout->regions[i].device >= layout->n_devices || !vv_is_device_memory(layout->regions[i].memory)) {
             return false;
         }
     }
@@ -412,14 +412,14 @@ void vv_run_plan(struct vv_record *record, u64 capacity, const struct vv_fault *
     record->pages_end = vv_process_pages();
 }
 
-/* What addresses and descriptors mean: the number of RAM blocks, the descriptors of the devices and of plain
- * RAM, and the blocks' addresses. */
+/* What addresses and descriptors mean: the number of RAM blocks, the descriptors of the devices, of regions
+ * that have one of their own and of plain RAM, and the blocks' addresses. */
 u64 vv_put_head(u64 *reply, const struct vv_layout *layout)
 {
     u64 n = 0, i;
 
     reply[n++] = layout->n_blocks;
-    for (i = 0; i < VV_MAX_DEVICES; i++) {
+    for (i = 0; i < VV_DEVICE_FILES; i++) {
         reply[n++] = (u64)vv_world.device_fd[i];
     }
     reply[n++] = (u64)vv_world.ram_fd;
@@ -432,7 +432,7 @@ u64 vv_put_head(u64 *reply, const struct vv_layout *layout)
 
 static u64 head_bytes(const struct vv_layout *layout)
 {
-    return (1 + VV_MAX_DEVICES + 1 + layout->n_blocks) * sizeof(u64);
+    return (1 + VV_DEVICE_FILES + 1 + layout->n_blocks) * sizeof(u64);
 }
 
 int64_t vv_run_request(const u64 *bytes, u64 request_bytes, uint8_t *reply, u64 capacity)

@@ -236,13 +236,7 @@ static void end_mapping(struct vv_look *look, u64 call)
 
 static void change_word(struct vv_look *look, u64 block, u64 offset)
 {
-    const struct vv_layout *layout = &vv_world.layout;
-    u64 memory = VV_MEM_RAM;
-
-    if (layout->blocks[block].area != VV_NONE) {
-        memory = layout->regions[layout->areas[layout->blocks[block].area].region].device;
-    }
-    look->done = vv_change_word(memory, vv_world.block_file_offset[block] + offset);
+    look->done = vv_change_word(vv_block_memory(block), vv_world.block_file_offset[block] + offset);
 }
 
 static void drop_block(struct vv_look *look, u64 block)

@@ -37,7 +37,7 @@ static struct state {
     void (*handlers[SIGNALS + 1])(int);
     int flags[SIGNALS + 1];
     struct rlimit limits[RLIM_NLIMITS];
-    struct place directory, fds[VV_MAX_DEVICES + 1];
+    struct place directory, fds[VV_DEVICE_FILES + 1];
     u64 threads, timers;
     pid_t group, session;
     uid_t user;
@@ -127,10 +127,10 @@ static void look(struct state *state)
     if (stat(".", &here) == 0) {
         state->directory = (struct place){here.st_dev, here.st_ino};
     }
-    for (i = 0; i < VV_MAX_DEVICES; i++) {
+    for (i = 0; i < VV_DEVICE_FILES; i++) {
         state->fds[i] = place_of(vv_world.device_fd[i]);
     }
-    state->fds[VV_MAX_DEVICES] = place_of(vv_world.ram_fd);
+    state->fds[VV_DEVICE_FILES] = place_of(vv_world.ram_fd);
     state->threads = count_threads();
     state->timers = count_timers();
     state->group = getpgrp();

@@ -32,9 +32,9 @@ typedef uint64_t u64;
 
 #define VV_EXPORT __attribute__((visibility("default")))
 #define VV_NONE UINT64_MAX          /* "no such thing" wherever a position is expected */
-#define VV_REGION_SHIFT 40          /* region i begins at file offset i << 40, as in vfio-pci */
-
 #define VV_MAX_DEVICES 4
+#define VV_MAX_FILES 8              /* of regions that have a file of their own */
+#define VV_DEVICE_FILES (VV_MAX_DEVICES + VV_MAX_FILES)
 #define VV_MAX_REGIONS 64
 #define VV_MAX_AREAS 256
 #define VV_MAX_BLOCKS 256
@@ -96,12 +96,21 @@ _Noreturn void vv_die(const char *format, ...) __attribute__((format(printf, 1, 
 
 /* ---- the layout of a case, as the request carries it -------------------------------------- */
 
-struct vv_device  { u64 strict_areas, has_region_fds; };        /* strict: its mmap refuses what lies outside areas */
-struct vv_region  { u64 device, index, size, flags, sparse; };  /* flags: VFIO_REGION_INFO_FLAG_* */
+struct vv_device  { u64 mmap_rule, has_region_fds; };           /* enum vv_mmap_rule */
+struct vv_region {
+    u64 device, index, size;
+    u64 flags;                      /* VFIO_REGION_INFO_FLAG_* */
+    u64 sparse;                     /* its info has the sparse capability */
+    u64 memory, offset;             /* enum vv_memory, and where it begins in that file */
+};
 struct vv_area    { u64 region, offset, size; };                /* region: a position in regions[] */
 struct vv_block   { u64 area, size; };                          /* area: a position in areas[], VV_NONE for plain RAM */
 struct vv_segment { u64 block, offset, length; };               /* block: a position in blocks[], VV_NONE for nowhere */
 struct vv_fault   { u64 step, nth, when, error, persistent; };  /* nth counts from 1 */
+
+/* What a device's driver refuses to map: what lies outside a region, or outside its areas; or nothing, where the regions
+ * are ordinary files. The order is part of the wire format: MMAP_RULES in vfio_verify/wire.py. */
+enum vv_mmap_rule { VV_BY_REGION, VV_BY_AREAS, VV_BY_NOTHING };
 
 struct vv_layout {
     u64 n_devices, n_regions, n_areas, n_blocks, n_segments;
@@ -118,7 +127,8 @@ struct vv_layout {
 
 struct vv_world {
     struct vv_layout layout;
-    int device_fd[VV_MAX_DEVICES];  /* memfds, valid for the life of the process */
+    int device_fd[VV_DEVICE_FILES]; /* memfds, valid for the life of the process: the devices', then those of regions */
+    u64 n_files;                    /* regions of this layout that have a file of their own */
     int ram_fd;                     /* memfd behind plain RAM blocks */
     uint8_t *block_host[VV_MAX_BLOCKS];      /* where block i is mapped */
     u64 block_file_offset[VV_MAX_BLOCKS];    /* in its device's (or the RAM's) memfd */

@@ -92,13 +92,13 @@ def _wrong_backing(facts: Facts) -> Iterator[Finding]:
         if run.memory != overlay.memory or (got != wanted and run.memory < OTHER):
             yield Finding(
                 "a page shows other memory than the segment's",
-                f"at {place(start)}: {memory_name(overlay.memory, wanted)}",
-                f"at {place(start)}: {memory_name(run.memory, got)}",
+                f"at {place(start)}: {memory_name(overlay.memory, wanted, facts.case)}",
+                f"at {place(start)}: {memory_name(run.memory, got, facts.case)}",
             )
         elif not run.flags & SHARED:
             yield Finding(
                 "a page is a private copy of the segment's memory",
-                f"at {place(start)}: {memory_name(overlay.memory, wanted)}, shared",
+                f"at {place(start)}: {memory_name(overlay.memory, wanted, facts.case)}, shared",
                 f"at {place(start)}: a private mapping of it",
             )
 
@@ -134,8 +134,8 @@ def _wrong_words(facts: Facts) -> Iterator[Finding]:
             continue
         yield Finding(
             _WHAT[d.kind],
-            f"segment {d.segment}, byte {d.offset:#x}: {stamp_name(d.expected)}",
-            f"segment {d.segment}, byte {d.offset:#x}: {stamp_name(d.seen)}",
+            f"segment {d.segment}, byte {d.offset:#x}: {stamp_name(d.expected, facts.case)}",
+            f"segment {d.segment}, byte {d.offset:#x}: {stamp_name(d.seen, facts.case)}",
         )
 
 

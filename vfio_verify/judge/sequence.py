@@ -105,7 +105,7 @@ def _damage(
     """What is wrong with the mappings after a step."""
     seen = {mapping.call: mapping for mapping in step.mappings}
     for mapping in space.live.values():
-        yield from _changed(mapping, seen.get(mapping.call, MappingSeen(mapping.call, 0, ())))
+        yield from _changed(mapping, seen.get(mapping.call, MappingSeen(mapping.call, 0, ())), space.case)
     if made is not None:
         yield from _overlapping(made, space, seen)
     if step.left:
@@ -120,7 +120,7 @@ def _damage(
         yield Finding("a forked child sees a mapping otherwise", expected, "other pages or contents", "fork")
 
 
-def _changed(mapping: LiveMapping, seen: MappingSeen) -> Iterator[Finding]:
+def _changed(mapping: LiveMapping, seen: MappingSeen, case: Case) -> Iterator[Finding]:
     """A mapping against what it must be, which it was when its call returned."""
     name = f"mapping {mapping.call}"
     where = f"M{mapping.call}"
@@ -128,17 +128,18 @@ def _changed(mapping: LiveMapping, seen: MappingSeen) -> Iterator[Finding]:
         position, must, got = other
         at = f"at {place(position, where)}"
         if got is None:
-            yield Finding(f"part of {name} is gone", f"{at}: {_shown(must, position)}", f"{at}: nothing", "gone")
+            yield Finding(f"part of {name} is gone", f"{at}: {_shown(must, position, case)}", f"{at}: nothing", "gone")
         else:
             summary = f"part of {name} shows other memory, or is mapped otherwise"
-            yield Finding(summary, f"{at}: {_shown(must, position)}", f"{at}: {_shown(got, position)}", "replaced")
+            expected, shown = (f"{at}: {_shown(run, position, case)}" for run in (must, got))
+            yield Finding(summary, expected, shown, "replaced")
     for d in seen.differences:
         if d.kind != UNREADABLE:
             at = f"mapping {mapping.call}, segment {d.segment}, byte {d.offset:#x}"
             yield Finding(
                 f"{name} does not show the device's memory",
-                f"{at}: {stamp_name(d.expected)}",
-                f"{at}: {stamp_name(d.seen)}",
+                f"{at}: {stamp_name(d.expected, case)}",
+                f"{at}: {stamp_name(d.seen, case)}",
                 "contents",
             )
 
@@ -162,10 +163,10 @@ def _backing(run: Run | None, position: int) -> tuple[int, int, int] | None:
     return None if run is None else (run.flags, run.memory, run.offset + position - run.start)
 
 
-def _shown(run: Run | None, position: int) -> str:
+def _shown(run: Run | None, position: int, case: Case) -> str:
     if run is None:
         return "nothing"
-    return f"{memory_name(run.memory, run.offset + position - run.start)}, {access(run.flags)}"
+    return f"{memory_name(run.memory, run.offset + position - run.start, case)}, {access(run.flags)}"
 
 
 def _overlapping(made: LiveMapping, space: Space, seen: dict[int, MappingSeen]) -> Iterator[Finding]:
