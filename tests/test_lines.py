@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from made_runs import VALID
+from msgspec.structs import replace
+from rich.console import Console
 
-from vfio_verify.case import Case, Fault
+from vfio_verify.campaign import Options, check_case
+from vfio_verify.case import PAGE, Case, Fault, Segment, Step
 from vfio_verify.observation import NOWHERE, STEPS, Observation
+from vfio_verify.report import Report, make_report
 from vfio_verify.source_line import SourceLine
 from vfio_verify.subject import Subject, open_subject
+from vfio_verify.text import fault_text, print_report
+from vfio_verify.words import call_text
 from vfio_verify.worker import Worker
 
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
@@ -224,3 +232,85 @@ def test_debug_information_that_is_none_does_no_harm(tmp_path: Path) -> None:
         assert all(
             found is None or found.file == str(path) for found in (subject.line_at(e.caller) for e in seen.trace())
         )
+
+
+# ---- in a report ------------------------------------------------------------------------------------------------
+
+RESULTS = {
+    "find_device": ("vfio_device_lookup(block 0) = true", "vfio_device_lookup(block 0) = false"),
+    "find_block": ("qemu_ram_block_from_host(block 0) = block 0", "qemu_ram_block_from_host(block 0) = NULL"),
+    "find_index": ("vfio_get_region_index_from_mr(block 0) = index 2", "vfio_get_region_index_from_mr(block 0) = -1"),
+    "find_region": ("vfio_get_region_from_mr(block 0) = region 2", "vfio_get_region_from_mr(block 0) = NULL"),
+    "region_info": ("vfio_device_get_region_info(region 2) = 0", "vfio_device_get_region_info(region 2) = -EIO"),
+    "region_fd": ("vfio_device_get_region_fd(region 2) = fd of device 0", "vfio_device_get_region_fd(region 2) = -1"),
+}
+LOOK_UPS = """\
+    struct vfio_region_info *info;
+    struct VFIODevice *device = NULL;
+    ram_addr_t offset;
+    RAMBlock *block;
+
+    vfio_device_lookup(iov, &device, NULL);
+    block = qemu_ram_block_from_host(iov->iov_base, false, &offset);
+    block = block ? block : qemu_ram_block_from_host(iov->iov_base, false, &offset);
+    device = device ? device : vfio_get_region_from_mr(block->mr)->vbasedev;
+    vfio_get_region_index_from_mr(block->mr);
+    vfio_get_region_from_mr(block->mr);
+    vfio_device_get_region_info(device, 2, &info);
+    vfio_device_get_region_fd(device, 2);
+    return false;
+"""
+
+
+@pytest.fixture(scope="module")
+def looking_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
+    with open_subject(str(written(tmp_path_factory.mktemp("look") / "helper.c", LOOK_UPS))) as subject:
+        yield subject
+
+
+@pytest.mark.parametrize("step", RESULTS)
+def test_the_answer_of_a_look_up_is_told_by_name_and_has_an_errno_only_if_the_caller_hears_of_one(
+    step: Step, looking_up: Subject
+) -> None:
+    case = replace(VALID, ram_blocks=VALID.ram_blocks[1:], iovec=(Segment(0, 0, PAGE),), total_size=PAGE)
+    found, missed = RESULTS[step]
+    texts = [call_text(event, case, seen) for seen in [once(looking_up, case)] for event in seen.trace()]
+    assert found in texts
+    fault = Fault(step, 1, "EIO")
+    seen = once(looking_up, case, fault)
+    texts = [call_text(event, case, seen) for event in seen.trace()]
+    assert missed in texts
+    assert ("EIO" in fault_text(fault)) == (step == "region_info")
+
+
+def report_of(path: Path, case: Case) -> Report:
+    options = Options(examples=1, seed=0)
+    with open_subject(str(path)) as subject:
+        return make_report(subject, options, check_case(subject, options, case))
+
+
+PLACES = {
+    "ACCEPTS_VALID": ('error_setg(errp, "no"); /* at fault */', VALID),
+    "SURVIVES": ("*(volatile int *)nothing() = 1; /* at fault */", VALID),
+    "CONFINED": ('munmap(iov->iov_base, 4096); /* at fault */ error_setg(errp, "no");', VALID),
+    "NO_LEAK": ('*addr = strdup("kept"); /* at fault */ error_setg(errp, "no");', VALID),
+    "UNMAP_ON_ERROR": ('reserve(total_size); error_setg(errp, "no"); /* at fault */', VALID),
+    "CONTIGUOUS": ("*addr = reserve(total_size); return true;", VALID),
+    "SIZE_AGREES": ("*addr = reserve(total_size); return true;", replace(VALID, total_size=PAGE)),
+}
+
+
+@pytest.mark.parametrize("clause", PLACES)
+def test_a_violation_has_the_line_that_is_at_fault(clause: str, tmp_path: Path) -> None:
+    body, case = PLACES[clause]
+    path = written(tmp_path / "helper.c", f"    {body}\n    return false;")
+    found = report_of(path, case)
+    (where,) = [violation.where for violation in found.violations if violation.clause == clause]
+    assert where is not None
+    assert where.line == line_of(path, "at fault" if "at fault" in body else "reserved")
+    assert where.text in path.read_text()
+    page = io.StringIO()
+    print_report(found, Console(file=page, width=80))
+    assert f"helper.c:{where.line}" in page.getvalue()
+    for entry in found.violations:
+        assert len(entry.evidence.lines) == len(entry.evidence.calls)

@@ -62,7 +62,10 @@ def test_one_run_gives_every_form(run, tmp_path: Path) -> None:
     (result,) = json.loads(files[2].read_bytes())["runs"][0]["results"]
     place = result["locations"][0]["physicalLocation"]
     source = NEWLINE.read_text().splitlines()
-    assert "vfio_device_mmap_dmabuf(" in source[place["region"]["startLine"] - 1]
+    assert "error_setg(errp, " in source[place["region"]["startLine"] - 1]
+    head = result["relatedLocations"][0]["physicalLocation"]
+    assert "vfio_device_mmap_dmabuf(" in source[head["region"]["startLine"] - 1]
+    assert f"{NEWLINE}:{place['region']['startLine']}: " in files[1].read_text()
 
 
 @pytest.mark.parametrize("form", ["--json", "--junit", "--sarif"])

@@ -66,7 +66,7 @@ def test_everything_that_makes_a_case_odd_is_told() -> None:
     assert "0x1000 bytes of plain RAM" in text
     assert "errp NULL" in text
     assert "mmap() number 5 fails with ENOMEM, after what MAP_FIXED covers is gone" in text
-    assert "qemu_ram_block_from_host() number 2 and all later ones fail with EINVAL" in text
+    assert "qemu_ram_block_from_host() number 2 and all later ones fail " in text  # it has no errno
 
 
 def test_a_long_trace_shows_its_ends_and_what_failed() -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from vfio_verify.location import Location
 from vfio_verify.markup import fenced, prose, visible
 from vfio_verify.report import Report, ViolationEntry
 from vfio_verify.spec import clauses
-from vfio_verify.text import reproduce_line, violation_text
+from vfio_verify.text import line_text, reproduce_line, violation_text
 
 SHOWN = 5
 """Violations that are marked; GitHub itself shows no more than ten of a step."""
@@ -19,13 +19,17 @@ SUMMARY_LIMIT = 1000 << 10
 """Bytes. GitHub drops a step's summary that is larger than 1 MiB."""
 
 
-def commands(report: Report, location: Location | None) -> Iterator[str]:
-    """A line for each of the first violations, and one that says how many there are besides. Advice comes last."""
+def commands(report: Report, location: Location | None, places: Sequence[Location | None] = ()) -> Iterator[str]:
+    """A line for each of the first violations, and one that says how many there are besides. Advice comes last.
+
+    `location` is the subject's, and `places` are the violations'.
+    """
     spec = clauses()
-    ordered = sorted(report.violations, key=lambda violation: not spec[violation.clause].fails_a_check)
-    for violation in ordered[:SHOWN]:
+    placed = list(zip(report.violations, places or [location] * len(report.violations), strict=True))
+    ordered = sorted(placed, key=lambda pair: not spec[pair[0].clause].fails_a_check)
+    for violation, place in ordered[:SHOWN]:
         kind = "error" if spec[violation.clause].fails_a_check else "notice"
-        properties = {**_place(location), "title": f"vfio-verify: {violation.clause}"}
+        properties = {**_place(place), "title": f"vfio-verify: {violation.clause}"}
         yield _command(kind, properties, _message(violation, report))
     if (more := len(ordered) - SHOWN) > 0:
         text = f"{more} more violation{'s' * (more > 1)} of {report.subject.function}(): see the report"
@@ -48,7 +52,8 @@ def _place(location: Location | None) -> dict[str, str]:
 
 def _message(violation: ViolationEntry, report: Report) -> str:
     evidence = violation.evidence
-    text = f"{violation.summary}\nexpected: {evidence.expected}\nseen: {evidence.seen}"[:_LONGEST]
+    at = f"\nat: {line_text(violation.where, report)}" if violation.where is not None else ""
+    text = f"{violation.summary}{at}\nexpected: {evidence.expected}\nseen: {evidence.seen}"[:_LONGEST]
     line = reproduce_line(violation.case, report)
     return f"{text}\n{line}" if len(text) + len(line) < _LONGEST else text
 

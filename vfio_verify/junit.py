@@ -79,9 +79,15 @@ def _test_case(entry: ClauseEntry, found: list[tuple[int, ViolationEntry]], repo
     if not clauses()[entry.id].fails_a_check:
         SubElement(element, "system-out").text = blocks
         return element
-    summary = found[0][1].summary + (f" (and {len(found) - 1} more)" if len(found) > 1 else "")
+    summary = _placed(found[0][1]) + (f" (and {len(found) - 1} more)" if len(found) > 1 else "")
     SubElement(element, "failure", {"type": entry.level, "message": visible(summary)}).text = blocks
     return element
+
+
+def _placed(violation: ViolationEntry) -> str:
+    """A violation's sentence, after its line as compilers write it."""
+    where = violation.where
+    return violation.summary if where is None else f"{where.file}:{where.line}: {violation.summary}"
 
 
 def _interrupted(report: Report) -> Element:

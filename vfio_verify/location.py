@@ -8,7 +8,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from vfio_verify.report import SubjectEntry
+from vfio_verify.report import Report, SubjectEntry
 
 # Where the core is written, in this project's tree.
 _CORE = "pyx/_core.pyx"
@@ -35,6 +35,17 @@ def locate(subject: SubjectEntry, root: Path, directory: Path) -> Location | Non
     if subject.kind == "core":
         return Location(_CORE, _core_line(root))
     path, _, line = (subject.place or "").rpartition(":")
+    return _locate(path, int(line or 0), root, directory)
+
+
+def locate_violations(report: Report, root: Path, directory: Path) -> tuple[Location | None, ...]:
+    """The place of each violation in its order: its line, or where that is not known the subject's definition."""
+    head = locate(report.subject, root, directory)
+    lines = (violation.where for violation in report.violations)
+    return tuple((line and _locate(line.file, line.line, root, directory)) or head for line in lines)
+
+
+def _locate(path: str, line: int, root: Path, directory: Path) -> Location | None:
     if not path or path.startswith("<"):  # standard input
         return None
     try:
@@ -48,7 +59,7 @@ def locate(subject: SubjectEntry, root: Path, directory: Path) -> Location | Non
         path = os.path.normpath(path)
         if _leaves(path):
             return None
-    return Location(path, int(line))
+    return Location(path, line)
 
 
 def _leaves(relative: str) -> bool:

@@ -19,6 +19,7 @@ FAULTED, TOOK_AWAY, REFUSED, OUTSIDE, OWNED, BY_RULE, NESTED, UNPLANNED, STARVED
     *(16, 32, 64, 128, 256),
     512,
 )
+OPEN = 1 << 16
 """Flags of an event; ``enum vv_event_flags`` in pyx/world/world.h says what each means."""
 
 LEFT_THREAD, LEFT_CHILD, LEFT_TIMER = 1, 2, 4

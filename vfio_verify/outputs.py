@@ -67,7 +67,7 @@ class Outputs(Struct, frozen=True):
     def _forms(self, data: bytes | None) -> list[tuple[str, Callable[[Report], bytes]]]:
         # Imported late, as by the commands: --help needs none of it.
         from vfio_verify.junit import to_junit
-        from vfio_verify.location import locate
+        from vfio_verify.location import locate, locate_violations
         from vfio_verify.sarif import to_sarif
 
         seconds = time.monotonic() - self.begun
@@ -75,7 +75,12 @@ class Outputs(Struct, frozen=True):
         forms: tuple[tuple[str | None, Callable[[Report], bytes]], ...] = (
             (self.json, lambda report: report.to_json() if data is None else data),
             (self.junit, lambda report: to_junit(report, seconds)),
-            (self.sarif, lambda report: to_sarif(report, locate(report.subject, root, here), root)),
+            (
+                self.sarif,
+                lambda report: to_sarif(
+                    report, locate(report.subject, root, here), root, locate_violations(report, root, here)
+                ),
+            ),
         )
         return [(path, form) for path, form in forms if path is not None]
 
@@ -111,10 +116,11 @@ class Outputs(Struct, frozen=True):
     def _annotate(report: Report, *, on_stderr: bool) -> None:
         """GitHub reads commands from either stream; where a report is all of standard output, it stays so."""
         from vfio_verify.annotations import commands, summary
-        from vfio_verify.location import locate
+        from vfio_verify.location import locate, locate_violations
 
-        location = locate(report.subject, source_root(), Path.cwd())
-        for line in commands(report, location):
+        root, here = source_root(), Path.cwd()
+        places = locate_violations(report, root, here)
+        for line in commands(report, locate(report.subject, root, here), places):
             click.echo(line.encode(), err=on_stderr)
         if page := os.environ.get("GITHUB_STEP_SUMMARY"):
             try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from itertools import islice
+from typing import Literal, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -11,15 +12,18 @@ from vfio_verify import __version__
 from vfio_verify.campaign import Options, Result
 from vfio_verify.case import Case
 from vfio_verify.judge import Violation
+from vfio_verify.judge.places import places_of
 from vfio_verify.kernel_faults import KernelRuns
 from vfio_verify.markup import json_report
-from vfio_verify.observation import BY_KERNEL, FAULTED, OUTSIDE, Observation, Threads
+from vfio_verify.observation import BY_KERNEL, FAULTED, NOWHERE, OUTSIDE, Observation, Threads
+from vfio_verify.source_line import SourceLine
 from vfio_verify.spec import Level, clauses
 from vfio_verify.subject import Subject
 from vfio_verify.words import call_text, relative_text
 
 Status = Literal["holds", "violated", "not exercised"]
 _CALLS_SHOWN = 12
+_PLACES_TRIED = 64
 
 
 class SubjectEntry(Struct, frozen=True):
@@ -50,6 +54,8 @@ class Evidence(Struct, frozen=True):
     seen: str
     error: str | None
     calls: tuple[str, ...]
+    lines: tuple[SourceLine | None, ...] = ()
+    """For each of the calls, the line of the subject that made it; None where that is not known."""
 
 
 class ViolationEntry(Struct, frozen=True):
@@ -59,6 +65,9 @@ class ViolationEntry(Struct, frozen=True):
     summary: str
     case: Case
     evidence: Evidence
+    where: SourceLine | None = None
+    """The line of the subject that is at fault, as far as it can be told: of the crash, of the call that set the error,
+    of the step that went wrong."""
 
 
 class Report(Struct, frozen=True, tag_field="schema", tag="vfio-verify/report@1"):
@@ -111,11 +120,11 @@ def make_report(subject: Subject, options: Options, result: Result) -> Report:
         examples=result.layouts,
         seed=options.seed,
         clauses=entries,
-        violations=tuple(map(_entry, confirmed)),
+        violations=tuple(_entry(violation, subject) for violation in confirmed),
         runs=result.runs,
         policy=options.policy,
         interrupted=result.interrupted,
-        unconfirmed=tuple(map(_entry, result.unconfirmed)),
+        unconfirmed=tuple(_entry(violation, subject) for violation in result.unconfirmed),
         notes=_notes(result),
         kernel_faults=result.kernel_faults,
         version=__version__,
@@ -140,11 +149,12 @@ def _notes(result: Result) -> tuple[str, ...]:
     return (*notes, *result.unconfined)
 
 
-def _entry(violation: Violation) -> ViolationEntry:
+def _entry(violation: Violation, subject: Subject) -> ViolationEntry:
     case, seen = violation.case, violation.observation
     error = None
     if seen.message:
         error = relative_text(seen.message.decode(errors="backslashreplace"), case, seen)
+    calls = _calls(case, seen)
     return ViolationEntry(
         clause=violation.clause,
         summary=violation.summary,
@@ -153,18 +163,36 @@ def _entry(violation: Violation) -> ViolationEntry:
             expected=violation.expected,
             seen=relative_text(violation.seen, case, seen),
             error=error,
-            calls=tuple(_calls(case, seen)),
+            calls=tuple(call.text for call in calls),
+            lines=tuple(subject.line_at(call.caller) for call in calls),
         ),
+        where=_where(violation, subject),
     )
 
 
-def _interleaving(case: Case, seen: Observation, threads: Threads) -> list[str]:
+def _where(violation: Violation, subject: Subject) -> SourceLine | None:
+    """The likeliest place that is in the subject's own text."""
+    places = dict.fromkeys(islice(places_of(violation), _PLACES_TRIED))
+    return next((line for place in places if (line := subject.line_at(place)) is not None), None)
+
+
+class _Call(NamedTuple):
+    """A call as it is told, and the place in the subject that made it."""
+
+    text: str
+    caller: int = NOWHERE
+
+
+def _interleaving(case: Case, seen: Observation, threads: Threads) -> list[_Call]:
     """The calls of all threads in their order, around the one that went astray or the last change of threads. A1 is
     what the first thread's call reserved."""
     totals = (case.total_size, *(call.total_size for call in case.alongside))
     named = tuple((f"A{i + 1}", a, a + n) for i, (a, n) in enumerate(zip(threads.bases, totals, strict=False)) if a)
     seen = replace(seen, named=named, base=0)
-    lines = [f"thread {number + 1}: {call_text(event, case, seen)}" for _, number, event in threads.steps]
+    lines = [
+        _Call(f"thread {number + 1}: {call_text(event, case, seen)}", event.caller)
+        for _, number, event in threads.steps
+    ]
     taken = threads.hole or threads.grab
     if taken is not None:
         near = sum(order <= taken.order for order, _, _ in threads.steps) - 1
@@ -177,23 +205,24 @@ def _interleaving(case: Case, seen: Observation, threads: Threads) -> list[str]:
         return lines
     first = max(0, min(near - _CALLS_SHOWN * 2 // 3, len(lines) - _CALLS_SHOWN))
     last = first + _CALLS_SHOWN
-    before = [f"... {first} before"] if first else []
-    return [*before, *lines[first:last], *([f"... {len(lines) - last} more"] if last < len(lines) else [])]
+    before = [_Call(f"... {first} before")] if first else []
+    after = [_Call(f"... {len(lines) - last} more")] if last < len(lines) else []
+    return [*before, *lines[first:last], *after]
 
 
-def _calls(case: Case, seen: Observation) -> list[str]:
+def _calls(case: Case, seen: Observation) -> list[_Call]:
     """The calls around what matters: those that were made to fail or went astray, and the last ones."""
     if seen.threads is not None:
         return _interleaving(case, seen, seen.threads)
     events = list(seen.trace())
-    texts = [call_text(event, case, seen) for event in events]
+    texts = [_Call(call_text(event, case, seen), event.caller) for event in events]
     if len(texts) <= _CALLS_SHOWN:
         return texts
     odd = next((i for i, event in enumerate(events) if event.flags & (FAULTED | BY_KERNEL | OUTSIDE)), len(texts) - 4)
     wanted = sorted({*range(3), *range(max(0, odd - 2), min(len(texts), odd + 3)), *range(len(texts) - 3, len(texts))})
-    shown: list[str] = []
+    shown: list[_Call] = []
     for before, i in zip([-1, *wanted], wanted, strict=False):
         if i - before > 1:
-            shown.append(f"... {i - before - 1} more")
+            shown.append(_Call(f"... {i - before - 1} more"))
         shown.append(texts[i])
     return shown

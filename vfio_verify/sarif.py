@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,16 +24,17 @@ _BASE = "SRCROOT"
 _NUMBER = re.compile(r"0x[0-9a-f]+|\d[\d,]*")
 
 
-def to_sarif(report: Report, location: Location | None, root: Path) -> bytes:
-    """One log with one run. `location` is the subject's, and `root` what its path is relative to."""
+def to_sarif(report: Report, location: Location | None, root: Path, places: Sequence[Location | None] = ()) -> bytes:
+    """One log with one run. `location` is the subject's, `places` are the violations', and `root` is what paths are
+    relative to."""
     run: dict[str, Any] = {
         "tool": {"driver": _driver(report)},
         "invocations": [_invocation(report)],
         "columnKind": "utf16CodeUnits",
         "properties": _properties(report),
-        "results": _results(report, location),
+        "results": _results(report, location, places),
     }
-    if location is not None and location.below_root:
+    if any(place is not None and place.below_root for place in (location, *places)):
         run["originalUriBaseIds"] = {_BASE: {"uri": _file_uri(str(root)) + "/"}}
     log = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
     return msgspec.json.format(msgspec.json.encode(log), indent=1) + b"\n"
@@ -94,11 +96,12 @@ def _properties(report: Report) -> dict[str, Any]:
     }
 
 
-def _results(report: Report, location: Location | None) -> list[dict[str, Any]]:
+def _results(report: Report, location: Location | None, places: Sequence[Location | None]) -> list[dict[str, Any]]:
     order = list(clauses())
     seen: Counter[str] = Counter()
     results = []
-    for number, violation in enumerate(report.violations, 1):
+    placed = list(zip(report.violations, places or [location] * len(report.violations), strict=True))
+    for number, (violation, place) in enumerate(placed, 1):
         fingerprint = _fingerprint(report, violation)
         seen[fingerprint] += 1
         fingerprint = f"{fingerprint}:{seen[fingerprint]}"
@@ -115,7 +118,8 @@ def _results(report: Report, location: Location | None) -> list[dict[str, Any]]:
                     ),
                     "markdown": f"**{prose(violation.clause)}**: {prose(violation.summary)}\n\n{fenced(block)}\n",
                 },
-                "locations": [_location(report, location)],
+                "locations": [_location(_function_of(violation, report), place)],
+                **_related(report, violation, location),
                 # The first is the one that GitHub compares. Left out, it would be made of the source line, which is
                 # the same for all violations.
                 "partialFingerprints": {"primaryLocationLineHash": fingerprint, "vfioVerify/v1": fingerprint},
@@ -126,6 +130,7 @@ def _results(report: Report, location: Location | None) -> list[dict[str, Any]]:
                     "seen": visible(evidence.seen),
                     "error": None if evidence.error is None else visible(evidence.error),
                     "calls": [visible(call) for call in evidence.calls],
+                    "lines": [line and f"{visible(line.file)}:{line.line}" for line in evidence.lines],
                 },
             }
         )
@@ -138,8 +143,20 @@ def _fingerprint(report: Report, violation: ViolationEntry) -> str:
     return hashlib.sha256(visible("\n".join(parts)).encode()).hexdigest()[:32]
 
 
-def _location(report: Report, location: Location | None) -> dict[str, Any]:
-    function = visible(report.subject.function)
+def _function_of(violation: ViolationEntry, report: Report) -> str:
+    return (violation.where and violation.where.function) or report.subject.function
+
+
+def _related(report: Report, violation: ViolationEntry, location: Location | None) -> dict[str, Any]:
+    """The function's definition, where a violation has a line of its own."""
+    if violation.where is None or location is None:
+        return {}
+    head = {**_location(report.subject.function, location), "message": {"text": "The function that was checked."}}
+    return {"relatedLocations": [head]}
+
+
+def _location(function: str, location: Location | None) -> dict[str, Any]:
+    function = visible(function)
     found: dict[str, Any] = {"logicalLocations": [{"name": function, "kind": "function"}]}
     if location is None:
         return found

@@ -10,12 +10,16 @@ from msgspec import Struct
 
 
 class SourceLine(Struct, frozen=True):
-    """A line of a subject's text. `function` holds it; `text` is the line without its margin, "" if it is not known."""
+    """A line of a subject's text. `function` holds it; `text` is the line without its margin, and with those on
+    which a call goes on; "" if it is not known."""
 
     file: str
     line: int
     function: str | None = None
     text: str = ""
+
+
+_MOST_LINES = 4
 
 
 class Piece(Struct, frozen=True):
@@ -55,10 +59,16 @@ class SourceText(Struct, frozen=True, dict=True):
         return None if below.split(os.sep, 1)[0] == os.pardir else os.path.join(self.prefix, below)
 
     def line(self, file: str, number: int) -> str:
-        """A line without its margins, or "" if it is not known."""
+        """A line without its margins, or "" if it is not known; with the next ones where a parenthesis stays open."""
         if file not in self._lines and self.directory is not None:
             self._lines[file] = self._included(file)
-        return self._lines.get(file, {}).get(number, "").strip()
+        lines = self._lines.get(file, {})
+        text = lines.get(number, "").strip()
+        for further in range(number + 1, number + _MOST_LINES):
+            if text.count("(") <= text.count(")"):
+                break
+            text += " " + lines.get(further, "").strip()
+        return " ".join(text.split())
 
     def _included(self, file: str) -> dict[int, str]:
         assert self.directory is not None

@@ -6,6 +6,7 @@ import io
 import shlex
 import textwrap
 from collections.abc import Iterable, Iterator
+from itertools import zip_longest
 
 import msgspec
 from rich.console import Console
@@ -13,11 +14,13 @@ from rich.text import Text
 
 from vfio_verify.case import Action, Call, Case, Change, Device, Drop, End, Fault, Fork, Region, Segment
 from vfio_verify.report import ClauseEntry, Report, ViolationEntry
+from vfio_verify.source_line import SourceLine
 from vfio_verify.spec import Clause, clauses
-from vfio_verify.words import kernel_fault_text, place, step_name
+from vfio_verify.words import has_errno, kernel_fault_text, place, step_name
 
 _ROWS_SHOWN = 12
 _NAME_WIDTH = 12
+_LONGEST_LINE = 120
 _STYLES = {"holds": "green", "violated": "bold red", "not exercised": "yellow"}
 
 
@@ -124,16 +127,46 @@ def _print_violation(number: int, violation: ViolationEntry, report: Report, pag
             page.row(name, text)
         page.line()
     evidence = violation.evidence
+    if violation.where is not None:
+        page.row("at", line_text(violation.where, report))
     page.row("expected", evidence.expected)
     page.row("seen", evidence.seen)
     if evidence.error and repr(evidence.error) not in evidence.seen:
         page.row("error", repr(evidence.error))
-    for i, call in enumerate(evidence.calls):
-        page.row("" if i else "calls", call)
+    for i, (call, line) in enumerate(zip_longest(evidence.calls, evidence.lines[: len(evidence.calls)])):
+        page.row(_beside("" if i else "calls", line), call + _elsewhere(line, report))
     page.line()
     # One line, however long: it is to be copied.
     page.line(Text("   " + reproduce_line(violation.case, report)))
     page.line()
+
+
+def line_text(line: SourceLine, report: Report) -> str:
+    """A line of the subject, and what it says: ``device.c:775: off = info->offset;``."""
+    function = f", {line.function}()" if line.function and line.function != report.subject.function else ""
+    text = line.text if len(line.text) <= _LONGEST_LINE else f"{line.text[:_LONGEST_LINE]}..."
+    return f"{short_name(line.file)}:{line.line}{function}" + (f": {printable(text)}" if text else "")
+
+
+def short_name(file: str) -> str:
+    """A file without the directories that lead to it."""
+    return printable(file.rsplit("/", 1)[-1])
+
+
+def printable(text: str) -> str:
+    """Text of a subject's, without what a terminal would obey."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text.replace("\t", " "))
+
+
+def _beside(label: str, line: SourceLine | None) -> str:
+    """A label, and at the right end of its column the number of a line."""
+    return label if line is None else f"{label:<5}{line.line:>5}"
+
+
+def _elsewhere(line: SourceLine | None, report: Report) -> str:
+    """The name of a call's file, where that is not the function's own."""
+    own = (report.subject.place or "").rpartition(":")[0]
+    return "" if line is None or line.file == own else f"  [{short_name(line.file)}]"
 
 
 def reproduce_line(case: Case, report: Report) -> str:
@@ -246,7 +279,8 @@ def fault_text(fault: Fault) -> str:
     """A planned failure in words."""
     late = ", after what MAP_FIXED covers is gone" if fault.when == "late" else ""
     since = " and all later ones fail" if fault.persistent else " fails"
-    return f"{step_name(fault.step)} number {fault.nth}{since} with {fault.errno}{late}"
+    reason = f" with {fault.errno}" if has_errno(fault.step) else ""
+    return f"{step_name(fault.step)} number {fault.nth}{since}{reason}{late}"
 
 
 def _print_clauses(entries: Iterable[ClauseEntry], page: _Page) -> None:

@@ -12,6 +12,7 @@ from vfio_verify.case import FIRST_FILE, Case, KernelFault, KernelFaultKind, Ste
 from vfio_verify.observation import (
     ANONYMOUS,
     EXEC,
+    OPEN,
     OTHER,
     RAM,
     READ,
@@ -41,6 +42,8 @@ _LOOK_UPS: dict[Step, str] = {
     "region_info": "vfio_device_get_region_info",
     "region_fd": "vfio_device_get_region_fd",
 }
+_TRUTH_LOOK_UPS = (3, 4)
+"""Shapes of vfio_device_lookup(), in its event's third argument, that answer true or false (pyx/world/qemu.c)."""
 
 
 def place(offset: int, base: str = "A") -> str:
@@ -159,6 +162,10 @@ def call_text(event: Event, case: Case, seen: Observation) -> str:
 
 
 def _answer(event: Event, case: Case, seen: Observation) -> str:
+    if event.flags & OPEN:
+        return ""
+    if event.errno and STEPS[event.step] == "region_info":
+        return f" = -{errno_name(event.errno)}"
     if event.errno:
         late = ", after what was there was unmapped" if event.flags & TOOK_AWAY else ""
         return f" = {errno_name(event.errno)}{late}"
@@ -167,21 +174,57 @@ def _answer(event: Event, case: Case, seen: Observation) -> str:
     step = STEPS[event.step]
     if step in ("mmap", "mremap"):
         return f" = {address_name(event.result, case, seen)}"
+    answer = _look_up_answer(step, event, case, seen)
+    return f" = {answer}" if answer else ""
+
+
+def _look_up_answer(step: Step, event: Event, case: Case, seen: Observation) -> str:
+    """What a look-up found, by name; how it says that it found nothing is its own convention."""
+    nothing = event.result == _NOTHING
+    if step == "find_device":
+        if event.a2 in _TRUTH_LOOK_UPS:
+            return "false" if nothing else "true"
+        return "NULL" if nothing else f"device {event.result}"
     if step == "find_block":
-        return " = NULL" if event.result == _NOTHING else f" = block {event.result}"
+        return "NULL" if nothing else f"block {event.result}"
+    if step == "find_region":
+        return "NULL" if nothing else _region_name(event.result, case)
+    if step == "find_index":
+        return "-1" if nothing else f"index {event.result}"
+    if step == "region_info":
+        return "0"
+    if step == "region_fd":
+        return "-1" if nothing else fd_name(event.result, case, seen)
     return ""
+
+
+def _region_name(position: int, case: Case) -> str:
+    """A region by its position among those of all devices."""
+    regions = [(number, region.index) for number, device in enumerate(case.devices) for region in device.regions]
+    if position >= len(regions):
+        return "a region"
+    device, index = regions[position]
+    return f"region {index}" if len(case.devices) == 1 else f"device {device}, region {index}"
 
 
 def _look_up_text(step: Step, event: Event, case: Case, seen: Observation) -> str:
     """QEMU's name of the look-up, and what was looked up (pyx/world/qemu.c has the table of arguments)."""
+    block = "no block" if event.a0 == _NOTHING else f"block {event.a0}"
+    address = address_name(event.a0, case, seen)
     what = {
-        "find_block": address_name(event.a0, case, seen),
-        "find_index": f"block {event.a0}",
-        "find_region": f"block {event.a0}",
+        "find_device": "" if event.flags & OPEN else address if event.a2 in _TRUTH_LOOK_UPS else block,
+        "find_block": address,
+        "find_index": block,
+        "find_region": block,
         "region_info": f"region {event.a0}",
         "region_fd": f"region {event.a0}",
     }.get(step, "")
     return f"{_LOOK_UPS.get(step, step)}({what})"
+
+
+def has_errno(step: Step) -> bool:
+    """Does the caller of such a step hear of an errno? Most look-ups only say that they found nothing."""
+    return step not in _LOOK_UPS or step == "region_info"
 
 
 def step_name(step: Step) -> str:
@@ -192,7 +235,8 @@ def step_name(step: Step) -> str:
 def step_text(event: Event) -> str:
     """A step that failed: ``mmap failed with ENOMEM (late)``."""
     late = " (late)" if event.flags & TOOK_AWAY else ""
-    return f"{step_name(STEPS[event.step])} failed with {errno_name(event.errno)}{late}"
+    reason = f" with {errno_name(event.errno)}" if event.errno else ""
+    return f"{step_name(STEPS[event.step])} failed{reason}{late}"
 
 
 KERNEL_FAULTS: dict[KernelFaultKind, str] = {

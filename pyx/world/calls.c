@@ -90,7 +90,8 @@ VV_EXPORT struct vv_event *vv_begin(enum vv_step step, u64 a0, u64 a1, u64 a2, u
         vv_calls.dropped++;
     }
     vv_progress->n_events = vv_calls.n_events;
-    *event = (struct vv_event){.step = step, .flags = vv_calls.nested ? VV_NESTED : 0, .arg = {a0, a1, a2, a3, a4, a5},
+    *event = (struct vv_event){.step = step, .flags = VV_OPEN | (vv_calls.nested ? VV_NESTED : 0),
+                               .arg = {a0, a1, a2, a3, a4, a5},
                                .caller = vv_caller()};
     event->error = planned_fault(step, ++vv_calls.counts[step], &when);
     if (event->error) {
@@ -101,6 +102,7 @@ VV_EXPORT struct vv_event *vv_begin(enum vv_step step, u64 a0, u64 a1, u64 a2, u
 
 VV_EXPORT void vv_end(struct vv_event *event, u64 result, int error)
 {
+    event->flags &= ~(u64)VV_OPEN;
     event->result = result;
     event->error = (u64)error;
     if (error && !(event->flags & (VV_FAULTED | VV_BY_RULE))) {

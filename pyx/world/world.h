@@ -66,6 +66,7 @@ enum vv_event_flags {
     VV_UNPLANNED = 128,             /* failed, by neither the fault plan nor the device's rules */
     VV_STARVED = 256,               /* no memory for a mapping of a size that the call could rightly ask for */
     VV_BY_KERNEL = 512,             /* the failure that the case's kernel fault is to make */
+    VV_OPEN = 1 << 16,              /* not answered yet: the process ended in it */
     VV_NESTED = 64,                 /* made by the world on the subject's behalf (qemu_ram_mmap) */
 };
 

@@ -1,0 +1,125 @@
+"""Where in a subject's code a violation is: places as events and frames have them, the likeliest first.
+
+The place is where the code decided: the call that set the error, the step that went astray, the overlay that shows the
+wrong memory, the allocation that was not freed. Not every place is one of the subject's own lines; the first that is
+will be shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from vfio_verify.judge import Violation
+from vfio_verify.judge.facts import CLOSE, DUP, MMAP, MPROTECT, MREMAP, MUNMAP
+from vfio_verify.observation import BY_KERNEL, FAULTED, NOWHERE, OUTSIDE, OWNED, UNPLANNED, Event, Observation
+
+_MAP_FIXED = 0x10
+
+
+def places_of(violation: Violation) -> Iterator[int]:
+    """The candidates, without those that are known to be none."""
+    return (place for place in _candidates(violation) if place != NOWHERE)
+
+
+def _candidates(violation: Violation) -> Iterator[int]:
+    seen = violation.observation
+    if seen.death is not None:
+        # What runs in a thread may be found sleeping in the world, whose caller is a frame all the same.
+        yield from seen.death.frames
+    elif (chosen := _BY_CLAUSE.get(violation.clause)) is not None:
+        yield from chosen(violation, seen)
+    yield from reversed(seen.error_at)
+    yield from _last(seen, lambda event: bool(event.flags & (FAULTED | BY_KERNEL)))
+    yield from (event.caller for event in reversed(trace_of(seen)))
+
+
+def trace_of(seen: Observation) -> list[Event]:
+    """The steps of a call; of calls at once, those of all threads in their order."""
+    if seen.threads is not None:
+        return [event for _, _, event in seen.threads.steps]
+    return list(seen.trace())
+
+
+def _first(seen: Observation, wanted: Callable[[Event], bool]) -> Iterator[int]:
+    yield from (event.caller for event in trace_of(seen) if wanted(event))
+
+
+def _last(seen: Observation, wanted: Callable[[Event], bool]) -> Iterator[int]:
+    yield from (event.caller for event in reversed(trace_of(seen)) if wanted(event))
+
+
+def _overlays(event: Event) -> bool:
+    return event.step == MMAP and bool(event.a3 & _MAP_FIXED) and not event.errno
+
+
+def _reserves(event: Event) -> bool:
+    return event.step == MMAP and not event.a3 & _MAP_FIXED
+
+
+def _mapped(violation: Violation, seen: Observation) -> Iterator[int]:
+    """The overlay of the first page that is wrong, or the last overlay."""
+    page = _first_wrong(violation, seen)
+    if page is not None:
+        at = seen.address + page
+        yield from _last(seen, lambda e: e.step == MMAP and not e.errno and e.result <= at < e.result + max(e.a1, 1))
+    yield from _last(seen, lambda event: _overlays(event) or event.step in (MREMAP, MPROTECT))
+    yield from _first(seen, _reserves)
+
+
+def _first_wrong(violation: Violation, seen: Observation) -> int | None:
+    """The position in the mapping of the first word that is wrong."""
+    if not seen.differences:
+        return None
+    worst = seen.differences[0]
+    before = sum(segment.length for segment in violation.case.iovec[: worst.segment])
+    return before + worst.offset
+
+
+def _astray(violation: Violation, seen: Observation) -> Iterator[int]:
+    del violation
+    yield from _first(seen, lambda event: bool(event.flags & OUTSIDE) and event.step != CLOSE)
+
+
+def _freed(violation: Violation, seen: Observation) -> Iterator[int]:
+    del violation
+    yield from _first(seen, lambda e: e.step in (MUNMAP, MREMAP) and bool(e.flags & OWNED) and not e.errno)
+
+
+def _leaked(violation: Violation, seen: Observation) -> Iterator[int]:
+    if seen.heap_live and violation.cause.startswith("heap"):
+        yield seen.heap_at
+    if violation.cause.startswith("cache"):
+        yield seen.free_at
+    if violation.cause.startswith("close"):
+        yield from _first(seen, lambda event: event.step == CLOSE and bool(event.flags & OUTSIDE))
+    closed = [event.a0 for event in trace_of(seen) if event.step == CLOSE]
+    yield from _last(seen, lambda e: e.step == DUP and not e.errno and e.result not in closed)
+
+
+def _survived(violation: Violation, seen: Observation) -> Iterator[int]:
+    del violation
+    yield seen.free_at
+
+
+def _charged(violation: Violation, seen: Observation) -> Iterator[int]:
+    del violation
+    yield from _first(seen, lambda event: event.step == MMAP and bool(event.flags & UNPLANNED))
+    yield from _first(seen, _reserves)
+
+
+def _ignored(violation: Violation, seen: Observation) -> Iterator[int]:
+    """A step whose failure did not make the call fail."""
+    del violation
+    yield from _first(seen, lambda event: bool(event.flags & (FAULTED | BY_KERNEL)))
+
+
+_BY_CLAUSE: dict[str, Callable[[Violation, Observation], Iterator[int]]] = {
+    **dict.fromkeys(("CONTIGUOUS", "CONTENTS", "READ_ONLY", "REPEATABLE"), _mapped),
+    **dict.fromkeys(("SAME_BLOCK", "SIZE_AGREES", "WITHIN_BLOCK", "ALIGNED", "NOT_EMPTY"), _mapped),
+    "CONFINED": _astray,
+    "NO_WINDOW": _freed,
+    "NO_LEAK": _leaked,
+    "SURVIVES": _survived,
+    "UNCHARGED": _charged,
+    "FAULT_REPORTED": _ignored,
+}
