@@ -1,7 +1,8 @@
 """Hostile subjects whose deed one call shows, as the user of the tests and as one without rights.
 
 Each is called in one worker, and once more after its deed, where it may have left something: the verdict is that of
-its first line, and the process that judges it lives on.
+its first line, and the process that judges it lives on. Where its second line says so, the check forks it after each
+call.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from subject_files import ONE_CALL, SubjectFile, needs_compiler
 from test_sandbox import NOBODY, python_of_nobody
 from test_worker import CASE
 
 import vfio_verify
+from vfio_verify.case import Case, Fork
 from vfio_verify.subject import open_subject
 
 pytestmark = needs_compiler
@@ -29,13 +32,12 @@ SCRIPT = """
 import pathlib, sys
 import msgspec
 from vfio_verify.case import from_json
-from vfio_verify.errors import InputError
 from vfio_verify.judge import judge
 from vfio_verify.model import expect
 from vfio_verify.worker import Worker
 
-case = from_json(sys.argv[1])
-for library in sys.argv[2:]:
+for given in sys.argv[1:]:
+    case, library = from_json(given.partition("@")[2]), given.partition("@")[0]
     with Worker(pathlib.Path(library), memory_bytes=256 << 20, cpu_seconds=10, sleep_seconds=0.6) as worker:
         found = [[[v.clause, v.summary] for v in judge(case, expect(case), seen).violations if v.clause != "UNCHARGED"]
                  for _ in range(2) for seen in worker.run(case)]
@@ -43,13 +45,24 @@ for library in sys.argv[2:]:
 """
 
 
+def case_for(file: SubjectFile) -> Case:
+    forks = "/* in a sequence that forks */" in file.path.read_text().splitlines()[1:3]
+    return replace(CASE, sequence=(Fork(),)) if forks else CASE
+
+
 def judged(
-    libraries: list[Path], *, path: str = "", python: str = sys.executable, **user: object
+    files: list[SubjectFile],
+    libraries: dict[str, Path],
+    *,
+    path: str = "",
+    python: str = sys.executable,
+    **user: object,
 ) -> list[list[object]]:
     """What is found in each of two calls of each subject, by a process of its own."""
+    given = [f"{libraries[file.path.stem]}@{case_for(file).to_json().decode()}" for file in files]
     environment = {"PATH": os.environ["PATH"], **({"PYTHONPATH": path} if path else {})}
     done = subprocess.run(
-        [python, "-P", "-c", SCRIPT, CASE.to_json().decode(), *map(str, libraries)],
+        [python, "-P", "-c", SCRIPT, *given],
         capture_output=True,
         check=False,
         timeout=120,
@@ -61,17 +74,26 @@ def judged(
     return [msgspec.json.decode(line) for line in done.stdout.splitlines()]
 
 
+class Libraries(dict[str, Path]):
+    """The subjects by their names, compiled when they are first asked for, where every user can read them."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def __missing__(self, name: str) -> Path:
+        (file,) = (file for file in ONE_CALL if file.path.stem == name)
+        self[name] = self._directory / f"{name}.so"
+        with open_subject(str(file.path)) as subject:
+            assert subject.library is not None
+            shutil.copy(subject.library, self[name])
+        return self[name]
+
+
 @pytest.fixture(scope="module")
-def libraries() -> Iterator[dict[str, Path]]:
-    """The subjects, compiled, where every user can read them."""
+def libraries() -> Iterator[Libraries]:
     with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        directory.chmod(0o755)
-        for file in ONE_CALL:
-            with open_subject(str(file.path)) as subject:
-                assert subject.library is not None
-                shutil.copy(subject.library, directory / f"{file.path.stem}.so")
-        yield {file.path.stem: directory / f"{file.path.stem}.so" for file in ONE_CALL}
+        Path(name).chmod(0o755)
+        yield Libraries(Path(name))
 
 
 def hold(file: SubjectFile, found: list[list[list[str]]]) -> None:
@@ -82,7 +104,7 @@ def hold(file: SubjectFile, found: list[list[list[str]]]) -> None:
 
 @pytest.mark.parametrize("file", ONE_CALL, ids=lambda file: file.path.stem)
 def test_one_call_shows_what_it_is(file: SubjectFile, libraries: dict[str, Path]) -> None:
-    (found,) = judged([libraries[file.path.stem]])
+    (found,) = judged([file], libraries)
     hold(file, found)
 
 
@@ -98,7 +120,7 @@ def test_one_call_shows_it_to_a_user_without_rights_too(libraries: dict[str, Pat
         if python is None:
             pytest.skip("no Python of this version with this package that another user can run")
         user = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
-        found = judged([libraries[file.path.stem] for file in ONE_CALL], path=name, python=python, **user)
+        found = judged(ONE_CALL, libraries, path=name, python=python, **user)
     assert len(found) == len(ONE_CALL)
     for file, one in zip(ONE_CALL, found, strict=True):
         hold(file, one)

@@ -498,7 +498,7 @@ def test_where_a_start_takes_long_a_call_may_too(monkeypatch, library):
     """Under emulation a correct call, in a process with 65,530 mappings, may take more than a second."""
 
     def seconds(start: float) -> float:
-        monkeypatch.setattr("vfio_verify.process._used_seconds", lambda _: start)
+        monkeypatch.setattr("vfio_verify.usage.used_seconds", lambda _: start)
         with Worker(library, cpu_seconds=0.2, sleep_seconds=0.4) as worker:
             started = time.monotonic()
             (seen,) = in_time(lambda: worker.run(doing("hang")))

@@ -39,7 +39,8 @@ from vfio_verify.words import death_text
 
 _PROGRESS = struct.Struct("=12Q")
 _NOTICE = struct.Struct("=2q")
-_STARTED, _ENDED, _CONFINED = 1, 2, 3
+_GRANT = struct.Struct("=qQ")
+_STARTED, _ENDED, _CONFINED, _FORKED = 1, 2, 3, 4
 _NOT_SET_UP = -3
 _PROGRESS_BYTES = 4096
 _NOTE_BYTES = 936
@@ -61,7 +62,7 @@ _CHANGED, _BLIND_BIT = 1, 2  # enum vv_state in pyx/world/internal.h
 _UNABLE_TO_ANSWER = 4  # VV_UNABLE_TO_ANSWER in pyx/world/serve.c
 _SWEEPS = 50
 
-HANG, STOPPED, REFUSED, FORGED, BLIND, PARENT_ENDED, PARENT_STOPPED, TOO_MUCH, SUSPECTED = range(-1, -10, -1)
+HANG, STOPPED, REFUSED, FORGED, BLIND, PARENT_ENDED, PARENT_STOPPED, TOO_MUCH, SUSPECTED, FORKED = range(-1, -11, -1)
 """Ends of a worker that no wait status tells. One that was `SUSPECTED` to take too much did not: ask again."""
 
 DAMAGE = {
@@ -69,6 +70,7 @@ DAMAGE = {
     BLIND: "descriptors that are not the subject's are closed or replaced",
     PARENT_ENDED: "the process that started it is ended",
     PARENT_STOPPED: "the process that started it is stopped",
+    FORKED: "it makes a process in the place of one that the check makes of it",
 }
 _MARK = "VFIO_VERIFY_WORKER"
 """In the environment of all processes of one worker: whatever becomes of them, they can be found and ended."""
@@ -167,6 +169,7 @@ class Process:
         self._looked = 0.0
         self._shared_before = 0  # by the whole machine, when the worker began
         self._is_suspected = False
+        self._granted = 0
         self._lost = False
         self._slower = 1.0
         """How many times slower this machine is than those for which the limits are made."""
@@ -313,17 +316,26 @@ class Process:
 
     # ---- asking -------------------------------------------------------------------------------------------------
 
-    def ask(self, request: bytes) -> int | None:
-        """Send a request, and wait for the reply as `_watch` does."""
+    def ask(self, request: bytes, *, forks: int = 0) -> int | None:
+        """Send a request in which the world is to fork so often, and wait for the reply as `_watch` does."""
         if len(request) > _REQUEST_BYTES:
             raise HarnessError(f"a request of {len(request)} bytes is too large")
         self.changed = False
         self._write(_PROGRESS_BYTES, request)
         self._write(8, bytes(_PROGRESS.size - 8))  # the progress, all but the pid
         self._write(_PROGRESS.size + _NOTE_BYTES, bytes(_PLACES.size))
+        self._grant(forks)
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the other side is gone, as will be seen
             self._data.send(struct.pack("=Q", len(request)))
         return self._watch()
+
+    def _grant(self, forks: int) -> None:
+        """Tell the worker's parent how many forks to let through (pyx/world/oversee.c), where it decides on them."""
+        overseen = Parts.SECCOMP in self._parts and not self.confinement.no_seccomp and not self.confinement.no_forks
+        if overseen and (forks or self._granted):
+            self._granted = forks
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                self._control.send(_GRANT.pack(_FORKED, forks))
 
     def _watch(self) -> int | None:
         """Wait for the reply: None, or the wait status of a worker that ended, or why it was ended (`HANG`...)."""
@@ -333,6 +345,8 @@ class Process:
             lost = self._settled_parent_end() if self._data in ready else self._parent_end()
             if lost is not None:
                 return self.give_up(lost)
+            if self._control in ready and self._tells_of_fork():
+                return self.give_up(FORKED)  # told before the answer, which is not believed
             if self._data in ready:
                 ended = self._answer()
                 return None if ended is None else self.give_up(ended)
@@ -345,6 +359,13 @@ class Process:
                 ended = TOO_MUCH
             if ended is not None:
                 return self.give_up(ended)
+
+    def _tells_of_fork(self) -> bool:
+        """Does the worker's parent say next that one fork more than granted was tried?"""
+        with contextlib.suppress(ConnectionResetError):
+            message = self._control.recv(64, socket.MSG_PEEK)
+            return len(message) == _NOTICE.size and _NOTICE.unpack(message)[0] == _FORKED
+        return False
 
     def _status(self, status: int) -> int:
         """A worker's wait status, or what it says by it."""

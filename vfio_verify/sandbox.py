@@ -57,11 +57,13 @@ class Confinement(Struct, frozen=True):
     """Its version, 0 if it is missing."""
     no_landlock: int = 0
     no_seccomp: int = 0
+    no_forks: int = 0
+    """Why nobody answers for the forks that a sequence asks for, which then fail."""
 
     @classmethod
     def unpack(cls, told: int) -> Confinement:
         """What ``vv_confine()`` returns."""
-        return cls(told & 0xFFFF, told >> 16 & 0xFFFF, told >> 32 & 0xFFFF)
+        return cls(*(told >> shift & 0xFFFF for shift in (0, 16, 32, 48)))
 
     def notes(self) -> tuple[str, ...]:
         """One line for each part that is missing."""
@@ -73,6 +75,10 @@ class Confinement(Struct, frozen=True):
         if self.no_seccomp:
             what = "the subject could start processes, send signals and use the network"
             notes.append(f"Not confined by seccomp: {_why(self.no_seccomp)}; {what}.")
+        elif self.no_forks:
+            notes.append(
+                f"No sequence forks: for that the sandbox needs seccomp's notifications, and {_why(self.no_forks)}."
+            )
         return tuple(notes)
 
 

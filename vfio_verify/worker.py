@@ -15,7 +15,7 @@ from typing import NamedTuple, Self, TypeVar
 from msgspec.structs import replace
 
 from vfio_verify import thread_wire, wire
-from vfio_verify.case import PAGE, Action, Call, Case, Fault
+from vfio_verify.case import PAGE, Action, Call, Case, Fault, Fork
 from vfio_verify.errors import HarnessError, UnrealError
 from vfio_verify.observation import EVENT, STEPS, Event, Observation, StepSeen
 from vfio_verify.process import (
@@ -247,7 +247,8 @@ class Worker:
         changes = 0
         while True:
             left = actions[len(steps) :]
-            ended = self._process.ask(wire.pack_session(world, left, self._flags, last=last))
+            forks = sum(isinstance(action, Fork) for action in left)
+            ended = self._process.ask(wire.pack_session(world, left, self._flags, last=last), forks=forks)
             progress = self._process.progress()
             more = self._unpacked(progress, len(left), functools.partial(self._steps, progress, left))
             if more is None or (ended is None and not more):

@@ -22,7 +22,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
-#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -31,6 +30,7 @@
 
 #include "confine.h"
 #include "internal.h"
+#include "oversee.h"
 
 #define MAX_READABLE 64
 #define MAX_CODE 1024
@@ -56,6 +56,7 @@ struct ruleset { u64 fs, net, scoped; };
 struct __attribute__((packed)) path_rule { u64 access; int32_t fd; };
 
 static u64 parts;
+static bool forks_are_overseen;
 static int readable[MAX_READABLE];
 static u64 n_readable;
 
@@ -410,29 +411,14 @@ static void allow_open(u64 call, unsigned flags, bool writable)
     answer(SECCOMP_RET_ALLOW);
 }
 
-/* The world's own fork: its last two arguments, which the kernel does not read there, hold the pass. */
-static void allow_pass(void)
-{
-    unsigned i;
-
-    if (getrandom(&vv_fork_pass, sizeof(vv_fork_pass), 0) != sizeof(vv_fork_pass)) {
-        vv_fork_pass = 0;
-        return;
-    }
-    when(SYS_clone, 12);
-    for (i = 0; i < 4; i++) {       /* both halves of both */
-        load(ARGUMENT(3) + 4 * i);
-        put(BPF_JMP | BPF_JEQ | BPF_K, (vv_fork_pass >> (i % 2 ? 32 : 0)) & 0xffffffff, 0, (unsigned char)(9 - 2 * i));
-    }
-    load(ARGUMENT(0));
-    put(BPF_JMP | BPF_JEQ | BPF_K, SIGCHLD, 0, 1);
-    answer(SECCOMP_RET_ALLOW);
-    load(WORD(nr));
-}
-
 static void allow_threads(void)
 {
-    allow_pass();
+    if (forks_are_overseen) {
+        when(SYS_clone, 4);
+        load(ARGUMENT(0));
+        allow(SIGCHLD);
+        load(WORD(nr));             /* and on, for threads */
+    }
     when(SYS_clone, 6);
     load(ARGUMENT(0));
     put(BPF_JMP | BPF_JSET | BPF_K, ~(u64)THREAD_MAY & 0xffffffff, 3, 0);
@@ -540,9 +526,25 @@ static int restrict_calls(bool files_are_restricted)
 
 #endif
 
-int64_t vv_confine(void)
+/* The parent is to answer for forks. Before the list of calls, which has none to hand over a descriptor. */
+static int oversee_forks(int overseer)
 {
-    int64_t version, no_landlock = 0, no_seccomp = 0;
+    const int listener = vv_oversee_install();
+    int failed = listener, error;
+
+    if (listener >= 0) {
+        failed = vv_oversee_hand_over(overseer, listener);
+        error = errno;
+        close(listener);
+        errno = error;
+    }
+    forks_are_overseen = failed >= 0;
+    return failed;
+}
+
+int64_t vv_confine(int overseer)
+{
+    int64_t version, no_landlock = 0, no_seccomp = 0, no_forks = 0;
     u64 i;
 
     if (!parts) {
@@ -560,8 +562,11 @@ int64_t vv_confine(void)
     for (i = 0; i < n_readable; i++) {
         close(readable[i]);
     }
+    if (parts & VV_SECCOMP && oversee_forks(overseer) < 0) {
+        no_forks = errno;
+    }
     if (restrict_calls(version >= TRUNCATE_VERSION) < 0) {
         no_seccomp = errno;
     }
-    return version | no_landlock << 16 | no_seccomp << 32;
+    return version | no_landlock << 16 | no_seccomp << 32 | no_forks << 48;
 }

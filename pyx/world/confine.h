@@ -21,7 +21,8 @@ void vv_confine_with(u64 parts);
 int vv_confine_allow(const char *path);
 
 /* Confine this process for good. Returns what is in force: Landlock's version in bits 0 to 15, the errno for
- * which it is missing in bits 16 to 31, and the errno for which seccomp is missing in bits 32 to 47. */
-int64_t vv_confine(void);
+ * which it is missing in bits 16 to 31, the errno for which seccomp is missing in bits 32 to 47, and above that the one
+ * for which nobody answers for forks. `overseer`: where the parent takes over what it needs to answer (oversee.h). */
+int64_t vv_confine(int overseer);
 
 #endif

@@ -261,8 +261,6 @@ int vv_start_thread(pthread_t *thread, const pthread_attr_t *attributes, void *(
 
 /* ---- session.c ----------------------------------------------------------------------------------- */
 
-extern u64 vv_fork_pass;                    /* of a filter that lets only the world fork */
-
 /* Where the part of [at, end) that begins at `at` ends: with a mapping that was returned, which is `own` or one
  * of the session's, or before the next one. */
 u64 vv_part_end(u64 at, u64 end, struct vv_range own, bool *returned);

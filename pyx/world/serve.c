@@ -24,12 +24,13 @@
 
 #include "confine.h"
 #include "internal.h"
+#include "oversee.h"
 
 #define HEAP_RESERVE (8u << 20)
 
 #define VV_UNABLE_TO_ANSWER 4       /* a worker's exit status */
 
-enum { STARTED = 1, ENDED = 2, CONFINED = 3 };
+enum { STARTED = 1, ENDED = 2, CONFINED = 3, FORKED = 4 };
 struct notice { int64_t kind, value; };
 
 static bool say(int socket, int64_t kind, int64_t value)
@@ -84,8 +85,8 @@ static void default_signals(void)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static _Noreturn void work(int control, int data, uint8_t *shared, u64 request_capacity, u64 reply_capacity,
-                           const char *library)
+static _Noreturn void work(int control, int data, int overseer, uint8_t *shared, u64 request_capacity,
+                           u64 reply_capacity, const char *library)
 {
     uint8_t *request = shared + 4096, *reply = request + request_capacity;
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -107,7 +108,8 @@ static _Noreturn void work(int control, int data, uint8_t *shared, u64 request_c
         _exit(3);
     }
     /* Told before the subject is there, which could tell anything. */
-    say(data, CONFINED, vv_confine());
+    say(data, CONFINED, vv_confine(overseer));
+    close(overseer);
     if (load_subject(library) < 0) {
         say(data, -2, 0);
         _exit(2);
@@ -168,10 +170,41 @@ static void end_orphans(void)
     }
 }
 
+static void tell_of_fork(int control, pid_t worker)
+{
+    say(control, FORKED, worker);
+}
+
+/* Until the worker has ended; its wait status. */
+static int wait_for(pid_t pid, int overseer, int control)
+{
+    const int listener = vv_oversee_take_over(overseer);
+    int status = 0;
+
+    if (listener >= 0) {
+        vv_oversee(pid, listener, control, tell_of_fork);
+        close(listener);
+    }
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    }
+    return status;
+}
+
+/* Does the owner want another worker? What it still said to the last one is passed over. */
+static bool go_on(int control)
+{
+    char said[sizeof(struct vv_grant)];
+    ssize_t got;
+
+    do {
+        got = hear(control, said, sizeof(said));
+    } while (got == sizeof(said));
+    return got == 1;
+}
+
 int vv_serve(int control, int data, void *shared, u64 request_capacity, u64 reply_capacity, const char *library)
 {
     const struct rlimit no_core = {0, 0};
-    char go;
 
     vv_progress = shared;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -182,21 +215,27 @@ int vv_serve(int control, int data, void *shared, u64 request_capacity, u64 repl
     }
     steady_heap();
     for (;;) {
-        int status = 0;
-        pid_t pid = fork();
+        int status, overseer[2];
+        pid_t pid;
 
-        if (pid == 0) {
-            work(control, data, shared, request_capacity, reply_capacity, library);
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, overseer) < 0) {
+            return -1;
         }
+        pid = fork();
+        if (pid == 0) {
+            close(overseer[0]);
+            work(control, data, overseer[1], shared, request_capacity, reply_capacity, library);
+        }
+        close(overseer[1]);
         if (pid < 0 || !say(control, STARTED, pid)) {
             return -1;
         }
         setpgid(pid, pid);
-        while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
-        }
+        status = wait_for(pid, overseer[0], control);
+        close(overseer[0]);
         kill(-pid, SIGKILL);        /* what it may have forked */
         end_orphans();
-        if (!say(control, ENDED, status) || hear(control, &go, 1) != 1) {
+        if (!say(control, ENDED, status) || !go_on(control)) {
             return 0;
         }
     }

@@ -12,6 +12,7 @@
  *   where.c    which place of the subject's code called, and where it was when its process ended
  *   progress.c what a worker says of itself while it runs, and its last words
  *   confine.c  what a worker can still do once its subject is there
+ *   oversee.c  who decides on its forks
  *   kernel.c   failures that the kernel itself makes
  *   serve.c    the process that forks workers and the loop inside a worker
  *

@@ -1,0 +1,27 @@
+/*
+ * How a worker's parent decides on the worker's forks.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef VV_OVERSEE_H
+#define VV_OVERSEE_H
+
+#include "world.h"
+
+/* From the owner, on the control socket: so many forks has the next request. vfio_verify/process.py has the same. */
+struct vv_grant { int64_t kind; u64 forks; };
+
+/* In the worker, before its list of system calls: forks wait for an answer from now on. A descriptor, or -1. */
+int vv_oversee_install(void);
+int vv_oversee_hand_over(int socket, int listener);     /* 0 or -1 */
+
+/* In its parent: the descriptor, or -1 where the worker has none. Waits until it is sent, or the worker's end of the
+ * socket is closed. */
+int vv_oversee_take_over(int socket);
+
+/* Answer until the worker has ended. Of a fork that nobody was granted, in a request that has some, `tell` is called:
+ * somebody else took them. */
+typedef void vv_oversee_tell(int control, pid_t worker);
+void vv_oversee(pid_t worker, int listener, int control, vv_oversee_tell *tell);
+
+#endif
