@@ -309,12 +309,14 @@ def test_two_reasons_to_refuse_are_two_violations():
         call("find_index", 0, result=FAILED, error=errno.EINVAL, flags=FAULTED),
         call("find_region", 0, result=FAILED, error=errno.EINVAL, flags=FAULTED),
         call("region_info", 0, result=FAILED, error=errno.EIO, flags=FAULTED),
-        call("region_fd", 0, result=FAILED, error=errno.EINVAL, flags=FAULTED),
     ],
 )
 def test_success_after_a_failed_step_violates_fault_reported(event):
+    """Whatever the failed step was to do is not done: a mapping step's pages are not there."""
     events = [reserve(), event, overlay(0, 1, 0)]
-    assert status("FAULT_REPORTED", success(events)) == "violated"
+    missing = runs((1, page(1, SHARED, ANONYMOUS)), (2, page(2, SHARED, ANONYMOUS))) if event.step < 4 else RUNS
+    seen = success(events, runs=missing, second=None)
+    assert status("FAULT_REPORTED", seen) == "violated"
     assert status("FAULT_REPORTED", failure([*events, munmap()])) == "holds"
 
 
@@ -323,13 +325,126 @@ def test_a_step_done_again_with_success_is_excused():
     assert status("FAULT_REPORTED", success(again)) == "not exercised"
 
 
-def test_a_step_done_again_without_success_or_elsewhere_is_not_excused():
+@pytest.mark.parametrize(
+    "events",
+    [
+        [failed(reserve(8 * PAGE)), reserve(), *GOOD[1:]],
+        [failed(reserve()), reserve(8 * PAGE), *GOOD[1:]],
+        [failed(call("mmap", A - 64 * PAGE, 3 * PAGE, 0, RESERVING)), *GOOD],
+        [reserve(), failed(overlay(0, 3, 0)), overlay(0, 1, 0), overlay(1, 2, 2)],
+        [reserve(), overlay(0, 1, 0), failed(overlay(1, 2, 2)), overlay(1, 1, 2), overlay(2, 1, 3)],
+        [reserve(), failed(overlay(-64, 1, 0), flags=FAULTED | OWNED), *GOOD],
+        [*GOOD, failed(call("mremap", A - 64 * PAGE, PAGE, PAGE, 3, A))],
+    ],
+)
+def test_another_way_to_the_same_pages_is_excused(events):
+    """FAULT_REPORTED: another address, another size, one mapping for neighbours and then one each."""
+    assert status("FAULT_REPORTED", success(events)) == "not exercised"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        page(1, memory=ANONYMOUS),
+        page(1, READ, offset=2 * PAGE),
+        page(1, READ | WRITE | SHARED, offset=2 * PAGE),
+        page(1, offset=5 * PAGE),
+        page(1, SHARED, ANONYMOUS),
+        None,
+    ],
+)
+def test_another_way_to_other_pages_is_not_excused(wrong):
+    """FAULT_REPORTED: a copy, a private or writable mapping, other memory, the placeholder, a hole."""
+    events = [reserve(), overlay(0, 1, 0), failed(overlay(1, 2, 2)), overlay(2, 1, 3)]
+    assert status("FAULT_REPORTED", success(events, runs=runs((1, wrong)), second=None)) == "violated"
+    elsewhere = [reserve(), failed(overlay(0, 1, 0)), *GOOD[1:]]
+    # What is wrong in another place is not because of this step.
+    assert status("FAULT_REPORTED", success(elsewhere, runs=runs((1, wrong)), second=None)) == "not exercised"
+
+
+def test_a_step_done_again_and_then_undone_is_not_excused():
+    """FAULT_REPORTED: what was mapped again does not last; where it does, the wrong pages have another reason."""
+    wrong = {"runs": runs((0, page(0, memory=ANONYMOUS))), "second": None}
+    again = [reserve(), failed(overlay(0, 1, 0)), overlay(0, 1, 0), overlay(1, 2, 2)]
+    copied = call("mmap", A, PAGE, 3, RESERVING | 0x10, -1, result=A, flags=OWNED)
+    moved = call("mremap", A + 64 * PAGE, PAGE, PAGE, 3, A, result=A, flags=OWNED)
+    assert status("FAULT_REPORTED", success(again, **wrong)) == "not exercised"
+    for undone in (copied, moved, munmap(0, 1)):
+        assert status("FAULT_REPORTED", success([*again, undone], **wrong)) == "violated"
+    assert status("FAULT_REPORTED", success([*again, munmap(1, 1)], **wrong)) == "not exercised"
+    reserved_again = [failed(reserve()), *GOOD]
+    assert status("FAULT_REPORTED", success(reserved_again, **wrong)) == "not exercised"
+
+
+def test_pages_that_are_not_there_are_not_excused():
+    missing = {"runs": runs((0, page(0, SHARED, ANONYMOUS))), "second": None}
     twice = [reserve(), failed(overlay(0, 1, 0)), failed(overlay(0, 1, 0)), overlay(1, 2, 2)]
-    elsewhere = [reserve(), failed(overlay(0, 1, 0)), overlay(1, 1, 0)]
-    shorter = [reserve(), failed(overlay(1, 2, 2)), overlay(1, 1, 2)]
     before = [reserve(), overlay(0, 1, 0), failed(overlay(0, 1, 0))]
-    for events in (twice, elsewhere, shorter, before):
-        assert status("FAULT_REPORTED", success(events)) == "violated"
+    for events in (twice, before):
+        assert status("FAULT_REPORTED", success(events, **missing)) == "violated"
+
+
+def test_how_a_buffer_that_must_be_refused_is_mapped_does_not_matter():
+    """FAULT_REPORTED: that it is mapped at all is another clause's."""
+    events = [reserve(), failed(overlay(0, 1, 0)), overlay(1, 2, 2)]
+    assert violated(success(events, second=None), REFUSALS["SIZE_AGREES"]) == {"SIZE_AGREES"}
+
+
+REGION, INDEX, DEVICE = call("find_region", 0), call("find_index", 0), call("find_device", 0, 0, 1)
+INFO, REGION_FD, BLOCK = call("region_info", 0, 0), call("region_fd", 0, 0, result=5), call("find_block", HOST)
+FIRST_DEVICE, FIRST_BLOCK = call("find_device", HOST, 0, 3), call("find_device", HOST, 0, 4)
+
+
+@pytest.mark.parametrize(
+    "look_ups",
+    [
+        *([failed(step), step] for step in (REGION, INDEX, DEVICE, INFO, REGION_FD, BLOCK, FIRST_DEVICE, FIRST_BLOCK)),
+        [REGION, failed(INFO)],
+        [failed(INFO), REGION],
+        [INFO, failed(INFO), REGION],
+        [failed(INDEX), REGION],
+        [failed(DEVICE), REGION],
+        [failed(FIRST_DEVICE), BLOCK, DEVICE],
+        [failed(FIRST_BLOCK), BLOCK, DEVICE],
+        [failed(BLOCK), FIRST_BLOCK],
+        [failed(DEVICE), INDEX, INFO],
+        [failed(REGION), DEVICE, INDEX, INFO],
+        [REGION, failed(REGION_FD)],
+    ],
+)
+def test_a_look_up_made_again_or_made_up_for_by_others_is_excused(look_ups):
+    """FAULT_REPORTED: the VFIORegion's own fields for its information, the device's descriptor for the region's."""
+    assert status("FAULT_REPORTED", success([*look_ups, *GOOD])) == "not exercised"
+
+
+@pytest.mark.parametrize(
+    "look_ups",
+    [
+        [REGION, INFO, failed(INFO)],  # goes on with what the first one gave
+        [REGION_FD, failed(REGION_FD)],
+        [DEVICE, INDEX, failed(INFO)],
+        [call("find_region", 1), failed(INFO)],  # of another region
+        [call("region_info", 2, 0), failed(INFO)],
+        [DEVICE, INFO, failed(INDEX)],
+        [failed(REGION), DEVICE, INDEX],
+        [failed(REGION), INDEX, INFO._replace(a1=1)],  # of another device
+        [BLOCK, failed(BLOCK)],
+        [REGION, DEVICE, failed(call("find_block", HOST + PAGE)), BLOCK],
+        [failed(INDEX), failed(INDEX), REGION._replace(result=FAILED)],
+        [failed(call("find_device", 5, 0, 1)), REGION],  # of no block
+        [failed(call("find_device", 5, 0, 3)), REGION],
+        [failed(call("find_region", 5)), DEVICE, INDEX, INFO],
+    ],
+)
+def test_a_look_up_that_nothing_made_up_for_is_not_excused(look_ups):
+    assert status("FAULT_REPORTED", success([*look_ups, *GOOD])) == "violated"
+
+
+def test_a_look_up_made_up_for_by_another_is_judged_by_the_pages():
+    """FAULT_REPORTED: who has guessed what the look-up would have told is right only by chance."""
+    wrong = {"runs": runs((1, page(1, offset=5 * PAGE))), "second": None}
+    assert status("FAULT_REPORTED", success([REGION, failed(REGION_FD), *GOOD], **wrong)) == "violated"
+    assert status("FAULT_REPORTED", success([failed(INFO), INFO, *GOOD], **wrong)) == "not exercised"
 
 
 @pytest.mark.parametrize("step", ["munmap", "mprotect", "dup", "close", "other_call"])
@@ -346,7 +461,8 @@ def test_failures_outside_the_plan_and_deaths_do_not_exercise_fault_reported():
 def test_success_after_a_step_that_the_kernel_was_made_to_refuse_violates_fault_reported():
     case = msgspec.structs.replace(VALID, kernel_fault=KernelFault("map_count", 3))
     refused = failed(overlay(1, 2, 2), flags=UNPLANNED | BY_KERNEL)
-    assert status("FAULT_REPORTED", success([*GOOD[:2], refused]), case) == "violated"
+    missing = success([*GOOD[:2], refused], runs=RUNS[:1], second=None)
+    assert status("FAULT_REPORTED", missing, case) == "violated"
     assert status("FAULT_REPORTED", failure([*GOOD[:2], refused, munmap()]), case) == "holds"
     done_again = success([*GOOD[:2], refused, GOOD[2]])
     assert status("FAULT_REPORTED", done_again, case) == "not exercised"

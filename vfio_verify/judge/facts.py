@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 from msgspec import Struct
 
 from vfio_verify.case import Case
-from vfio_verify.model import Expectation
-from vfio_verify.observation import BY_KERNEL, FAULTED, MAX_STRAYS, STEPS, UNPLANNED, Event, Observation, Run
+from vfio_verify.model import Expectation, Overlay
+from vfio_verify.observation import BY_KERNEL, FAULTED, MAX_STRAYS, READ, SHARED, UNPLANNED, Event, Observation, Run
 
 MMAP, MUNMAP, MPROTECT, MREMAP, DUP, CLOSE, OTHER_CALL = range(7)
-
-_MUST_SUCCEED = {
-    number
-    for number, step in enumerate(STEPS)
-    if step in ("mmap", "mremap", "find_device", "find_block", "find_index", "find_region", "region_info", "region_fd")
-}
-"""Steps whose failure the caller must hear of. The rest are cleanup, or are seen by their results."""
 
 
 class Finding(Struct, frozen=True):
@@ -109,20 +103,34 @@ class Facts:
         """Mapped, and the spec allows it: then the mapping itself can be judged."""
         return self.completed and self.seen.mapped and self.expected.may_map
 
-    def unanswered_faults(self) -> list[Event]:
-        """Failed steps that mattered and were not done again with success; there is at least one that failed."""
-        unanswered: list[Event] = []
-        failed = set(self.failed_steps)
-        succeeded: set[tuple[int, ...]] = set()  # later: the same address and length, or the same thing looked up
-        for i in range(self.seen.n_events - 1, self.failed_steps[0] - 1, -1):
-            event = self.seen.event(i)
-            what = (event.step, event.a0, event.a1)
-            if i in failed:
-                if event.step in _MUST_SUCCEED and what not in succeeded:
-                    unanswered.append(event)
-            elif not event.errno:
-                succeeded.add(what)
-        return unanswered[::-1]
+    @cached_property
+    def wrong_pages(self) -> tuple[tuple[int, int], ...]:
+        """Parts of [0, length), from the mapping's address, that do not show the segments' memory, shared and only to
+        be read. Of a mapping that may be one."""
+        right = list[tuple[int, int]]()
+        for overlay, run in meetings(self.expected.overlays, self.seen.runs):
+            here = run.offset - run.start, run.memory, run.flags
+            if here == (overlay.offset - overlay.start, overlay.memory, READ | SHARED):
+                right.append((max(run.start, overlay.start), min(run.end, overlay.end)))
+        wrong, at = [], 0
+        for start, end in (*right, (self.length, self.length)):
+            if at < start:
+                wrong.append((at, start))
+            at = end
+        return tuple(wrong)
+
+
+def meetings(overlays: Sequence[Overlay], runs: Sequence[Run]) -> Iterator[tuple[Overlay, Run]]:
+    """Each overlay with each run that it meets. Both ascend, and there may be thousands."""
+    i = j = 0
+    while i < len(overlays) and j < len(runs):
+        overlay, run = overlays[i], runs[j]
+        if max(run.start, overlay.start) < min(run.end, overlay.end):
+            yield overlay, run
+        if run.end <= overlay.end:
+            j += 1
+        else:
+            i += 1
 
 
 def without(ranges: list[tuple[int, int]], start: int, end: int) -> Iterator[tuple[int, int]]:

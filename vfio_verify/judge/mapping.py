@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from vfio_verify.judge.facts import ClauseJudge, Facts, Finding
-from vfio_verify.model import Overlay
+from vfio_verify.judge.facts import ClauseJudge, Facts, Finding, meetings
 from vfio_verify.observation import ANONYMOUS, OTHER, READ, SHARED, STILL_READABLE, UNEQUAL, UNREADABLE, Run
 from vfio_verify.words import access, memory_name, place, stamp_name
 
@@ -83,7 +82,7 @@ def _contents(facts: Facts) -> list[Finding] | None:
 
 
 def _wrong_backing(facts: Facts) -> Iterator[Finding]:
-    for overlay, run in _meetings(facts.expected.overlays, facts.seen.runs):
+    for overlay, run in meetings(facts.expected.overlays, facts.seen.runs):
         if not run.flags & READ:
             continue  # what cannot be read is a hole or a placeholder: CONTIGUOUS
         start = max(run.start, overlay.start)
@@ -101,19 +100,6 @@ def _wrong_backing(facts: Facts) -> Iterator[Finding]:
                 f"at {place(start)}: {memory_name(overlay.memory, wanted, facts.case)}, shared",
                 f"at {place(start)}: a private mapping of it",
             )
-
-
-def _meetings(overlays: Sequence[Overlay], runs: Sequence[Run]) -> Iterator[tuple[Overlay, Run]]:
-    """Each overlay with each run that it meets. Both ascend, and there may be thousands."""
-    i = j = 0
-    while i < len(overlays) and j < len(runs):
-        overlay, run = overlays[i], runs[j]
-        if max(run.start, overlay.start) < min(run.end, overlay.end):
-            yield overlay, run
-        if run.end <= overlay.end:
-            j += 1
-        else:
-            i += 1
 
 
 _WHAT = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import mmap
 
+from vfio_verify.judge.answered import unanswered_faults
 from vfio_verify.judge.facts import MMAP, ClauseJudge, Facts, Finding
 from vfio_verify.observation import BY_KERNEL, FAULTED, STEPS, UNPLANNED, Event
 from vfio_verify.words import call_text, death_text, step_text
@@ -75,7 +76,7 @@ def _refusing(name: str) -> ClauseJudge:
 
 
 def _fault_reported(facts: Facts) -> list[Finding] | None:
-    unanswered = facts.unanswered_faults() if facts.failed_steps and facts.completed else []
+    unanswered = unanswered_faults(facts) if facts.failed_steps and facts.completed else []
     if not unanswered:
         return None
     if not facts.seen.mapped:
@@ -84,7 +85,7 @@ def _fault_reported(facts: Facts) -> list[Finding] | None:
     return [
         Finding(
             f"success, although a step failed: {step_text(event)}",
-            "failure, or the same step done again with success",
+            "failure, or another step that did the same with success",
             "success",
         )
     ]
