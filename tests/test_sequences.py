@@ -42,10 +42,10 @@ from vfio_verify.case import (
     Region,
     Segment,
 )
+from vfio_verify.cost import cost
 from vfio_verify.judge.sequence import judge_sequence
 from vfio_verify.observation import Observation, StepSeen
 from vfio_verify.shrink import settle
-from vfio_verify.simpler import cost
 from vfio_verify.space import Space, actions_of
 from vfio_verify.strategies import sequences
 from vfio_verify.subject import CORE, Subject, open_subject

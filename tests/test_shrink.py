@@ -11,10 +11,10 @@ from hypothesis import given
 from subject_files import needs_compiler
 
 from vfio_verify.case import PAGE, Area, Case, Device, Fault, RamBlock, Region, Segment
+from vfio_verify.cost import cost
 from vfio_verify.judge import Violation, judge
 from vfio_verify.model import expect
 from vfio_verify.shrink import Confirmation, settle
-from vfio_verify.simpler import cost
 from vfio_verify.strategies import cases
 from vfio_verify.subject import CORE, Subject, open_subject
 from vfio_verify.worker import Worker

@@ -19,6 +19,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from vfio_verify.case import Case, Fault, KernelFaultKind, Policy
+from vfio_verify.cost import cost
 from vfio_verify.distribution import Tally
 from vfio_verify.errors import NotPermittedError
 from vfio_verify.features import features
@@ -42,7 +43,6 @@ from vfio_verify.pool import Interrupts, Pool
 from vfio_verify.runs import dependent, judge_steps, run_and_judge
 from vfio_verify.sandbox import OFF_NOTE, Parts
 from vfio_verify.shrink import Confirmation, seen_at_once, settle
-from vfio_verify.simpler import cost
 from vfio_verify.subject import Subject
 from vfio_verify.sweep import fault_plans, pair_plans
 from vfio_verify.thread_cases import alongside_cases, suits

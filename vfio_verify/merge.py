@@ -8,8 +8,8 @@ from collections.abc import Hashable, Iterable
 from typing import Any
 
 from vfio_verify.corpus import Entry
+from vfio_verify.cost import cost
 from vfio_verify.features import features
-from vfio_verify.simpler import cost
 
 
 def merged(entries: Iterable[Entry]) -> list[Entry]:

@@ -7,13 +7,13 @@ from msgspec.structs import replace
 
 from vfio_verify.case import Policy
 from vfio_verify.corpus import Entry, found
+from vfio_verify.cost import cost
 from vfio_verify.errors import InputError
 from vfio_verify.judge import Violation
 from vfio_verify.replay import not_applicable, violations_of
 from vfio_verify.runs import dependent, run_and_judge
 from vfio_verify.sandbox import Parts
 from vfio_verify.shrink import settle
-from vfio_verify.simpler import cost
 from vfio_verify.spec import clauses
 from vfio_verify.subject import Subject
 from vfio_verify.worker import Worker

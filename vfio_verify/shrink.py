@@ -7,19 +7,24 @@ the boldest to the mildest, and one that still violates the clause at a lower co
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgspec import Struct
 from msgspec.structs import replace
 
 from vfio_verify.case import Case, Policy
+from vfio_verify.cost import is_simpler
 from vfio_verify.judge import Verdict, Violation
+from vfio_verify.observation import Observation
 from vfio_verify.runs import dependent, run_and_judge
-from vfio_verify.simpler import REDUCERS, is_simpler
+from vfio_verify.simpler import REDUCERS
+from vfio_verify.small_cases import small_cases
 from vfio_verify.subject import Subject
 from vfio_verify.worker import Worker
 
 _MAX_TRIES = 1500
 _MAX_SLOW_TRIES = 8
-"""Candidates tried for a subject that hangs, each of which takes seconds."""
+"""Candidates that may hang, each of which takes seconds."""
 _MAX_TRIES_AT_ONCE = 60
 _CONFIRMATIONS = 3
 FRESH_PROCESSES, FRESH_NEEDED = 20, 3
@@ -43,9 +48,8 @@ def settle(
     if violation.case.alongside:
         return _settle_at_once(trial, violation)
     slow = violation.observation.death is not None and violation.observation.death.is_slow
-    trial.left = _MAX_SLOW_TRIES if slow else _MAX_TRIES
-    # What an earlier candidate left in the process is no part of a sequence.
-    trial.fresh = bool(violation.case.sequence)
+    # What an earlier candidate left in the process is no part of a sequence; and a hang is not waited for twice.
+    trial.fresh = slow or bool(violation.case.sequence)
     for _ in range(1 if slow else _CONFIRMATIONS):
         if trial.accepts(violation.case, fresh=True):
             return Confirmation(_minimal(trial), trial.tries)
@@ -79,7 +83,8 @@ def seen_at_once(
 def _settle_at_once(trial: _Trial, violation: Violation) -> Confirmation:
     """What depends on who goes on when must come again often, before it is made small and after."""
     slow = violation.observation.death is not None and violation.observation.death.is_slow
-    trial.left = 2 if slow else _MAX_TRIES_AT_ONCE
+    trial.left = _MAX_TRIES_AT_ONCE
+    trial.slow_left = 2
     if not _comes_again(trial, violation.case, 1 if slow else FRESH_NEEDED):
         return Confirmation(None, trial.tries)
     original = trial.last
@@ -105,19 +110,20 @@ class _Trial:
         self._wanted = (wanted.clause, wanted.cause)
         self._known: set[Case] = set()
         self.fresh = False
-        self.tries, self.left = 0, _MAX_TRIES
+        self.tries, self.left, self.slow_left = 0, _MAX_TRIES, _MAX_SLOW_TRIES
         self.last: Violation | None = None
 
     def accepts(self, case: Case, *, fresh: bool = False) -> bool:
         """Run it; `last` is then the violation. Asked again of the same candidate, the answer is no."""
-        if not fresh and (case in self._known or self.left <= 0):
+        if not fresh and (case in self._known or self.left <= 0 or self.slow_left <= 0):
             return False
         self._known.add(case)
         self.tries += 1
         self.left -= 1
         if fresh or self.fresh:
             self._worker.renew()
-        _, verdict = run_and_judge(self._worker, self._subject, self._policy, case)
+        seen, verdict = run_and_judge(self._worker, self._subject, self._policy, case)
+        self.slow_left -= _is_slow(seen)
         for violation in verdict.violations:
             if (violation.clause, violation.cause) == self._wanted:
                 self.last = violation
@@ -129,20 +135,34 @@ class _Trial:
         return self._subject.adapt(case)
 
 
+def _is_slow(seen: Observation) -> bool:
+    calls = (seen, *(step.call for step in seen.steps if step.call is not None))
+    return any(call.death is not None and call.death.is_slow for call in calls)
+
+
 def _minimal(trial: _Trial) -> Violation:
-    """Shrink what the trial has just accepted."""
+    """Shrink what the trial has just accepted: step by step, then by trying all small cases that cost less."""
     best = trial.last
-    assert best is not None
+    while best is not None:
+        smallest = _reduced(trial, best)
+        best = _first(trial, small_cases(smallest.case), smallest)
+    return smallest
+
+
+def _reduced(trial: _Trial, best: Violation) -> Violation:
+    """No reducer has anything simpler to offer in the place of what is returned."""
     improved = True
     while improved:
         improved = False
         for reduce in REDUCERS:
-            again = True
-            while again:
-                again = False
-                for candidate in map(trial.adapt, reduce(best.case)):
-                    if is_simpler(candidate, best.case) and trial.accepts(candidate):
-                        assert trial.last is not None
-                        best, improved, again = trial.last, True, True
-                        break
+            while (simpler := _first(trial, reduce(best.case), best)) is not None:
+                best, improved = simpler, True
     return best
+
+
+def _first(trial: _Trial, candidates: Iterable[Case], best: Violation) -> Violation | None:
+    """The first candidate that is simpler than the best one, and violates the clause as well."""
+    for candidate in map(trial.adapt, candidates):
+        if is_simpler(candidate, best.case) and trial.accepts(candidate):
+            return trial.last
+    return None
