@@ -23,7 +23,7 @@ from vfio_verify.cost import cost
 from vfio_verify.distribution import Tally
 from vfio_verify.errors import NotPermittedError
 from vfio_verify.features import features
-from vfio_verify.generate import larger_than, off_by_4_gib
+from vfio_verify.generate import larger_than, off_by_4_gib, sums_past_4_gib
 from vfio_verify.judge import Violation, judge
 from vfio_verify.judge.threads import judge_at_once
 from vfio_verify.kernel_faults import (
@@ -373,6 +373,8 @@ def _made_by_hand(number: int) -> Case | None:
             return larger_than(2 * _memory_and_swap())
         case 1:
             return off_by_4_gib()
+        case 2:
+            return sums_past_4_gib()
         case _:
             return None
 

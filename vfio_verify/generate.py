@@ -140,6 +140,15 @@ def _long_segment(choices: Choices, block: int, size: int) -> Segment:
     return Segment(block, offset, min(length, size - offset))
 
 
+def _with_long_segments(choices: Choices, block: int, size: int) -> tuple[Segment, ...]:
+    """Long segments and short ones: the sum passes 2 or 4 GiB at the end of the list, or in its middle."""
+    iovec = _segments(choices, block, size, choices.integer(0, 2))
+    for _ in range(choices.integer(1, 2)):
+        long = _long_segment(choices, block, size)
+        iovec = (*iovec, long, *_segments(choices, block, size, choices.integer(0, 1)))
+    return iovec
+
+
 def well_formed(choices: Choices) -> Case:
     """A case that must be mapped: aligned pieces of one RAMBlock that add up."""
     kind = choices.integer(0, 63)
@@ -150,8 +159,7 @@ def well_formed(choices: Choices) -> Case:
     base = Case(devices, blocks, (), 0, errp=pick(choices, (*("object",) * 7, "null")))
     size = base.block_size(block)
     if unit == GIB:
-        long = _long_segment(choices, block, size)
-        iovec = (*_segments(choices, block, size, choices.integer(0, 2)), long)
+        iovec = _with_long_segments(choices, block, size)
     else:
         count = pick(choices, _UP_TO_MANY) if kind in (57, 58, 59) else choices.integer(1, 6)
         iovec = _segments(choices, block, size, count)
@@ -171,6 +179,15 @@ def larger_than(memory: int) -> Case:
 def off_by_4_gib() -> Case:
     """A page, and a total that says the same in its lower 32 bits alone: of what is drawn, one layout in 500 does."""
     return Case((Device((Region(0, PAGE),)),), (RamBlock(0, 0, 0),), (Segment(0, 0, PAGE),), PAGE + (1 << 32))
+
+
+def sums_past_4_gib() -> Case:
+    """A list whose sum passes 2 GiB and 4 GiB in the middle, with a page before and after each: a prefix that is kept
+    in an `int`, or in 32 bits, puts the pages behind it elsewhere, though the total may be right."""
+    page, long = Segment(0, PAGE, PAGE), Segment(0, 0, 2 * GIB)
+    iovec = (page, long, page, long, page)
+    device = Device((Region(0, 2 * GIB),))
+    return Case((device,), (RamBlock(0, 0, 0),), iovec, sum(s.length for s in iovec))
 
 
 # ---- malformations -----------------------------------------------------------------------------------------------

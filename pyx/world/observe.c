@@ -429,13 +429,37 @@ static void visit_stamp(struct vv_contents *contents, const uint8_t *at, u64 seg
                    (page_up(file_offset + to) - page_down(file_offset + from)) / vv_page_size);
 }
 
-/* Visits the pages of every segment that are to be compared, as byte ranges [from, to) of the segment. */
+static u64 pages_to_visit(u64 pages)
+{
+    u64 page, n = 0;
+
+    for (page = 0; page < pages; page = next_page(page, pages, sample_step(pages))) {
+        n++;
+    }
+    return n;
+}
+
+/* Of how many segments one is looked at, so that the pages to compare lie all over the mapping. */
+static u64 segments_for_one(void)
+{
+    const struct vv_layout *layout = &vv_world.layout;
+    u64 i, wanted = 0;
+
+    for (i = 0; i < layout->n_segments; i++) {
+        const u64 pages = page_up(layout->segments[i].length) / vv_page_size;
+
+        wanted += pages <= WHOLE_SEGMENT_PAGES ? pages : pages_to_visit(pages);
+    }
+    return wanted ? (wanted - 1) / VV_COMPARED_PAGES + 1 : 1;
+}
+
+/* Visits the pages of every segment that are to be compared, as byte ranges [from, to) of the segment. Where there are
+ * more than VV_COMPARED_PAGES, those of every k-th segment, and of the last one. */
 static void visit_segments(struct vv_contents *contents, u64 address, visit_fn *visit)
 {
     const struct vv_layout *layout = &vv_world.layout;
+    const u64 stride = segments_for_one();
     u64 done = 0, i, memory = 0;
-    /* With more segments than pages to compare, every k-th segment is looked at. */
-    const u64 stride = layout->n_segments / VV_COMPARED_PAGES + 1;
     u64 budget = VV_COMPARED_PAGES;
 
     contents->pages_compared = contents->pages_total = 0;
@@ -443,15 +467,17 @@ static void visit_segments(struct vv_contents *contents, u64 address, visit_fn *
         const struct vv_segment *s = &layout->segments[i];
         const u64 file_offset = vv_segment_file_offset(i, &memory);
         const u64 pages = page_up(s->length) / vv_page_size;
+        const bool last = i + 1 == layout->n_segments;
         u64 page;
 
         contents->pages_total += pages;
-        if (file_offset != VV_NONE && i % stride == 0) {
-            for (page = 0; page < pages && budget; page = next_page(page, pages, sample_step(pages)), budget--) {
+        if (file_offset != VV_NONE && (i % stride == 0 || last)) {
+            for (page = 0; page < pages && (budget || last); page = next_page(page, pages, sample_step(pages))) {
                 u64 from = page * vv_page_size, to = from + vv_page_size;
                 visit(contents, (const uint8_t *)address + done, i, from, to < s->length ? to : s->length, memory,
                       file_offset);
                 contents->pages_compared++;
+                budget -= budget > 0;
             }
         }
         done += s->length;
