@@ -33,7 +33,7 @@ LAYERS = (
     ("worker", "compiler"),
     ("subject", "pool"),
     ("judge",),
-    ("runs", "observe", "cluster"),
+    ("runs", "observe", "cluster", "candidates", "histories"),
     ("shrink",),
     ("campaign", "replay", "merge"),
     ("report", "reduce", "shared"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import pytest
 from hypothesis import given
 from subject_files import needs_compiler
 
+from vfio_verify.candidates import Candidate
 from vfio_verify.case import PAGE, Area, Case, Device, Fault, RamBlock, Region, Segment
 from vfio_verify.cost import cost
 from vfio_verify.judge import Violation, judge
 from vfio_verify.model import expect
-from vfio_verify.shrink import Confirmation, settle
+from vfio_verify.shrink import Confirmation, settle, settle_any
 from vfio_verify.strategies import cases
 from vfio_verify.subject import CORE, Subject, open_subject
 from vfio_verify.worker import Worker
@@ -188,6 +190,53 @@ def test_a_finding_that_needs_an_earlier_call_is_one_of_repeatable_and_keeps_the
     assert msgspec.structs.replace(found.case, earlier=()) == ONE_PAGE
     (before,) = found.case.earlier
     assert len(before.iovec) == 3
+
+
+def needs_calls(source: str, history: tuple[Case, ...], tmp_path: Path) -> Violation:
+    """What ends the process in the last of these calls, made small."""
+    with subject_of("subject", tmp_path, source) as (subject, worker):
+        *_, (seen, past) = (one for case in history for one in worker.runs(case))
+        (violation,) = judge(history[-1], expect(history[-1]), seen).violations
+        found = settle(worker, subject, "same-block", violation, past.cases()).violation
+    assert found is not None
+    assert found.clause == "SURVIVES"
+    return found
+
+
+def test_a_crash_that_needs_the_call_before_it_keeps_that_call(tmp_path: Path) -> None:
+    """SURVIVES: an earlier call is part of the case, and the clause stays."""
+    source = forgetful("longest >= 3 && iov_cnt != 3 && *(volatile int *)NULL")
+    found = needs_calls(source, (ONE_PAGE, layout((2, 0, 1), (2, 1, 1), (2, 0, 1)), LONG), tmp_path)
+    assert found.summary.startswith("after 1 earlier call: SIGSEGV")
+    (before,) = found.case.earlier
+    assert len(before.iovec) == 3
+    assert found.case.iovec == ()
+
+
+def test_a_crash_that_needs_many_calls_is_told_with_one_small_call_so_often(tmp_path: Path) -> None:
+    """A success is made twice in a run: the 40th call is the second one of the 20th run."""
+    found = needs_calls(forgetful("calls >= 40 && *(volatile int *)NULL"), (LONG,) * 20, tmp_path)
+    assert found.case.earlier == (ONE_PAGE,) * 19
+    assert msgspec.structs.replace(found.case, earlier=()) == ONE_PAGE
+
+
+def test_a_hang_after_an_earlier_call_is_made_small_in_seconds(tmp_path: Path) -> None:
+    source = forgetful("longest >= 3 && iov_cnt < 3 && ({ while (true) { calls++; } 1; })")
+    began = time.monotonic()
+    found = needs_calls(source, (ONE_PAGE, LONG, layout((2, 0, 1), (2, 1, 1))), tmp_path)
+    assert found.summary == "after 1 earlier call: does not return"
+    assert [len(case.iovec) for case in (*found.case.earlier, found.case)] == [3, 0]
+    assert time.monotonic() - began < 60
+
+
+def test_a_smaller_candidate_that_needs_more_does_not_hide_one_that_comes_again(tmp_path: Path) -> None:
+    with subject_of("subject", tmp_path, forgetful("iov_cnt >= 3 || calls > 20")) as (subject, worker):
+        large = violation_of(worker, subject, LONG, "ACCEPTS_VALID")
+        small = msgspec.structs.replace(large, case=ONE_PAGE)
+        candidates = (Candidate(small, (ONE_PAGE,)), Candidate(large, ()))
+        found = settle_any(worker, subject, "same-block", candidates).violation
+    assert found.clause == "ACCEPTS_VALID"
+    assert len(found.case.iovec) == 3
 
 
 def test_what_is_found_violates_again_in_a_fresh_process(tmp_path):

@@ -28,6 +28,7 @@ MORE_LAYOUTS = {
         "counted_in_8_bits",
         "first_regions_descriptor",
         "offset_from_index",
+        "odd_list_never_ends",
     ),
 }
 """Subjects whose fault one layout in a hundred shows, or a sequence."""

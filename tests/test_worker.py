@@ -324,19 +324,31 @@ def test_the_history_tells_the_calls_of_the_present_process(worker):
     faulty = CASE.with_faults(Fault("mmap", 1))
     worker.run(CASE)
     worker.run(faulty)
-    assert [(case.total_size, tuple(plan)) for case, plan in worker.history] == [
-        (CASE.total_size, ()),
-        (CASE.total_size, (Fault("mmap", 1),)),
-    ]
-    in_time(lambda: worker.run(doing("crash")))
+    assert worker.history == [CASE, faulty]
+    ((seen, past),) = in_time(lambda: worker.runs(doing("crash")))
+    assert seen.death is not None
+    assert past.cases() == (CASE, faulty)
     assert worker.history == []
+    worker.run(CASE)
+    assert past.cases() == (CASE, faulty)
+
+
+@needs_compiler
+def test_each_run_knows_the_calls_before_it_in_its_own_process(tmp_path):
+    with Worker(compiled(tmp_path, DIES_ON_ERROR)) as worker:
+        dies, late = (Fault("mmap", 2),), (Fault("mmap", 3, when="late"),)
+        ran = in_time(lambda: worker.runs(CASE, [(), dies, (), (), late, ()]))
+        before = [tuple(call.fault_plan for call in one.past.cases()) for one in ran]
+        assert before == [(), ((),), (), ((),), ((), ()), ()]
+        assert [one.seen.death is not None for one in ran] == [False, True, False, False, True, False]
 
 
 @needs_compiler
 def test_earlier_calls_are_made_first(worker):
     worker.renew()
     worker.run(msgspec.structs.replace(CASE, earlier=(CASE.with_faults(Fault("mmap", 2)), CASE)))
-    assert [tuple(plan) for _, plan in worker.history] == [(Fault("mmap", 2),), (), ()]
+    assert [call.fault_plan for call in worker.history] == [(Fault("mmap", 2),), (), ()]
+    assert not any(call.earlier for call in worker.history)
 
 
 # ---- subjects that do not load -----------------------------------------------------------------------------

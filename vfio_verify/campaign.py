@@ -13,18 +13,20 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from vfio_verify.candidates import Candidates, Sightings
 from vfio_verify.case import Case, Fault, KernelFaultKind, Policy
 from vfio_verify.cost import cost
 from vfio_verify.distribution import Tally
 from vfio_verify.errors import NotPermittedError
 from vfio_verify.features import features
 from vfio_verify.generate import larger_than, off_by_4_gib, sums_past_4_gib
-from vfio_verify.judge import Violation, judge
+from vfio_verify.judge import Verdict, Violation, judge
+from vfio_verify.judge.attribution import Key, key
 from vfio_verify.judge.threads import judge_at_once
 from vfio_verify.kernel_faults import (
     FEW,
@@ -40,21 +42,18 @@ from vfio_verify.kernel_faults import (
 from vfio_verify.model import Expectation, expect
 from vfio_verify.observation import Observation
 from vfio_verify.pool import Interrupts, Pool
-from vfio_verify.runs import dependent, judge_steps, run_and_judge
+from vfio_verify.runs import judge_steps, run_and_judge
 from vfio_verify.sandbox import OFF_NOTE, Parts
-from vfio_verify.shrink import Confirmation, seen_at_once, settle
+from vfio_verify.shrink import Confirmation, seen_at_once, settle_any
 from vfio_verify.subject import Subject
 from vfio_verify.sweep import fault_plans, pair_plans
 from vfio_verify.thread_cases import alongside_cases, suits
-from vfio_verify.worker import Worker
+from vfio_verify.worker import Past, Ran, Worker
 
 if TYPE_CHECKING:
     from vfio_verify.observe import Observer
 
 T = TypeVar("T")
-
-_MAX_CAUSES = 4
-"""Different ways of violating one clause that are reported."""
 
 _PIECE_BYTES, _RUN_BYTES = 2 << 20, 4096
 """Of observations held at once, and of one of them besides its trace."""
@@ -89,31 +88,13 @@ class Options(Struct, frozen=True):
         return Parts.ALL & ~self.lacking if self.sandbox else Parts.NONE
 
 
-class Sighting(NamedTuple):
-    """A violation as it was first met, and the calls made before it in the same process."""
-
-    violation: Violation
-    history: tuple[tuple[Case, Sequence[Fault]], ...]
-
-
-Key = tuple[str, str]
-"""A clause, and a way of violating it."""
-
-
-def _is_better(violation: Violation, sightings: dict[Key, Sighting], key: Key) -> bool:
-    """Is it the first of its key, or smaller than the one that is there? Of one clause a few causes are enough."""
-    if key in sightings:
-        return cost(violation.case) < cost(sightings[key].violation.case)
-    return sum(clause == violation.clause for clause, _ in sightings) < _MAX_CAUSES
-
-
 class ShardResult(Struct, frozen=True):
     """What one shard saw: how often each clause was exercised, and the smallest case of each way of violating one."""
 
     layouts: int
     runs: int
     checked: dict[str, int]
-    sightings: dict[Key, Sighting]
+    sightings: dict[Key, Candidates]
     hangs: int
     sampled: int
     unconfined: tuple[str, ...] = ()
@@ -179,7 +160,7 @@ class _Running:
         self._subject, self._options, self._worker, self._observer = subject, options, worker, observer
         self.layouts = self.runs = self.hangs = self.sampled = self.deaths = 0
         self.checked: Counter[str] = Counter()
-        self.sightings: dict[Key, Sighting] = {}
+        self._sightings = Sightings()
         self.tally = Tally()
         self._for_threads: list[Case] = []
         self.mapped: dict[int, Case] = {}
@@ -194,10 +175,11 @@ class _Running:
         expected = expect(case, self._options.policy)
         self.layouts += 1
         self.tally.layout(case)
-        (faultless,) = observations = self._worker.run(case, [()])
+        (ran,) = self._worker.runs(case, [()])
+        faultless = ran.seen
         if self._observer is not None:
             self._observer.begin(case, faultless)
-        self._judge(case, expected, [()], observations)
+        self._judge(case, expected, [()], [ran])
         if faultless.mapped and expected.must_map:
             self._remember(case)
         if faultless.death is None:
@@ -226,10 +208,10 @@ class _Running:
                 return
 
     def _run_plans(self, case: Case, expected: Expectation, plans: Sequence[tuple[Fault, ...]]) -> list[Observation]:
-        observations = self._worker.run(case, plans, max_hangs=1)
-        self.tally.plans(plans[: len(observations)])
-        self._judge(case, expected, plans, observations)
-        return observations
+        ran = self._worker.runs(case, plans, max_hangs=1)
+        self.tally.plans(plans[: len(ran)])
+        self._judge(case, expected, plans, ran)
+        return [one.seen for one in ran]
 
     def meet_sequence(self, case: Case) -> None:
         """Run a case with what is done after its call, in a fresh process: what it shows needs nothing else."""
@@ -238,15 +220,14 @@ class _Running:
         case = self._subject.adapt(case)
         worker, policy = self._worker, self._options.policy
         worker.renew()
-        (seen,) = worker.run(case)
+        ((seen, past),) = worker.runs(case)
         self.tally.beyond(case)
         verdict = judge_steps(worker, self._subject, policy, case, seen)
         calls = [step.call for step in seen.steps if step.call is not None]
         self.runs += len(calls)
         self.hangs += any(map(_hung, calls))
         self.checked.update(verdict.checked)
-        for violation in verdict.violations:
-            self._keep(violation, ())
+        self._keep(verdict, past)
 
     def meet_kernel_fault(self, case: Case) -> None:
         """Run a layout under a failure that the kernel itself makes, unless this machine is known to refuse that."""
@@ -255,18 +236,18 @@ class _Running:
         if self.hangs >= MAX_HANGS or kind in self.not_permitted:
             return
         try:
-            observations = self._worker.run(case, [()])
+            ran = self._worker.runs(case, [()])
         except NotPermittedError as error:
             self.not_permitted[kind] = str(error)
             self._worker.renew()
             return
         self.kernel_runs[kind] += 1
         self.tally.beyond(case)
-        self._judge(case, expect(case, self._options.policy), [()], observations)
+        self._judge(case, expect(case, self._options.policy), [()], ran)
 
     def result(self) -> ShardResult:
         return ShardResult(
-            *(self.layouts, self.runs, dict(self.checked), self.sightings, self.hangs, self.sampled),
+            *(self.layouts, self.runs, dict(self.checked), self._sightings.found, self.hangs, self.sampled),
             *(
                 _unconfined(self._options, self._worker),
                 tuple(self.mapped.values()),
@@ -277,13 +258,8 @@ class _Running:
             ),
         )
 
-    def _judge(
-        self, case: Case, expected: Expectation, plans: Sequence[tuple[Fault, ...]], observations: list[Observation]
-    ) -> None:
-        history = self._worker.history
-        # What was called before the first of these plans, unless the process is another one since.
-        before = max(0, len(history) - len(observations))
-        for number, (plan, seen) in enumerate(zip(plans, observations, strict=False)):
+    def _judge(self, case: Case, expected: Expectation, plans: Sequence[tuple[Fault, ...]], ran: list[Ran]) -> None:
+        for plan, (seen, past) in zip(plans, ran, strict=False):
             verdict = judge(case.with_faults(*plan) if plan else case, expected, seen, has_errp=self._subject.has_errp)
             if self._observer is not None:
                 self._observer.judged(verdict)
@@ -292,8 +268,7 @@ class _Running:
             self.sampled += seen.pages_compared < seen.pages_total
             self.hangs += _hung(seen)
             self.deaths += seen.death is not None
-            for violation in verdict.violations:
-                self._keep(violation, history[: before + number])
+            self._keep(verdict, past)
 
     def call_at_once(self) -> None:
         """Call the subject from several threads, in a process where nothing was called before."""
@@ -302,21 +277,19 @@ class _Running:
         self._worker.renew()
         for drawn in (case for layout in self._for_threads for case in alongside_cases(layout)):
             case = self._subject.adapt(drawn)
-            (seen,) = self._worker.run(case, rounds=_AT_ONCE_ROUNDS)
+            ((seen, past),) = self._worker.runs(case, rounds=_AT_ONCE_ROUNDS)
             verdict = judge_at_once(case, self._options.policy, seen, has_errp=self._subject.has_errp)
             self.tally.beyond(case)
             self.runs += 1
             self.checked.update(verdict.checked)
             self.hangs += _hung(seen)
-            for violation in verdict.violations:
-                self._keep(violation, ())
+            self._keep(verdict, past)
             if self.hangs >= MAX_HANGS:
                 break
 
-    def _keep(self, violation: Violation, history: Sequence[tuple[Case, Sequence[Fault]]]) -> None:
-        key = violation.clause, violation.cause
-        if _is_better(violation, self.sightings, key):
-            self.sightings[key] = Sighting(violation, tuple(history))
+    def _keep(self, verdict: Verdict, past: Past) -> None:
+        for violation in verdict.violations:
+            self._sightings.add(violation, past)
 
 
 def _pieces(plans: Sequence[T], size: int) -> Iterator[Sequence[T]]:
@@ -350,6 +323,8 @@ def run_shard(
         # Imported late: who only hands out tasks does without Hypothesis, and a first case is judged before it comes.
         from vfio_verify.strategies import SEQUENCE_BYTES, packed_sequence, run_packed_cases
 
+        sequences: list[Case] = []
+
         def meet(case: Case) -> None:
             between_layouts()
             shard.meet(case)
@@ -358,10 +333,14 @@ def run_shard(
             if shard.layouts % _SEQUENCE_EVERY == _SEQUENCE_EVERY // 2:
                 # From a seed of its own: what Hypothesis draws stays the same.
                 data = random.Random(f"{part.seed}, layout {shard.layouts}").randbytes(SEQUENCE_BYTES)
-                shard.meet_sequence(packed_sequence(case, data))
+                sequences.append(packed_sequence(case, data))
 
         with nullcontext() if observer is None else observer.writing():
             run_packed_cases(meet, part.seed, examples)
+        # Last, since each begins a fresh process: the layouts share one, where a table can fill.
+        for case in sequences:
+            between_layouts()
+            shard.meet_sequence(case)
         shard.call_at_once()
     return shard.result()
 
@@ -469,7 +448,7 @@ def check(
     reasons = reasons_against(why_no_kernel_fault)
     kinds = permitted(reasons)
     interrupted = False
-    settled: list[tuple[Sighting, Confirmation]] = []
+    settled: list[tuple[Candidates, Confirmation]] = []
     with Interrupts() as interrupts, Pool(min(options.jobs, len(tasks)), executor) as pool:
         try:
             interrupts.deferred = pool.is_here
@@ -483,24 +462,24 @@ def check(
             for result in faulty or ():
                 merged.add(result)
             interrupts.deferred = False
-            found = [merged.sightings[key] for key in sorted(merged.sightings)]
-            jobs = [(subject, options, sighting) for sighting in found]
+            found = [merged.sightings[name] for name in sorted(merged.sightings)]
+            jobs = [(subject, options, candidates) for candidates in found]
             settled = list(zip(found, pool.map(settle_sighting, jobs), strict=True))
         except KeyboardInterrupt:
             interrupted = True
             pool.kill()
     # One cause may have been met in two ways, after earlier calls and in a sequence: the smaller case stays.
     found_again = sorted((c.violation for _, c in settled if c.violation is not None), key=_cost, reverse=True)
-    confirmed = {(v.clause, v.cause): v for v in found_again}
+    confirmed = {key(violation): violation for violation in found_again}
     if interrupted:
-        confirmed = {key: s.violation for key, s in merged.sightings.items()}
+        confirmed = {name: _first(candidates) for name, candidates in merged.sightings.items()}
     total = merged.total
     return Result(
         layouts=total.layouts,
         runs=total.runs,
         checked=total.checked,
         confirmed=tuple(confirmed.values()),
-        unconfirmed=tuple(s.violation for s, c in settled if c.violation is None),
+        unconfirmed=tuple(_first(candidates) for candidates, c in settled if c.violation is None),
         interrupted=interrupted,
         cut_short=merged.cut_short,
         sampled=total.sampled,
@@ -514,6 +493,11 @@ def _shared_out(kinds: Sequence[KernelFaultKind]) -> list[list[KernelFaultKind]]
     """Kernel faults for two processes: to fill the limit of mappings takes as long as all else."""
     dear: list[KernelFaultKind] = [kind for kind in kinds if kind == "map_count"]
     return [some for some in (dear, [kind for kind in kinds if kind not in dear]) if some]
+
+
+def _first(candidates: Candidates) -> Violation:
+    """The one to be shown of those that did not come again."""
+    return next(iter(candidates.values())).violation
 
 
 def _cost(violation: Violation) -> tuple[Any, ...]:
@@ -532,7 +516,7 @@ def check_case(subject: Subject, options: Options, case: Case) -> Result:
             unconfirmed = tuple(one for one, again in shown_again if again is None)
         else:
             seen, verdict = run_and_judge(worker, subject, options.policy, case)
-            violations = tuple(map(dependent, verdict.violations))
+            violations = verdict.violations
             sampled = int(seen.pages_compared < seen.pages_total)
     return Result(
         1,
@@ -546,11 +530,10 @@ def check_case(subject: Subject, options: Options, case: Case) -> Result:
     )
 
 
-def settle_sighting(subject: Subject, options: Options, sighting: Sighting) -> Confirmation:
-    """Confirm a sighting in a fresh process and make it small."""
-    history = tuple(case.with_faults(*plan) for case, plan in sighting.history)
+def settle_sighting(subject: Subject, options: Options, candidates: Candidates) -> Confirmation:
+    """Confirm one of a key's candidates in a fresh process and make it small."""
     with _worker(subject, options) as worker:
-        return settle(worker, subject, options.policy, sighting.violation, history)
+        return settle_any(worker, subject, options.policy, candidates.values())
 
 
 class _Merged:
@@ -560,17 +543,18 @@ class _Merged:
         self._on_sighting = on_sighting
         self.total = ShardResult(0, 0, {}, {}, 0, 0)
         self.cut_short = 0
-        self.sightings: dict[Key, Sighting] = {}
+        self._sightings = Sightings()
+
+    @property
+    def sightings(self) -> dict[Key, Candidates]:
+        return self._sightings.found
 
     def add(self, result: ShardResult) -> None:
         self.total = together(self.total, replace(result, sightings={}))
         self.cut_short += result.hangs >= MAX_HANGS
-        for key, sighting in result.sightings.items():
-            known = key in self.sightings
-            if _is_better(sighting.violation, self.sightings, key):
-                self.sightings[key] = sighting
-                if not known and not sighting.violation.case.alongside:  # what calls at once show may not come again
-                    self._on_sighting(sighting.violation)
+        for violation in self._sightings.merge(result.sightings):
+            if not violation.case.alongside:  # what calls at once show may not come again
+                self._on_sighting(violation)
 
     @property
     def has_enough_to_run_again(self) -> bool:

@@ -10,7 +10,7 @@ from vfio_verify.case import Case, Policy, Region, Segment
 from vfio_verify.corpus import Entry
 from vfio_verify.features import features
 from vfio_verify.model import expect
-from vfio_verify.text import case_rows
+from vfio_verify.text import calls_of, case_rows
 from vfio_verify.words import place
 
 WIDTH = 80
@@ -22,14 +22,12 @@ _MARKS = string.digits + string.ascii_lowercase + string.ascii_uppercase
 def shown(entry: Entry, policy: Policy | None = None) -> Iterator[str]:
     """All that there is to know of a kept case, in lines of at most 80 columns."""
     yield from _about(entry)
-    for i, before in enumerate(entry.case.earlier, 1):
-        yield f"{' ' * _INDENT}call {i} of {len(entry.case.earlier) + 1} in one process"
-        for name, text in case_rows(before):
+    for title, case in calls_of(entry.case):
+        if title:
+            yield f"{' ' * _INDENT}{title}"
+        for name, text in case_rows(case):
             yield from _row(name, text)
         yield ""
-    for name, text in case_rows(entry.case):
-        yield from _row(name, text)
-    yield ""
     yield from _row("expected", expected_text(entry.case, policy or entry.policy))
     yield from _row("features", "; ".join(sorted(features(entry.case))))
     yield ""

@@ -16,15 +16,14 @@ from typing import Any, NamedTuple, Protocol
 from msgspec.structs import replace
 
 from vfio_verify.campaign import (
-    Key,
     Options,
     Result,
     Shard,
     ShardResult,
-    Sighting,
     settle_sighting,
     whole_shard,
 )
+from vfio_verify.candidates import Candidates
 from vfio_verify.case import KernelFaultKind
 from vfio_verify.corpus import found
 from vfio_verify.errors import HarnessError
@@ -33,6 +32,7 @@ from vfio_verify.fuzz_shared import SharedPlace
 from vfio_verify.fuzz_state import Change, FilePlace, Finding, Part, Place, State
 from vfio_verify.fuzz_tasks import OwnWorkers, Workers, run_part
 from vfio_verify.judge import Violation
+from vfio_verify.judge.attribution import Key
 from vfio_verify.kernel_faults import account, permitted, reasons_against, why_not
 from vfio_verify.pool import Interrupts
 from vfio_verify.report import ViolationEntry, make_report
@@ -138,7 +138,7 @@ def _place(corpus: Corpus | None, subject: Subject, options: Options, part: Part
 class _Task(NamedTuple):
     """What is under way: a shard, or a sighting that is confirmed and made small."""
 
-    what: tuple[int, Shard] | tuple[Key, Sighting, int]
+    what: tuple[int, Shard] | tuple[Key, Candidates, int]
     attempts: int = 1
 
 
@@ -357,10 +357,10 @@ class _Search:
     def _meet(self, index: int, shard: Shard, result: ShardResult) -> None:
         self._new_layouts += result.layouts
         self._new_runs += result.runs
-        fresh = {key: sighting for key, sighting in result.sightings.items() if self._is_new(key)}
-        for key, sighting in fresh.items():
+        fresh = {key: candidates for key, candidates in result.sightings.items() if self._is_new(key)}
+        for key, candidates in fresh.items():
             self._settling.add(key)
-            self._sightings.append(_Task((key, sighting, shard.number)))
+            self._sightings.append(_Task((key, candidates, shard.number)))
         held = _Held(index, replace(result, sightings={}), set(fresh))
         if fresh:
             self._held.append(held)
@@ -371,12 +371,13 @@ class _Search:
         known = self._settling.union(self._state.settled)
         return key not in self._known() and sum(clause == key[0] for clause, _ in known) < _MAX_CAUSES
 
-    def _settle(self, key: Key, _sighting: Sighting, shard: int, confirmation: Confirmation) -> None:
+    def _settle(self, key: Key, candidates: Candidates, shard: int, confirmation: Confirmation) -> None:
         self._settling.discard(key)
         violation = confirmation.violation
         if violation is None:
             self._change(lambda state: state.doubt(key))
-            self._watcher.note(f"seen, and not again in a fresh process: {key[0]}: {_sighting.violation.summary}")
+            summary = next(iter(candidates.values())).violation.summary
+            self._watcher.note(f"seen, and not again in a fresh process: {key[0]}: {summary}")
         else:
             self._keep(violation, shard)
             self._change(lambda state: state.settle(key))

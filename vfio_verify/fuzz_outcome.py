@@ -8,8 +8,8 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from vfio_verify.campaign import Key
 from vfio_verify.fuzz_state import Finding, State
+from vfio_verify.judge.attribution import Key
 from vfio_verify.markup import json_report
 from vfio_verify.report import Report
 from vfio_verify.spec import clauses

@@ -22,8 +22,9 @@ import msgspec
 from msgspec import Struct
 
 from vfio_verify import __version__
-from vfio_verify.campaign import MAX_HANGS, Key, Options, ShardResult, summed
+from vfio_verify.campaign import MAX_HANGS, Options, ShardResult, summed
 from vfio_verify.errors import InputError
+from vfio_verify.judge.attribution import Key
 from vfio_verify.report import ViolationEntry
 from vfio_verify.subject import Subject
 

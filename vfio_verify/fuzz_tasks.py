@@ -8,8 +8,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from vfio_verify.campaign import Key, Options, Shard, ShardResult, run_kernel_faults, run_shard, together
+from vfio_verify.campaign import Options, Shard, ShardResult, run_kernel_faults, run_shard, together
 from vfio_verify.case import KernelFaultKind
+from vfio_verify.judge.attribution import Key
 from vfio_verify.pool import end, kill, processes, submit
 from vfio_verify.subject import Subject
 

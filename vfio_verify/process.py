@@ -164,6 +164,8 @@ class Process:
         self.kernel_faulty = False
         """Does the present request set up a failure of the kernel's own, which may be not permitted?"""
         self.excess = ""
+        self.haste = 1.0
+        """What of the limits is waited for."""
         self._library, self._parts, self._memory_bytes = library, parts, memory_bytes
         self._cpu_seconds, self._sleep_seconds = cpu_seconds, sleep_seconds
         self._looked = 0.0
@@ -513,7 +515,8 @@ class Process:
                 self._slower = max(1.0, used / _USUAL_START)
 
     def _patience(self) -> _Patience:
-        return _Patience(self._cpu_seconds * self._slower, self._sleep_seconds * self._slower)
+        share = self._slower * self.haste
+        return _Patience(self._cpu_seconds * share, self._sleep_seconds * share)
 
     def _process_state(self) -> tuple[str, float]:
         """The worker's state as in proc(5), and the processor time it has used, in seconds."""

@@ -10,8 +10,9 @@ from vfio_verify.corpus import Entry, found
 from vfio_verify.cost import cost
 from vfio_verify.errors import InputError
 from vfio_verify.judge import Violation
+from vfio_verify.judge.attribution import after_earlier, key
 from vfio_verify.replay import not_applicable, violations_of
-from vfio_verify.runs import dependent, run_and_judge
+from vfio_verify.runs import run_once
 from vfio_verify.sandbox import Parts
 from vfio_verify.shrink import settle
 from vfio_verify.spec import clauses
@@ -58,7 +59,7 @@ def reduced(
         confirmation = settle(worker, subject, policy, _as_run(worker, subject, policy, wanted), ())
     if confirmation.violation is None:
         return Reduced(None, tries=confirmation.tries, clause=wanted.clause)
-    smallest = dependent(confirmation.violation)
+    smallest = confirmation.violation
     if smallest.clause != wanted.clause or cost(smallest.case) >= cost(entry.case):
         smallest = replace(wanted, case=entry.case)
     seed = None if entry.origin is None else entry.origin.seed
@@ -81,6 +82,6 @@ def _as_run(worker: Worker, subject: Subject, policy: Policy, wanted: Violation)
     """The violation under the clause that its last call alone is judged by: a candidate is held against that."""
     if not wanted.case.earlier:
         return wanted
-    _, verdict = run_and_judge(worker, subject, policy, wanted.case)
-    same = [v for v in verdict.violations if (dependent(v).clause, dependent(v).cause) == (wanted.clause, wanted.cause)]
+    _, verdict = run_once(worker, subject, policy, wanted.case)
+    same = [one for one in verdict.violations if key(after_earlier(one)) == key(wanted)]
     return next(iter(same), wanted)

@@ -20,7 +20,7 @@ from vfio_verify.errors import NotPermittedError, UnrealError
 from vfio_verify.judge import Violation
 from vfio_verify.markup import json_report
 from vfio_verify.pool import Pool
-from vfio_verify.runs import dependent, run_and_judge
+from vfio_verify.runs import run_and_judge
 from vfio_verify.sandbox import Parts
 from vfio_verify.shrink import seen_at_once
 from vfio_verify.spec import clauses
@@ -200,17 +200,12 @@ class _Batch:
 
 
 def violations_of(worker: Worker, subject: Subject, policy: Policy, case: Case) -> tuple[Violation, ...]:
-    """What one run shows. What a call does wrong only after the case's earlier ones is a matter of REPEATABLE."""
+    """What one run shows, and, of calls at once, what comes again."""
     if case.alongside:
         _, shown_again = seen_at_once(worker, subject, policy, case)
         return tuple(again for _, again in shown_again if again is not None)
     _, verdict = run_and_judge(worker, subject, policy, case)
-    if not case.earlier or not verdict.violations:
-        return verdict.violations
-    worker.renew()
-    _, alone = run_and_judge(worker, subject, policy, replace(case, earlier=()))
-    shown = {(violation.clause, violation.cause) for violation in alone.violations}
-    return tuple(v if (v.clause, v.cause) in shown else dependent(v) for v in verdict.violations)
+    return verdict.violations
 
 
 def not_applicable(entry: Entry, subject: Subject) -> str | None:

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from vfio_verify.case import Case, Policy
 from vfio_verify.judge import Verdict, Violation, judge
+from vfio_verify.judge.attribution import in_step, key, only_after_earlier
 from vfio_verify.judge.sequence import judge_sequence, step_text, touches_pages
 from vfio_verify.judge.threads import judge_at_once
 from vfio_verify.model import expect
@@ -16,24 +17,20 @@ from vfio_verify.subject import Subject
 from vfio_verify.worker import Worker
 
 
-def dependent(violation: Violation) -> Violation:
-    """A violation that needs earlier calls is one of REPEATABLE, unless it ends the process."""
-    if not violation.case.earlier or violation.clause == "SURVIVES":
-        return violation
-    n = len(violation.case.earlier)
-    summary = f"after {n} earlier call{'s' * (n != 1)}: {violation.summary} ({violation.clause})"
-    if violation.clause == "REPEATABLE":
-        return replace(violation, summary=summary)
-    return replace(violation, clause="REPEATABLE", cause=_cause(violation), summary=summary)
-
-
-def _cause(violation: Violation) -> str:
-    """Of REPEATABLE, where a call violates another clause only after others."""
-    return f"{violation.clause}: {violation.cause}"
-
-
 def run_and_judge(worker: Worker, subject: Subject, policy: Policy, case: Case) -> tuple[Observation, Verdict]:
-    """Run one case, its fault plan, earlier calls and those alongside included."""
+    """Run one case, its fault plan, earlier calls and those alongside included. Each violation is told under the clause
+    that it belongs to: what the last call shows alone, too, is no matter of the earlier ones."""
+    seen, verdict = run_once(worker, subject, policy, case)
+    if not case.earlier or not verdict.violations:
+        return seen, verdict
+    worker.renew()
+    _, alone = run_once(worker, subject, policy, replace(case, earlier=()))
+    return seen, Verdict(verdict.checked, only_after_earlier(verdict.violations, alone.violations))
+
+
+def run_once(worker: Worker, subject: Subject, policy: Policy, case: Case) -> tuple[Observation, Verdict]:
+    """The same, with every violation under the clause that its last call violates, whether that needs the earlier ones
+    or not."""
     (seen,) = worker.run(case)
     if case.sequence:
         return seen, judge_steps(worker, subject, policy, case, seen)
@@ -55,25 +52,14 @@ def judge_steps(worker: Worker, subject: Subject, policy: Policy, case: Case, se
             violations += [replace(b.violation, case=case if b.damage else needed) for b in blamed]
             continue
         worker.renew()
-        _, by_itself = run_and_judge(worker, subject, policy, call)
+        _, by_itself = run_once(worker, subject, policy, call)
         violations += by_itself.violations
-        shown = {(v.clause, v.cause) for v in by_itself.violations}
+        shown = set(map(key, by_itself.violations))
         left = [b for b in blamed if b.damage and not touches_pages(by_itself.violations)]
-        left += [b for b in blamed if not b.damage and (b.violation.clause, b.violation.cause) not in shown]
+        left += [b for b in blamed if not b.damage and key(b.violation) not in shown]
         if left:  # the first, of which the others are consequences
             needed = replace(case, sequence=case.sequence[:step])
             found = replace(left[0].violation, case=needed)
-            violations.append(_of_sequence(found, f"step {step} ({step_text(case, step)})"))
+            violations.append(in_step(found, f"step {step} ({step_text(case, step)})"))
             break
     return Verdict(verdict.checked, tuple(violations))
-
-
-def _of_sequence(violation: Violation, step: str) -> Violation:
-    """A call's violation that it does not show alone is one of REPEATABLE, unless it ends the process."""
-    if violation.clause == "REPEATABLE":
-        return violation
-    summary = f"in {step}, and not in the same call alone: {violation.summary}"
-    if violation.clause == "SURVIVES":
-        return replace(violation, summary=summary)
-    summary += f" ({violation.clause})"
-    return replace(violation, clause="REPEATABLE", cause=_cause(violation), summary=summary)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import shlex
 import textwrap
 from collections.abc import Iterable, Iterator
@@ -21,6 +22,8 @@ from vfio_verify.words import has_errno, kernel_fault_text, place, step_name
 _ROWS_SHOWN = 12
 _NAME_WIDTH = 12
 _LONGEST_LINE = 120
+_MAX_ARGUMENT = 100_000
+"""Bytes of an argument; Linux takes no more than 128 KiB."""
 _STYLES = {"holds": "green", "violated": "bold red", "not exercised": "yellow"}
 
 
@@ -119,10 +122,9 @@ def _print_violation(number: int, violation: ViolationEntry, report: Report, pag
     page.heading(f"{number}. {clause.id}{advice}: ", violation.summary)
     page.paragraph(clause.rule, indent=3, style="dim")
     page.line()
-    calls = (*violation.case.earlier, violation.case)
-    for i, case in enumerate(calls, 1):
-        if len(calls) > 1:
-            page.line(f"   call {i} of {len(calls)} in one process")
+    for title, case in calls_of(violation.case):
+        if title:
+            page.line(f"   {title}")
         for name, text in case_rows(case):
             page.row(name, text)
         page.line()
@@ -169,12 +171,25 @@ def _elsewhere(line: SourceLine | None, report: Report) -> str:
     return "" if line is None or line.file == own else f"  [{short_name(line.file)}]"
 
 
+def calls_of(case: Case) -> Iterator[tuple[str, Case]]:
+    """The calls that a case makes in one process, each with its title; what is called again and again, once."""
+    n, at = len(case.earlier) + 1, 0
+    for before, group in itertools.groupby(case.earlier):
+        first, at = at + 1, at + sum(1 for _ in group)
+        numbers = f"call {at:,}" if first == at else f"calls {first:,} to {at:,}"
+        yield f"{numbers} of {n:,} in one process", before
+    yield f"call {n:,} of {n:,} in one process" if case.earlier else "", case
+
+
 def reproduce_line(case: Case, report: Report) -> str:
-    """The command that judges this case alone."""
+    """The command that judges this case alone, or where the case is if no command line can hold it."""
     name = shlex.quote(report.subject.name)
     function = f" --function {report.subject.function}" if report.subject.kind == "C" else ""
     policy = "" if report.policy == "same-block" else f" --policy {report.policy}"
-    return f"vfio-verify check {name}{function}{policy} --case {shlex.quote(_short_json(case))}"
+    text = shlex.quote(_short_json(case))
+    if len(text) > _MAX_ARGUMENT:
+        text = "FILE  # the case is in the JSON of this report, and in what --corpus keeps"
+    return f"vfio-verify check {name}{function}{policy} --case {text}"
 
 
 def _short_json(case: Case) -> str:

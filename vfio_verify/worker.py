@@ -40,8 +40,28 @@ _NOT_TAKEN_AWAY = ("sealed", "seccomp", "hugetlb")
 """Kernel faults that stay with the process."""
 _SHOWN_EVENTS = 4096
 _UNREADABLE = (errno.EBADMSG, errno.ENOBUFS)
+_HASTE = 0.13
+"""Of the time that a call may take, where many calls are known to hang."""
 _ROUNDS = 120
 """In which calls are made at once, each with another plan of who goes on when."""
+
+
+class Past(NamedTuple):
+    """What was called in a process before some call: the first `n` of `calls`, to which later ones are added."""
+
+    calls: list[Case]
+    n: int
+
+    def cases(self) -> tuple[Case, ...]:
+        """Each with its fault plan, in order."""
+        return tuple(self.calls[: self.n])
+
+
+class Ran(NamedTuple):
+    """What was seen of a run, and what its process had been called with before."""
+
+    seen: Observation
+    past: Past
 
 
 class Played(NamedTuple):
@@ -64,6 +84,16 @@ def _is_restored(steps: Sequence[StepSeen]) -> bool:
     return first is None or last.pages - sum(sizes.values()) // PAGE == first.pages_before
 
 
+def _lasts(case: Case) -> bool:
+    """Does its kernel fault stay with the process?"""
+    return case.kernel_fault is not None and case.kernel_fault.kind in _NOT_TAKEN_AWAY
+
+
+def _layout(case: Case) -> tuple[bool, Case]:
+    """What is the same for all fault plans of a layout. Is it one call, and no sequence and no calls at once?"""
+    return not case.sequence and not case.alongside, case.with_faults()
+
+
 class Worker:
     """A subject's process. `library` is its shared object; None is the core. A context manager.
 
@@ -83,8 +113,11 @@ class Worker:
         parts: Parts = Parts.ALL,
         memory_bytes: int = MEMORY_BYTES,
     ) -> None:
-        self.history: list[tuple[Case, Sequence[Fault]]] = []
-        """What was called in the present process, in order."""
+        self.history: list[Case] = []
+        """What was called in the present process, in order, each with its fault plan. A process that ends leaves its
+        list to the observations made in it; the next one begins another."""
+        self.earlier_end: int | None = None
+        """The number, from 0, of the first of the last case's earlier calls that ended the process."""
         self._flags = wire.PARSE_MAPS if parse_maps else 0
         self._library = library
         self._process = Process(
@@ -103,13 +136,17 @@ class Worker:
 
     def renew(self) -> None:
         """Go on in a fresh process."""
-        self.history.clear()
+        self.history = []
         self._process.renew()
 
     def _restart(self) -> None:
         """The same where the last one has ended."""
-        self.history.clear()
+        self.history = []
         self._process.restart()
+
+    def hurry(self, *, on: bool) -> None:
+        """Wait for a call only a fraction of the usual time. What is then taken for a hang may be none."""
+        self._process.haste = _HASTE if on else 1.0
 
     def close(self) -> None:
         """End the worker and its parent. May be called again."""
@@ -133,6 +170,17 @@ class Worker:
         max_hangs: int = 1 << 30,
         rounds: int = _ROUNDS,
     ) -> list[Observation]:
+        """What `runs` shows, where it does not matter what came before."""
+        return [ran.seen for ran in self.runs(case, plans, max_hangs=max_hangs, rounds=rounds)]
+
+    def runs(
+        self,
+        case: Case,
+        plans: Sequence[Sequence[Fault]] | None = None,
+        *,
+        max_hangs: int = 1 << 30,
+        rounds: int = _ROUNDS,
+    ) -> list[Ran]:
         """One observation for each fault plan, on the layout of `case`; without plans, for the case's own plan.
 
         What the case says was called earlier is called first. A faultless success is followed by a second call, or
@@ -140,29 +188,62 @@ class Worker:
         After `max_hangs` calls that did not return, the remaining plans are left out. A case with calls alongside is
         run without faults, for so many rounds; there is one observation of them all.
         """
-        for before in case.earlier:
-            self.run(before)
+        self._call_earlier(case.earlier)
+        case = replace(case, earlier=()) if case.earlier else case
         if case.alongside:
             return [self._run_at_once(case, rounds)]
         if plans is None:
             plans = (case.fault_plan,)
         if case.sequence:
             return [self._run_sequence(case.with_faults(*plan)) for plan in plans]
-        observations = self._run_plans(case, plans, max_hangs)
-        if len(plans) > 1 and any(seen.harness_changes for seen in observations):
+        ran = self._run_plans(case, plans, max_hangs)
+        if len(plans) > 1 and any(one.seen.harness_changes for one in ran):
             # Something that is not the subject's was changed, by system calls of its own. By which run?
             self.renew()
-            observations = [seen for plan in plans for seen in self._run_plans(case, [plan], max_hangs)]
-        return observations
+            ran = [one for plan in plans for one in self._run_plans(case, [plan], max_hangs)]
+        return ran
 
-    def _run_plans(self, case: Case, plans: Sequence[Sequence[Fault]], max_hangs: int) -> list[Observation]:
+    def _call_earlier(self, earlier: Sequence[Case]) -> None:
+        """Make calls as they were made when a history was recorded: the fault plans of one layout by one request, and
+        all in one process, whatever they leave mapped in it."""
+        made = 0
+        self.earlier_end = None
+        for (is_plain, _), group in itertools.groupby(earlier, key=_layout):
+            calls = list(group)
+            if is_plain:
+                self._call_plans(calls[0], calls, made)
+            else:
+                for call in calls:
+                    self.runs(call)
+            made += len(calls)
+
+    def _call_plans(self, layout: Case, calls: Sequence[Case], before: int) -> None:
+        """Calls of one layout, of which nothing else is to be known than whether one ends the process. It is not made
+        again."""
+        self._process.kernel_faulty = layout.kernel_fault is not None
+        flags = self._flags | wire.TWICE
+        while calls:
+            ended = self._process.ask(wire.pack_request(layout, [call.fault_plan for call in calls], flags))
+            made = min(self._process.progress().finished, len(calls))
+            self.history += calls[:made]
+            if ended == SUSPECTED:
+                self._restart()
+            elif ended is not None or not made:
+                self.earlier_end = before + made if self.earlier_end is None else self.earlier_end
+                self._restart() if ended is not None else self.renew()
+                made += 1
+            elif self._process.changed or _lasts(layout):
+                self.renew()
+            before, calls = before + made, calls[made:]
+
+    def _run_plans(self, case: Case, plans: Sequence[Sequence[Fault]], max_hangs: int) -> list[Ran]:
         flags = self._flags | wire.TWICE
         self._process.kernel_faulty = case.kernel_fault is not None
-        observations: list[Observation] = []
+        ran: list[Ran] = []
         strikes = 0
         alone = False
-        while len(observations) < len(plans) and max_hangs > 0:
-            rest = plans[len(observations) :][: 1 if alone else None]
+        while len(ran) < len(plans) and max_hangs > 0:
+            rest = plans[len(ran) :][: 1 if alone else None]
             fresh = not self.history
             ended = self._process.ask(wire.pack_request(case, rest, flags))
             progress = self._process.progress()
@@ -177,21 +258,22 @@ class Worker:
                 alone = True
                 self.renew() if ended is None else self._restart()
                 continue
-            self.history += [(case, plan) for plan in rest[: len(finished)]]
+            for plan, seen in zip(rest, finished, strict=False):
+                ran.append(Ran(seen, self._past()))
+                self.history.append(case.with_faults(*plan))
             fresh = fresh and not finished
-            observations += finished
             if finished:
                 strikes = 0
             if ended is None:
-                lasting = case.kernel_fault is not None and case.kernel_fault.kind in _NOT_TAKEN_AWAY
-                changed = lasting or self._process.changed or progress.changes or self._process.takes_too_much()
-                if changed or any(seen.pages_end != seen.pages_before for seen in finished):
+                changed = _lasts(case) or self._process.changed or progress.changes or self._process.takes_too_much()
+                left = any(seen.pages_end != seen.pages_before for seen in finished)
+                if changed or left:
                     self.renew()  # what the subject did to its process is not undone
                 continue
             if ended == SUSPECTED:
                 self._restart()
                 continue
-            last = self._unfinished(progress, ended)
+            last = Ran(self._unfinished(progress, ended), self._past())
             self._restart()
             certain = progress.in_subject and ended not in DAMAGE and ended != REFUSED
             earlier = not fresh or ended in (PARENT_ENDED, PARENT_STOPPED, REFUSED)
@@ -200,12 +282,15 @@ class Worker:
             elif ended == REFUSED:
                 raise self._refusal("case")
             elif not certain and self._library is None:
-                raise HarnessError(f"the world itself fails: {last.death}")
+                raise HarnessError(f"the world itself fails: {last.seen.death}")
             else:
                 strikes = 0
                 max_hangs -= ended in (HANG, STOPPED, TOO_MUCH)
-                observations.append(last)
-        return observations
+                ran.append(last)
+        return ran
+
+    def _past(self) -> Past:
+        return Past(self.history, len(self.history))
 
     def _unpacked(self, progress: Progress, asked: int, unpack: Callable[[int], list[T]]) -> list[T] | None:
         """What was finished of so much, or None if the reply is not what a worker writes."""
@@ -222,20 +307,22 @@ class Worker:
     def _steps(self, progress: Progress, asked: Sequence[Action], finished: int) -> list[StepSeen]:
         return wire.unpack_session(self._process.replies(progress.reply_bytes), asked[:finished])
 
-    def _run_sequence(self, case: Case) -> Observation:
+    def _run_sequence(self, case: Case) -> Ran:
         actions = (Call(case.iovec, case.total_size, case.fault_plan), *case.sequence)
+        past = self._past()
         played = self.play(case, actions, last=True)
         if played.outside:
+            past = self._past()
             played = self.play(case, actions, last=True)  # the damage may be an earlier run's
             if played.outside and self._library is None:
                 raise HarnessError("the world itself fails in the middle of a sequence")
         if not played.ended:
-            self.history.append((case, case.fault_plan))
+            self.history.append(case)
             if played.harness_changes or self._process.changed or not _is_restored(played.steps):
                 self.renew()
         first = played.steps[0].call
         assert first is not None  # it was sent as one
-        return replace(first, steps=tuple(played.steps), harness_changes=played.harness_changes)
+        return Ran(replace(first, steps=tuple(played.steps), harness_changes=played.harness_changes), past)
 
     def play(self, world: Case | None, actions: Sequence[Action], *, last: bool) -> Played:
         """Do these actions in one world, whose mappings live on until they are ended, or the world is.
@@ -266,7 +353,8 @@ class Worker:
                 return Played(steps, harness_changes=changes)
             world = None  # the reply had no room for all
 
-    def _run_at_once(self, case: Case, rounds: int, *, again: bool = False) -> Observation:
+    def _run_at_once(self, case: Case, rounds: int, *, again: bool = False) -> Ran:
+        past = self._past()
         ended = self._process.ask(thread_wire.pack(case, self._flags, rounds, self._process.restarts))
         progress = self._process.progress()
         if ended is None:
@@ -275,9 +363,10 @@ class Worker:
             except wire.DamageError:
                 ended = self._process.give_up(FORGED)
             else:
+                self.history.append(case)
                 if progress.changes or seen.pages_end or self._process.changed or self._process.takes_too_much():
                     self.renew()
-                return seen
+                return Ran(seen, past)
         seen = thread_wire.unfinished(self._process.replies(), case, self._process.death(progress, ended))
         self._restart()
         if ended == REFUSED:
@@ -286,7 +375,7 @@ class Worker:
             return self._run_at_once(case, rounds, again=True)  # the damage may be an earlier run's
         if not progress.in_subject and self._library is None:
             raise HarnessError(f"the world itself fails: {seen.death}")
-        return seen
+        return Ran(seen, past)
 
     def _refusal(self, what: str) -> HarnessError:
         """Why a request was refused before the subject was called: by the machine, unless it cannot be read."""
