@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -25,10 +26,16 @@ SUBJECT = Subject("a.c", "C", "map_it", "bool f(...)", place="hw/a.c:12", title=
 
 
 def violation(
-    clause: str = "CONTENTS", summary: str = "a sentence", seen: str = "that", message: str = ""
+    clause: str = "CONTENTS",
+    summary: str = "a sentence",
+    seen: str = "that",
+    message: str = "",
+    cause: str | None = None,
+    **more: Any,
 ) -> Violation:
     observation = Observation(mapped=False, message=message.encode(errors="surrogatepass"))
-    return Violation(clause, summary, summary, CASE, observation, "this", seen)
+    named = summary if cause is None else cause
+    return Violation(clause, named, summary, CASE, observation, "this", seen, **more)
 
 
 def report(violations: Sequence[Violation] = (), subject: Subject = SUBJECT, **fields: object) -> Report:

@@ -114,13 +114,18 @@ def told(what: Observation, case: Case = VALID, *, has_errp: bool = True) -> Ver
 
 def status(clause: str, what: Observation, case: Case = VALID, *, has_errp: bool = True) -> str:
     verdict = told(what, case, has_errp=has_errp)
-    violated = any(violation.clause == clause for violation in verdict.violations)
+    violated = any(clause in violation.clauses for violation in verdict.violations)
     assert clause in verdict.checked or not violated
     return "violated" if violated else "holds" if clause in verdict.checked else "not exercised"
 
 
 def violated(what: Observation, case: Case = VALID) -> set[str]:
-    return {violation.clause for violation in told(what, case).violations}
+    return {clause for violation in told(what, case).violations for clause in violation.clauses}
+
+
+def causes(what: Observation, clause: str, case: Case = VALID) -> list[str]:
+    """In which ways a clause is violated, as a root or as a consequence."""
+    return [one.cause for violation in told(what, case).violations for one in violation.whole if one.clause == clause]
 
 
 def runs(*changes: tuple[int, Run | None]) -> tuple[Run, ...]:

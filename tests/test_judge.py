@@ -20,6 +20,7 @@ from made_runs import (
     WHOLE,
     A,
     call,
+    causes,
     dead,
     failed,
     failure,
@@ -41,6 +42,7 @@ from vfio_verify.observation import (
     ANONYMOUS,
     BY_KERNEL,
     BY_RULE,
+    ERROR_SET_TWICE,
     FAULTED,
     MAX_STRAYS,
     OTHER,
@@ -475,15 +477,18 @@ def test_success_after_a_step_that_the_kernel_was_made_to_refuse_violates_fault_
     ("what", "cause"),
     [
         (success(error_left=True, message=b"no"), "success"),
-        (failure(error_left=False, message=b""), "none"),
+        (failure(error_left=False, message=b""), "none: valid"),
+        (failure([failed(reserve())], error_left=False, message=b""), "none: reservation"),
         (failure(message=b""), "empty"),
         (failure(message=b" \n"), "empty"),
         (failure(message=b"no\n"), "newline"),
-        (dead("abort", signal=6, note="an error was set twice: a, b"), "twice"),
+        (failure(message=b"no: Unknown error -22"), "errno: no"),
+        (failure(message=b"no: Success"), "errno: no"),
+        (dead("abort", signal=6, note="a, b", code=ERROR_SET_TWICE), "twice"),
     ],
 )
 def test_an_error_that_is_not_set_as_qemu_wants_it_violates_error_set(what, cause):
-    assert [v.cause for v in told(what).violations if v.clause == "ERROR_SET"] == [cause]
+    assert causes(what, "ERROR_SET") == [cause]
 
 
 def test_one_error_for_a_failure_and_none_for_success_hold_error_set():
@@ -678,9 +683,9 @@ def test_what_was_not_freed_and_who_never_mapped_make_no_window():
 @pytest.mark.parametrize(
     ("what", "cause"),
     [
-        (success(lowest_fd_after=8), "descriptor"),
-        (failure(lowest_fd_after=5), "descriptor"),
-        (failure(heap_live=1, heap_live_bytes=16), "heap"),
+        (success(lowest_fd_after=8), "descriptor: success"),
+        (failure(lowest_fd_after=5), "descriptor: no"),
+        (failure(heap_live=1, heap_live_bytes=16), "heap: no"),
         (success(cached_frees=1), "cache"),
         (success(left=1), "thread"),
         (failure(left=2), "child"),
@@ -689,12 +694,12 @@ def test_what_was_not_freed_and_who_never_mapped_make_no_window():
     ],
 )
 def test_what_stays_behind_or_was_not_the_subjects_violates_no_leak(what, cause):
-    assert [v.cause for v in told(what).violations if v.clause == "NO_LEAK"] == [cause]
+    assert causes(what, "NO_LEAK") == [cause]
 
 
 def test_two_kinds_of_leak_are_two_violations():
     what = success(lowest_fd_after=8, heap_live=2)
-    assert {v.cause for v in told(what).violations} == {"descriptor", "heap"}
+    assert {v.cause for v in told(what).violations} == {"descriptor: success", "heap: success"}
 
 
 def test_a_descriptor_of_ones_own_may_be_closed():
@@ -865,11 +870,17 @@ def test_deaths_in_different_places_are_different_causes():
         dead(signal=7),
         dead("hang", note="2 seconds"),
         dead(events=[reserve()], signal=11),
-        dead(events=[failed(reserve())], signal=11),
         dead(events=[call("find_block", HOST)], signal=11),
+        dead(signal=11, frames=(0x1200, 0x1300)),
+        dead(signal=11, frames=(0x1234, 0x1300)),
     ]
     causes = [v.cause for what in deaths for v in told(what).violations if v.clause == "SURVIVES"]
     assert len(set(causes)) == len(deaths)
+    one, other = (
+        dead(events=[reserve()], signal=11, frames=(16,)),
+        dead(events=[failed(reserve())], signal=11, frames=(16,)),
+    )
+    assert told(one).violations[0].cause == told(other).violations[0].cause
     near, far = dead(signal=11, note="at NULL + 0x0"), dead(signal=11, note="elsewhere")
     assert told(near).violations[0].cause == told(far).violations[0].cause
 

@@ -35,6 +35,7 @@ LAYERS = (
     ("judge",),
     ("runs", "observe", "cluster", "candidates", "histories"),
     ("shrink",),
+    ("findings",),
     ("campaign", "replay", "merge"),
     ("report", "reduce", "shared"),
     ("text", "schemas", "fuzz_state"),

@@ -13,20 +13,20 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from vfio_verify.candidates import Candidates, Sightings
 from vfio_verify.case import Case, Fault, KernelFaultKind, Policy
-from vfio_verify.cost import cost
 from vfio_verify.distribution import Tally
 from vfio_verify.errors import NotPermittedError
 from vfio_verify.features import features
+from vfio_verify.findings import Seen, to_confirm, told
 from vfio_verify.generate import larger_than, off_by_4_gib, sums_past_4_gib
 from vfio_verify.judge import Verdict, Violation, judge
-from vfio_verify.judge.attribution import Key, key
+from vfio_verify.judge.attribution import Key
 from vfio_verify.judge.threads import judge_at_once
 from vfio_verify.kernel_faults import (
     FEW,
@@ -105,6 +105,7 @@ class ShardResult(Struct, frozen=True):
     features: dict[str, int] = {}
     deaths: int = 0
     """Processes that the subject ended, hangs included."""
+    seen: Seen = field(default_factory=Seen)
 
 
 def together(one: ShardResult, other: ShardResult) -> ShardResult:
@@ -123,6 +124,7 @@ def together(one: ShardResult, other: ShardResult) -> ShardResult:
         not_permitted=one.not_permitted | other.not_permitted,
         features=summed(one.features, other.features),
         deaths=one.deaths + other.deaths,
+        seen=one.seen.with_others(other.seen),
     )
 
 
@@ -161,6 +163,7 @@ class _Running:
         self.layouts = self.runs = self.hangs = self.sampled = self.deaths = 0
         self.checked: Counter[str] = Counter()
         self._sightings = Sightings()
+        self._seen = Seen()
         self.tally = Tally()
         self._for_threads: list[Case] = []
         self.mapped: dict[int, Case] = {}
@@ -256,6 +259,7 @@ class _Running:
                 self.tally.counts(),
                 self.deaths,
             ),
+            seen=self._seen,
         )
 
     def _judge(self, case: Case, expected: Expectation, plans: Sequence[tuple[Fault, ...]], ran: list[Ran]) -> None:
@@ -289,6 +293,7 @@ class _Running:
 
     def _keep(self, verdict: Verdict, past: Past) -> None:
         for violation in verdict.violations:
+            self._seen.add(violation)
             self._sightings.add(violation, past)
 
 
@@ -448,6 +453,7 @@ def check(
     reasons = reasons_against(why_no_kernel_fault)
     kinds = permitted(reasons)
     interrupted = False
+    unasked: list[Key] = []
     settled: list[tuple[Candidates, Confirmation]] = []
     with Interrupts() as interrupts, Pool(min(options.jobs, len(tasks)), executor) as pool:
         try:
@@ -462,24 +468,26 @@ def check(
             for result in faulty or ():
                 merged.add(result)
             interrupts.deferred = False
-            found = [merged.sightings[name] for name in sorted(merged.sightings)]
+            wanted, unasked = to_confirm({name: _first(one) for name, one in merged.sightings.items()})
+            found = [merged.sightings[name] for name in wanted]
             jobs = [(subject, options, candidates) for candidates in found]
             settled = list(zip(found, pool.map(settle_sighting, jobs), strict=True))
         except KeyboardInterrupt:
             interrupted = True
             pool.kill()
-    # One cause may have been met in two ways, after earlier calls and in a sequence: the smaller case stays.
-    found_again = sorted((c.violation for _, c in settled if c.violation is not None), key=_cost, reverse=True)
-    confirmed = {key(violation): violation for violation in found_again}
+    confirmed = [c.violation for _, c in settled if c.violation is not None]
     if interrupted:
-        confirmed = {name: _first(candidates) for name, candidates in merged.sightings.items()}
+        confirmed = [_first(candidates) for candidates in merged.sightings.values()]
     total = merged.total
     return Result(
         layouts=total.layouts,
         runs=total.runs,
         checked=total.checked,
-        confirmed=tuple(confirmed.values()),
-        unconfirmed=tuple(_first(candidates) for candidates, c in settled if c.violation is None),
+        confirmed=told(confirmed, total.seen, _line_of(subject)),
+        unconfirmed=(
+            *(_first(candidates) for candidates, c in settled if c.violation is None),
+            *(_first(merged.sightings[name]) for name in unasked),
+        ),
         interrupted=interrupted,
         cut_short=merged.cut_short,
         sampled=total.sampled,
@@ -487,6 +495,16 @@ def check(
         kernel_faults=account(total.kernel_runs, reasons | total.not_permitted, interrupted=interrupted),
         features=total.features,
     )
+
+
+def _line_of(subject: Subject) -> Callable[[int], str | None]:
+    """Names a place in the subject's code by its line."""
+
+    def name(place: int) -> str | None:
+        line = subject.line_at(place)
+        return None if line is None else f"{line.file.rpartition('/')[2]}:{line.line}"
+
+    return name
 
 
 def _shared_out(kinds: Sequence[KernelFaultKind]) -> list[list[KernelFaultKind]]:
@@ -498,10 +516,6 @@ def _shared_out(kinds: Sequence[KernelFaultKind]) -> list[list[KernelFaultKind]]
 def _first(candidates: Candidates) -> Violation:
     """The one to be shown of those that did not come again."""
     return next(iter(candidates.values())).violation
-
-
-def _cost(violation: Violation) -> tuple[Any, ...]:
-    return cost(violation.case)
 
 
 def check_case(subject: Subject, options: Options, case: Case) -> Result:

@@ -38,7 +38,7 @@ class Run(Struct, frozen=True):
     @property
     def violated(self) -> tuple[str, ...]:
         """The clauses that it violates, in the order of the spec, without advice."""
-        found = {violation.clause for violation in self.verdict.violations}
+        found = {clause for violation in self.verdict.violations for clause in violation.clauses}
         return tuple(name for name, clause in clauses().items() if name in found and clause.fails_a_check)
 
     def __repr__(self) -> str:

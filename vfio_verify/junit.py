@@ -19,7 +19,8 @@ def to_junit(report: Report, seconds: float | None = None) -> bytes:
     """
     found: dict[str, list[tuple[int, ViolationEntry]]] = {}
     for number, violation in enumerate(report.violations, 1):
-        found.setdefault(violation.clause, []).append((number, violation))
+        for clause in violation.clauses:
+            found.setdefault(clause, []).append((number, violation))
     cases = [_test_case(entry, found.get(entry.id, []), report) for entry in report.clauses]
     if report.interrupted:
         cases.append(_interrupted(report))

@@ -75,6 +75,11 @@ MAX_STRAYS = 64
 UNEQUAL, DEVICE_UNSEEN, GUEST_UNSEEN, UNREADABLE, STILL_READABLE = 1, 2, 3, 4, 5
 
 
+ERROR_SET_TWICE = "error set twice"
+DEATH_CODES = {1: ERROR_SET_TWICE}
+"""For what the world itself ends a process, where a judge asks for it: ``enum vv_death`` in pyx/world/world.h."""
+
+
 class Death(Struct, frozen=True):
     """How the process of a subject ended in the middle of a call.
 
@@ -91,6 +96,8 @@ class Death(Struct, frozen=True):
     """Places in the subject's code, the innermost first, as far as they could be told."""
     error_at: tuple[int, ...] = ()
     """Where the subject had set errors before."""
+    code: str = ""
+    """One of `DEATH_CODES`, or nothing."""
 
     @property
     def is_slow(self) -> bool:

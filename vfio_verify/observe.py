@@ -66,7 +66,8 @@ class Observer:
         self._runs += 1
         self._checked |= verdict.checked
         for violation in verdict.violations:
-            self._violated.setdefault(violation.clause, violation.summary)
+            for one in violation.whole:
+                self._violated.setdefault(one.clause, one.summary)
 
     def tell(self) -> None:
         """Tell Hypothesis of it, inside the test that drew it."""

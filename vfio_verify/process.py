@@ -32,7 +32,7 @@ import vfio_verify
 from vfio_verify import usage, wire
 from vfio_verify.case import PAGE
 from vfio_verify.errors import HarnessError, InputError, NotPermittedError, starting
-from vfio_verify.observation import NOWHERE, Death
+from vfio_verify.observation import DEATH_CODES, NOWHERE, Death
 from vfio_verify.sandbox import Confinement, Parts, readable_by_subject
 from vfio_verify.usage import stat_fields
 from vfio_verify.words import death_text
@@ -45,7 +45,7 @@ _NOT_SET_UP = -3
 _PROGRESS_BYTES = 4096
 _NOTE_BYTES = 936
 _MOST_FRAMES = 24  # VV_FRAMES in pyx/world/internal.h
-_PLACES = struct.Struct(f"={4 + _MOST_FRAMES}Q")  # in struct vv_progress, behind the note
+_PLACES = struct.Struct(f"={4 + _MOST_FRAMES + 1}Q")  # in struct vv_progress, behind the note
 _REQUEST_BYTES = 16 << 20
 _REPLY_BYTES = 32 << 20
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
@@ -425,7 +425,8 @@ class Process:
             return death
         *error_at, _, n_frames = (places := self._places())[:4]
         frames = places[4:][: min(n_frames, _MOST_FRAMES)]
-        return replace(death, frames=frames, error_at=tuple(at for at in error_at if at not in (0, NOWHERE)))
+        code = DEATH_CODES.get(places[-1], "") if death.how == "abort" else ""
+        return replace(death, frames=frames, error_at=tuple(at for at in error_at if at not in (0, NOWHERE)), code=code)
 
     def _death(self, progress: Progress, ended: int) -> Death:
         if ended < 0:

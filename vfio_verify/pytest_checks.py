@@ -122,7 +122,7 @@ def outcome(report: Report, name: str) -> Outcome:
 
 
 def _why_skipped(report: Report, entry: ClauseEntry) -> str:
-    if any(violation.clause == "ACCEPTS_VALID" for violation in report.violations):
+    if any("ACCEPTS_VALID" in violation.clauses for violation in report.violations):
         why = "the subject maps no layout on which it could be seen"
     else:
         why = f"no run got as far as it asks about, in {report.runs:,} calls"

@@ -75,6 +75,7 @@ def _wanted(violations: tuple[Violation, ...], clause: str | None, cause: str | 
         failing = [v for v in violations if clauses()[v.clause].fails_a_check]
         return next(iter([*failing, *violations]), None)
     of_clause = [violation for violation in violations if violation.clause == clause]
+    of_clause += [v for v in violations if v.clause != clause and clause in v.clauses]  # as a consequence
     return next(iter([*(v for v in of_clause if v.cause == cause), *of_clause]), None)
 
 

@@ -192,7 +192,7 @@ class _Batch:
         """What several calls do to each other may depend on where the kernel puts their mappings, and that is another
         place in each process that is started, and not in one that is forked: one of them does not call a case fixed."""
         for _ in range(_PLACES):
-            if any(violation.clause == entry.clause for violation in violations):
+            if any(entry.clause in violation.clauses for violation in violations):
                 break
             with Worker(self._subject.library, parts=self._parts) as worker:
                 violations = self._violations(worker, entry)
@@ -225,7 +225,7 @@ def not_applicable(entry: Entry, subject: Subject) -> str | None:
 def _outcome(entry: Entry, violations: Sequence[Violation]) -> Outcome:
     """A case is still failing if it violates its clause, and newly failing if it violates another that fails a
     check. A clause that only advises makes nothing newly failing."""
-    found = tuple(Found(v.clause, v.cause, v.summary) for v in violations)
+    found = tuple(Found(one.clause, one.cause, one.summary) for v in violations for one in v.whole)
     status: Status
     if any(one.clause == entry.clause for one in found):
         status = "still failing"

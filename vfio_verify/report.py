@@ -13,11 +13,12 @@ from vfio_verify.campaign import Options, Result
 from vfio_verify.case import Case
 from vfio_verify.judge import Violation
 from vfio_verify.judge.places import places_of
+from vfio_verify.judge.severity import gravest_first, severity
 from vfio_verify.kernel_faults import KernelRuns
 from vfio_verify.markup import json_report
 from vfio_verify.observation import BY_KERNEL, FAULTED, NOWHERE, OUTSIDE, Observation, Threads
 from vfio_verify.source_line import SourceLine
-from vfio_verify.spec import Level, clauses
+from vfio_verify.spec import Level, Severity, clauses
 from vfio_verify.subject import Subject
 from vfio_verify.words import call_text, relative_text
 
@@ -58,6 +59,13 @@ class Evidence(Struct, frozen=True):
     """For each of the calls, the line of the subject that made it; None where that is not known."""
 
 
+class ConsequenceEntry(Struct, frozen=True):
+    """Another clause that a violation brings to be violated."""
+
+    clause: str
+    summary: str
+
+
 class ViolationEntry(Struct, frozen=True):
     """One way in which the subject violates a clause, on the smallest case found."""
 
@@ -68,6 +76,18 @@ class ViolationEntry(Struct, frozen=True):
     where: SourceLine | None = None
     """The line of the subject that is at fault, as far as it can be told: of the crash, of the call that set the error,
     of the step that went wrong."""
+    cause: str = ""
+    """The way of violating the clause: the same for the same fault in another run."""
+    severity: Severity = "low"
+    consequences: tuple[ConsequenceEntry, ...] = ()
+    """What follows from it, in the same runs."""
+    runs: int = 1
+    """How many runs have shown it."""
+
+    @property
+    def clauses(self) -> tuple[str, ...]:
+        """Its own, and those of its consequences."""
+        return tuple(dict.fromkeys((self.clause, *(one.clause for one in self.consequences))))
 
 
 class Report(Struct, frozen=True, tag_field="schema", tag="vfio-verify/report@1"):
@@ -104,9 +124,8 @@ class Report(Struct, frozen=True, tag_field="schema", tag="vfio-verify/report@1"
 def make_report(subject: Subject, options: Options, result: Result) -> Report:
     """Put a campaign's result into words."""
     spec = clauses()
-    order = list(spec)
-    confirmed = sorted(result.confirmed, key=lambda v: order.index(v.clause))
-    violated = {violation.clause for violation in confirmed}
+    confirmed = sorted(result.confirmed, key=gravest_first)
+    violated = {clause for violation in confirmed for clause in violation.clauses}
     entries = tuple(
         ClauseEntry(name, clause.level, _status(name, violated, result), result.checked.get(name, 0))
         for name, clause in spec.items()
@@ -167,6 +186,10 @@ def _entry(violation: Violation, subject: Subject) -> ViolationEntry:
             lines=tuple(subject.line_at(call.caller) for call in calls),
         ),
         where=_where(violation, subject),
+        cause=violation.cause,
+        severity=severity(violation),
+        consequences=tuple(ConsequenceEntry(one.clause, one.summary) for one in violation.consequences),
+        runs=violation.runs,
     )
 
 

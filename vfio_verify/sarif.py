@@ -16,12 +16,13 @@ import msgspec
 from vfio_verify.location import Location
 from vfio_verify.markup import fenced, prose, visible
 from vfio_verify.report import Report, ViolationEntry
-from vfio_verify.spec import Clause, clauses
+from vfio_verify.spec import Clause, Severity, clauses
 from vfio_verify.text import reproduce_line, violation_text
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _BASE = "SRCROOT"
-_NUMBER = re.compile(r"0x[0-9a-f]+|\d[\d,]*")
+_SECURITY: dict[Severity, str] = {"critical": "9.5", "high": "8.0", "medium": "5.5", "low": "3.0", "note": "0.0"}
+"""What GitHub calls critical from 9.0 on, high from 7.0, medium from 4.0."""
 
 
 def to_sarif(report: Report, location: Location | None, root: Path, places: Sequence[Location | None] = ()) -> bytes:
@@ -60,12 +61,24 @@ def _rule(clause: Clause) -> dict[str, Any]:
         "fullDescription": {"text": clause.rule},
         "help": {"text": f"{clause.rule}\n\n{about}", "markdown": marked},
         "defaultConfiguration": {"level": _level(clause)},
-        "properties": {"level": clause.level, "tags": ["vfio", clause.level], "precision": "very-high"},
+        "properties": {
+            "level": clause.level,
+            "tags": ["vfio", clause.level, *(["security"] if clause.severity in ("critical", "high") else [])],
+            "precision": "very-high",
+            "security-severity": _SECURITY[clause.severity],
+        },
     }
 
 
 def _level(clause: Clause) -> str:
     return "error" if clause.fails_a_check else "note"
+
+
+def _level_of(violation: ViolationEntry) -> str:
+    """Of a result: what nobody would stop a release for is a warning."""
+    if not clauses()[violation.clause].fails_a_check:
+        return "note"
+    return "warning" if violation.severity in ("low", "note") else "error"
 
 
 def _invocation(report: Report) -> dict[str, Any]:
@@ -111,7 +124,7 @@ def _results(report: Report, location: Location | None, places: Sequence[Locatio
             {
                 "ruleId": violation.clause,
                 "ruleIndex": order.index(violation.clause),
-                "level": _level(clauses()[violation.clause]),
+                "level": _level_of(violation),
                 "message": {
                     "text": visible(
                         f"{violation.summary}. Expected: {evidence.expected}. Seen: {evidence.seen}.\n\n{block}"
@@ -128,6 +141,11 @@ def _results(report: Report, location: Location | None, places: Sequence[Locatio
                     "reproduce": visible(reproduce_line(violation.case, report)),
                     "expected": visible(evidence.expected),
                     "seen": visible(evidence.seen),
+                    "severity": violation.severity,
+                    "security-severity": _SECURITY[violation.severity],
+                    "cause": visible(violation.cause),
+                    "consequences": [f"{one.clause}: {visible(one.summary)}" for one in violation.consequences],
+                    "runs": violation.runs,
                     "error": None if evidence.error is None else visible(evidence.error),
                     "calls": [visible(call) for call in evidence.calls],
                     "lines": [line and f"{visible(line.file)}:{line.line}" for line in evidence.lines],
@@ -138,8 +156,11 @@ def _results(report: Report, location: Location | None, places: Sequence[Locatio
 
 
 def _fingerprint(report: Report, violation: ViolationEntry) -> str:
-    """The same for the same fault in another run: of the sentence that names it, without its numbers."""
-    parts = (report.subject.function, violation.clause, _NUMBER.sub("#", violation.summary))
+    """The same for the same fault in another run."""
+    line = violation.where
+    # Not by the number of a line, which any change above it moves.
+    cause = re.sub(r"([^/\s]+):\d+$", lambda m: m[1] if line is None else f"{m[1]} {line.text}", violation.cause)
+    parts = (report.subject.function, violation.clause, cause)
     return hashlib.sha256(visible("\n".join(parts)).encode()).hexdigest()[:32]
 
 

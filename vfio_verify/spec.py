@@ -10,6 +10,9 @@ import msgspec
 from msgspec import Struct
 
 Level = Literal["stated", "derived", "advice"]
+Severity = Literal["critical", "high", "medium", "low", "note"]
+"""From the gravest on; specs/clauses.toml says what each means."""
+SEVERITIES: tuple[Severity, ...] = Severity.__args__  # type: ignore[attr-defined]  # a Literal has them
 
 
 class Clause(Struct, frozen=True, forbid_unknown_fields=True):
@@ -24,6 +27,20 @@ class Clause(Struct, frozen=True, forbid_unknown_fields=True):
     """Test functions that exercise it on the core."""
     subjects: tuple[str, ...] = ()
     """Files in tests/subjects/broken whose first line says that they violate it."""
+
+    severity: Severity = "low"
+    """Of a violation that the caller's input alone brings about."""
+    after_fault: Severity | None = None
+    """Of one for which a step has to fail, if that is another."""
+    severities: dict[str, Severity] = {}
+    """Of causes that begin so, where they are graver or lighter than the rest."""
+
+    def severity_of(self, cause: str, *, faulty: bool) -> Severity:
+        """How grave a violation by this cause is; `faulty`: a step had to fail for it."""
+        for start, severity in self.severities.items():
+            if cause.startswith(start):
+                return severity
+        return self.after_fault if faulty and self.after_fault is not None else self.severity
 
     @property
     def fails_a_check(self) -> bool:

@@ -20,6 +20,8 @@ from vfio_verify.spec import Clause, clauses
 from vfio_verify.words import has_errno, kernel_fault_text, place, step_name
 
 _ROWS_SHOWN = 12
+_WHOLE = 10
+"""Violations that are shown whole; the others have a line each."""
 _NAME_WIDTH = 12
 _LONGEST_LINE = 120
 _MAX_ARGUMENT = 100_000
@@ -68,8 +70,9 @@ def print_report(report: Report, console: Console) -> None:
     """Write a whole report."""
     page = _Page(console)
     _print_verdict(report, page)
-    for number, violation in enumerate(report.violations, 1):
+    for number, violation in enumerate(report.violations[:_WHOLE], 1):
         _print_violation(number, violation, report, page)
+    _print_in_lines(report.violations[_WHOLE:], page)
     for violation in report.unconfirmed:
         page.paragraph(f"Seen once, and not again in a fresh process: {violation.clause}: {violation.summary}")
         page.line()
@@ -93,7 +96,7 @@ def print_clause(report: Report, clause: str, console: Console) -> None:
     """Write what a report says of the violations of one clause."""
     page = _Page(console)
     for number, violation in enumerate(report.violations, 1):
-        if violation.clause == clause:
+        if clause in violation.clauses:
             _print_violation(number, violation, report, page)
 
 
@@ -121,6 +124,7 @@ def _print_violation(number: int, violation: ViolationEntry, report: Report, pag
     advice = "" if clause.fails_a_check else " (advice)"
     page.heading(f"{number}. {clause.id}{advice}: ", violation.summary)
     page.paragraph(clause.rule, indent=3, style="dim")
+    page.paragraph(_standing(violation), indent=3, style="dim")
     page.line()
     for title, case in calls_of(violation.case):
         if title:
@@ -179,6 +183,23 @@ def calls_of(case: Case) -> Iterator[tuple[str, Case]]:
         numbers = f"call {at:,}" if first == at else f"calls {first:,} to {at:,}"
         yield f"{numbers} of {n:,} in one process", before
     yield f"call {n:,} of {n:,} in one process" if case.earlier else "", case
+
+
+def _standing(violation: ViolationEntry) -> str:
+    """How grave it is, how often it was seen, and what follows from it."""
+    runs = f" in {violation.runs:,} runs" if violation.runs > 1 else ""
+    also = f"; also: {', '.join(dict.fromkeys(one.clause for one in violation.consequences))}"
+    return f"Severity {violation.severity}{runs}{also if violation.consequences else ''}."
+
+
+def _print_in_lines(violations: tuple[ViolationEntry, ...], page: _Page) -> None:
+    if not violations:
+        return
+    n = len(violations)
+    page.paragraph(f"{n} more violation{'s' * (n > 1)}, whole in the JSON report:")
+    for number, violation in enumerate(violations, _WHOLE + 1):
+        page.paragraph(f"{number}. {violation.clause} ({violation.severity}): {violation.summary}", indent=3)
+    page.line()
 
 
 def reproduce_line(case: Case, report: Report) -> str:
@@ -324,9 +345,17 @@ def _print_kernel_faults(report: Report, page: _Page) -> None:
 
 
 def _why_silent(report: Report, silent: list[str]) -> str:
-    if any(v.clause == "ACCEPTS_VALID" for v in report.violations):
+    if any("ACCEPTS_VALID" in v.clauses for v in report.violations):
         return f"Not exercised: {', '.join(silent)}. The subject maps no layout on which they could be seen."
     return f"Not exercised: {', '.join(silent)}. No run got as far as they ask about."
+
+
+def _severity_text(clause: Clause) -> str:
+    parts: list[str] = [clause.severity]
+    if clause.after_fault is not None:
+        parts.append(f"{clause.after_fault} where a step has to fail")
+    parts += [f"{severity} for {cause!r}" for cause, severity in clause.severities.items()]
+    return "; ".join(parts)
 
 
 def print_spec(chosen: Iterable[Clause], console: Console) -> None:
@@ -337,6 +366,7 @@ def print_spec(chosen: Iterable[Clause], console: Console) -> None:
         page.paragraph(clause.rule, indent=3)
         page.row("source", clause.source)
         page.row("evidence", clause.evidence)
+        page.row("severity", _severity_text(clause))
         page.row("tests", ", ".join(clause.tests))
         page.row("subjects", ", ".join(clause.subjects))
         page.line()

@@ -142,6 +142,7 @@ struct vv_progress {
     u64 frames_told;            /* the parent's question is answered */
     u64 n_frames;
     u64 frames[VV_FRAMES];      /* places in the subject where the process ended, innermost first */
+    u64 code;                   /* enum vv_death */
 };
 extern struct vv_progress *vv_progress;      /* progress.c */
 void vv_progress_begin(void);                /* a request: nothing of it is done */

@@ -20,17 +20,30 @@ void vv_progress_begin(void)
     vv_progress->error_at[0] = vv_progress->error_at[1] = VV_NONE;
 }
 
-_Noreturn void vv_die(const char *format, ...)
+static _Noreturn void die(const char *format, va_list rest)
 {
-    va_list rest;
-    int length;
+    const int length = vsnprintf(vv_progress->note, sizeof(vv_progress->note), format, rest);
 
-    va_start(rest, format);
-    length = vsnprintf(vv_progress->note, sizeof(vv_progress->note), format, rest);
-    va_end(rest);
     vv_progress->note_bytes = length < (int)sizeof(vv_progress->note) ? (u64)length : sizeof(vv_progress->note) - 1;
     vv_threads_died();
     vv_where_ended(NULL);
     signal(SIGABRT, SIG_DFL);
     abort();
+}
+
+_Noreturn void vv_die(const char *format, ...)
+{
+    va_list rest;
+
+    va_start(rest, format);
+    die(format, rest);
+}
+
+_Noreturn void vv_die_of(enum vv_death code, const char *format, ...)
+{
+    va_list rest;
+
+    vv_progress->code = code;
+    va_start(rest, format);
+    die(format, rest);
 }

@@ -127,8 +127,8 @@ VV_EXPORT void vfio_verify_error_set(struct Error **errp, int error_class, int o
         if (!is_error(*errp)) {
             vv_die("error_setg in %s() at %s:%d: errp points neither to NULL nor to an Error", function, file, line);
         }
-        vv_die("an error was set twice: first \"%s\", then, in %s() at %s:%d, \"%s\"", (*errp)->message, function,
-               file, line, message);
+        vv_die_of(VV_DEATH_ERROR_SET_TWICE, "an error was set twice: first \"%s\", then, in %s() at %s:%d, \"%s\"",
+                  (*errp)->message, function, file, line, message);
     }
     error = new_error(message, (enum ErrorClass)error_class);
     error->file = file;

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from vfio_verify.case import Case
 from vfio_verify.judge import conduct, mapping, outcome
+from vfio_verify.judge.consequences import roots
 from vfio_verify.judge.facts import ClauseJudge, Facts, Finding
 from vfio_verify.model import Expectation
 from vfio_verify.observation import Observation
@@ -17,8 +18,17 @@ from vfio_verify.observation import Observation
 _JUDGES: dict[str, ClauseJudge] = {**mapping.CLAUSES, **outcome.CLAUSES, **conduct.CLAUSES}
 
 
+class Consequence(Struct, frozen=True):
+    """What a violation brings with it: another clause that the same runs violate."""
+
+    clause: str
+    cause: str
+    summary: str
+
+
 class Violation(Struct, frozen=True):
-    """A clause, the case, and the evidence. `cause` tells different ways of violating one clause apart."""
+    """A clause, the case, and the evidence. `cause` tells different ways of violating one clause apart; two faults of a
+    subject have different ones, and one fault has the same in every case."""
 
     clause: str
     cause: str
@@ -27,10 +37,23 @@ class Violation(Struct, frozen=True):
     observation: Observation
     expected: str
     seen: str
+    consequences: tuple[Consequence, ...] = ()
+    runs: int = 1
+    """How many runs have shown it."""
+
+    @property
+    def whole(self) -> tuple[Consequence, ...]:
+        """What it says of its own clause, and what follows."""
+        return (Consequence(self.clause, self.cause, self.summary), *self.consequences)
+
+    @property
+    def clauses(self) -> tuple[str, ...]:
+        """Its own, and those of its consequences."""
+        return tuple(dict.fromkeys(one.clause for one in self.whole))
 
 
 class Verdict(Struct, frozen=True):
-    """Which clauses a run exercised, and how it violated some of them."""
+    """Which clauses a run exercised, and how it violated some of them. What follows from a violation is in it."""
 
     checked: frozenset[str]
     violations: tuple[Violation, ...]
@@ -45,7 +68,7 @@ def judge(case: Case, expected: Expectation, seen: Observation, *, has_errp: boo
     """Hold an observation against the spec. `case` carries the fault plan that was run; without `has_errp` the
     subject's signature has no place for an error."""
     facts = Facts(case, expected, seen, has_errp)
-    checked, violations = [], []
+    checked, found = [], list[tuple[str, Finding]]()
     for name, function in _JUDGES.items():
         findings = function(facts)
         if findings is None:
@@ -54,7 +77,20 @@ def judge(case: Case, expected: Expectation, seen: Observation, *, has_errp: boo
         by_cause: dict[str, Finding] = {}
         for finding in findings:
             by_cause.setdefault(finding.cause, finding)
-        violations += [
-            Violation(name, cause, f.summary, case, seen, f.expected, f.seen) for cause, f in by_cause.items()
-        ]
-    return Verdict(frozenset(checked), tuple(violations))
+        found += [(name, finding) for finding in by_cause.values()]
+    return Verdict(frozenset(checked), _with_consequences(case, seen, found))
+
+
+def _with_consequences(case: Case, seen: Observation, found: list[tuple[str, Finding]]) -> tuple[Violation, ...]:
+    """The roots of what was found, each with what follows from it."""
+    by = roots([(name, finding.cause) for name, finding in found]) if len(found) > 1 else [None] * len(found)
+    return tuple(
+        Violation(
+            *(name, f.cause, f.summary, case, seen, f.expected, f.seen),
+            consequences=tuple(
+                Consequence(other, c.cause, c.summary) for (other, c), root in zip(found, by, strict=True) if root == i
+            ),
+        )
+        for i, (name, f) in enumerate(found)
+        if by[i] is None
+    )

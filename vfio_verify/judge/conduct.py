@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from vfio_verify.judge.facts import (
     CLOSE,
     MMAP,
@@ -14,11 +16,23 @@ from vfio_verify.judge.facts import (
     Finding,
     without,
 )
-from vfio_verify.observation import LEFT_CHILD, LEFT_THREAD, LEFT_TIMER, OUTSIDE, OWNED, STEPS, Event
+from vfio_verify.observation import (
+    FAULTED,
+    LEFT_CHILD,
+    LEFT_THREAD,
+    LEFT_TIMER,
+    OUTSIDE,
+    OWNED,
+    REFUSED,
+    STEPS,
+    UNPLANNED,
+    Event,
+)
 from vfio_verify.words import call_text, place
 
 _SHOWN = 8
 """Ranges named in a sentence."""
+_MAP_FIXED = 0x10
 _MAP_FIXED_NOREPLACE = 0x100000  # linux/mman.h; Python's mmap lacks it
 
 
@@ -34,12 +48,26 @@ def _unmap_on_error(facts: Facts) -> list[Finding] | None:
     if strays:
         where = ", ".join(f"[{place(run.start, 'R')}, {place(run.end, 'R')})" for run in strays[:_SHOWN])
         return [
-            Finding("a failed call leaves pages mapped", expected, f"still mapped: {where}, R being its reservation")
+            Finding(
+                "a failed call leaves pages mapped",
+                expected,
+                f"still mapped: {where}, R being its reservation",
+                _how_left(facts),
+            )
         ]
     if excused is not None and extra != excused:
         extra -= excused
-        return [Finding(f"a failed call leaves the process with {extra:+} pages", expected, f"{extra:+} pages")]
+        summary = f"a failed call leaves the process with {extra:+} pages"
+        return [Finding(summary, expected, f"{extra:+} pages", "count")]
     return []
+
+
+def _how_left(facts: Facts) -> str:
+    """By a cleanup that does not reach everything, or by a way out that has none."""
+    if not facts.took(MUNMAP):
+        return f"kept: {facts.way_out}"
+    failed = any(e.step == MUNMAP for e in facts.events(FAULTED | UNPLANNED))
+    return "a failed munmap" if failed else "in part"
 
 
 def _confined(facts: Facts) -> list[Finding] | None:
@@ -48,18 +76,54 @@ def _confined(facts: Facts) -> list[Finding] | None:
     expected = "only addresses inside the reservation that it made and still holds"
     findings = [
         Finding(
-            f"{STEPS[event.step]} outside the subject's own reservation",
+            f"{STEPS[event.step]} outside the subject's own reservation: {lies}",
             expected,
             call_text(event, facts.case, facts.seen),
+            f"{STEPS[event.step]}: {lies}",
         )
-        for event in facts.events(OUTSIDE)
-        if _touches(event)
+        for event, lies in _outside(facts)
     ]
     if facts.seen.harness_changes:
         n = facts.seen.harness_changes
         changed = f"{n} mapping{'s' * (n != 1)} that {'are' if n > 1 else 'is'} not the subject's changed"
         findings.append(Finding("changes mappings by system calls of its own", expected, changed, "unseen"))
     return findings
+
+
+def _outside(facts: Facts) -> Iterator[tuple[Event, str]]:
+    """The first call of each kind that touches what the subject does not hold, and how that lies to what it holds."""
+    outside = [event for event in facts.events(OUTSIDE) if _touches(event)]
+    if not outside:
+        return
+    held, freed, told = list[tuple[int, int]](), list[tuple[int, int]](), set[tuple[int, str]]()
+    for event in facts.seen.trace():
+        start, end = event.a0, event.a0 + max(1, facts.round_up(event.a1))
+        if event.flags & OUTSIDE and _touches(event):
+            lies = _lies(held, freed, start, end)
+            if (event.step, lies) not in told:
+                told.add((event.step, lies))
+                yield event, lies
+        elif event.errno:
+            continue
+        elif event.step == MMAP and not event.a3 & _MAP_FIXED:
+            held.append((event.result, event.result + facts.round_up(event.a1)))
+        elif event.step == MUNMAP and not event.flags & REFUSED:
+            held = list(without(held, start, end))
+            freed.append((start, end))
+
+
+def _lies(held: list[tuple[int, int]], freed: list[tuple[int, int]], start: int, end: int) -> str:
+    if _meets(held, start, end) and any(s <= start for s, _ in held):
+        return "past its end"
+    if _meets(held, start, end):
+        return "before it"
+    if _meets(freed, start, end):
+        return "unmapped before"
+    if any(start == e for _, e in held):
+        return "past its end"
+    if not held:
+        return "there is none"
+    return "elsewhere"
 
 
 def _touches(event: Event) -> bool:
@@ -86,7 +150,7 @@ def _no_window(facts: Facts) -> list[Finding] | None:
             asked_for = event.a0 == event.result and event.a0
             if asked_for and _meets(freed, start, end):
                 text = call_text(event, facts.case, facts.seen)
-                return [Finding("the subject frees part of the range and maps there again", expected, text)]
+                return [Finding("the subject frees part of the range and maps there again", expected, text, "again")]
             freed = list(without(freed, start, end))
         elif event.step in (MUNMAP, MREMAP) and event.flags & OWNED:
             freed.append((event.a0, event.a0 + facts.round_up(event.a1)))
@@ -97,7 +161,8 @@ def _no_window(facts: Facts) -> list[Finding] | None:
         for start, end in covered:
             freed = list(without(freed, start, end))
         if _meets(freed, facts.seen.address, facts.seen.address + facts.length):
-            return [Finding("the subject frees part of the range that it returns", expected, "an unmapped part")]
+            summary = "the subject frees part of the range that it returns"
+            return [Finding(summary, expected, "an unmapped part", "returned")]
     return []
 
 
@@ -116,6 +181,7 @@ def _no_leak(facts: Facts) -> list[Finding] | None:
     seen = facts.seen
     if not facts.completed:
         return None
+    way = "success" if seen.mapped else facts.way_out
     findings = []
     if seen.lowest_fd_after != seen.lowest_fd_before:
         findings.append(
@@ -123,13 +189,13 @@ def _no_leak(facts: Facts) -> list[Finding] | None:
                 "a descriptor stays open, or one that is not the subject's is gone",
                 f"{seen.lowest_fd_before} the lowest free descriptor",
                 f"{seen.lowest_fd_after}",
-                "descriptor",
+                f"descriptor: {way}",
             )
         )
     if seen.heap_live:
         blocks = f"{seen.heap_live} heap block{'s' * (seen.heap_live != 1)}"
         findings.append(
-            Finding(f"{blocks} not freed", "every allocation freed", f"{seen.heap_live_bytes} bytes", "heap")
+            Finding(f"{blocks} not freed", "every allocation freed", f"{seen.heap_live_bytes} bytes", f"heap: {way}")
         )
     if seen.cached_frees:
         findings.append(

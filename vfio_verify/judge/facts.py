@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator, Sequence
+import os
+import re
+from collections.abc import Callable, Iterator
 from functools import cached_property
+from itertools import islice
 from typing import NamedTuple
 
 from msgspec import Struct
 
 from vfio_verify.case import Case
-from vfio_verify.model import Expectation, Overlay
-from vfio_verify.observation import BY_KERNEL, FAULTED, MAX_STRAYS, READ, SHARED, UNPLANNED, Event, Observation, Run
+from vfio_verify.judge.relations import MAX_PIECES, Piece, Segments, meetings, wrong_pieces
+from vfio_verify.model import Expectation
+from vfio_verify.observation import (
+    BY_KERNEL,
+    FAULTED,
+    MAX_STRAYS,
+    READ,
+    SHARED,
+    STEPS,
+    UNPLANNED,
+    Event,
+    Observation,
+    Run,
+)
 
 MMAP, MUNMAP, MPROTECT, MREMAP, DUP, CLOSE, OTHER_CALL = range(7)
 
@@ -94,6 +109,28 @@ class Facts:
             for e in self.events(UNPLANNED)
         )
 
+    @cached_property
+    def segments(self) -> Segments:
+        """Where the segments lie in what must be mapped."""
+        return Segments(self.case, self.expected.overlays)
+
+    @cached_property
+    def wrong_pieces(self) -> list[Piece]:
+        """The pages that show other memory than their segment's."""
+        return list(islice(wrong_pieces(self.expected.overlays, self.seen.runs), MAX_PIECES))
+
+    @cached_property
+    def way_out(self) -> str:
+        """By which way a failed call left: its message without what differs from case to case, or else the step that
+        failed, or the last one. Without a place for an error that cannot be told."""
+        if self.seen.message.strip():
+            return template(self.seen.message.decode(errors="backslashreplace"))
+        if self.has_errp and not self.seen.error_given:
+            return UNTOLD
+        if self.failed_steps:
+            return STEPS[self.seen.event(self.failed_steps[-1]).step]
+        return STEPS[self.seen.event(self.seen.n_events - 1).step] if self.seen.events else "start"
+
     @property
     def completed(self) -> bool:
         return self.seen.death is None
@@ -120,17 +157,22 @@ class Facts:
         return tuple(wrong)
 
 
-def meetings(overlays: Sequence[Overlay], runs: Sequence[Run]) -> Iterator[tuple[Overlay, Run]]:
-    """Each overlay with each run that it meets. Both ascend, and there may be thousands."""
-    i = j = 0
-    while i < len(overlays) and j < len(runs):
-        overlay, run = overlays[i], runs[j]
-        if max(run.start, overlay.start) < min(run.end, overlay.end):
-            yield overlay, run
-        if run.end <= overlay.end:
-            j += 1
-        else:
-            i += 1
+UNTOLD = "?"
+"""In a cause: what another case of the same fault tells."""
+
+_VARIABLE = re.compile(r"0x[0-9a-f]+|\(nil\)|[0-9][0-9a-f]*")
+_TEXTS = "|".join(re.escape(os.strerror(number)) for number in (0, *errno.errorcode))
+_ERRNO_TEXTS = re.compile(f": ({_TEXTS}|Unknown error .*)$")
+
+
+def at(address: int) -> str:
+    """A place in the subject's code, for a cause; `findings` gives it the name of its line."""
+    return f"@{address:x}"
+
+
+def template(message: str) -> str:
+    """A message without its numbers, addresses and the errno's text."""
+    return _VARIABLE.sub("#", _ERRNO_TEXTS.sub("", message.strip()))
 
 
 def without(ranges: list[tuple[int, int]], start: int, end: int) -> Iterator[tuple[int, int]]:

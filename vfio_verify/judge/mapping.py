@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import Counter
 from collections.abc import Iterator
 
-from vfio_verify.judge.facts import ClauseJudge, Facts, Finding, meetings
-from vfio_verify.observation import ANONYMOUS, OTHER, READ, SHARED, STILL_READABLE, UNEQUAL, UNREADABLE, Run
+from vfio_verify.case import Case
+from vfio_verify.judge.facts import ClauseJudge, Facts, Finding
+from vfio_verify.judge.relations import (
+    MAX_PIECES,
+    OR,
+    SAYS,
+    Piece,
+    backing_at,
+    causes_of,
+    displaced,
+    explanations,
+    missing_part,
+)
+from vfio_verify.observation import ANONYMOUS, EXEC, OTHER, READ, SHARED, STILL_READABLE, UNEQUAL, UNREADABLE, WRITE
 from vfio_verify.words import access, memory_name, place, stamp_name
 
 
@@ -17,13 +27,15 @@ def _contiguous(facts: Facts) -> list[Finding] | None:
     seen, page = facts.seen, facts.page
     tiled = f"[A, A+{facts.length:#x}) tiled by the segments' overlays, and nothing else mapped"
     if seen.address % page or not seen.address:
-        return [Finding("the address is not one of a page", "a page-aligned address A", f"{seen.address:#x}")]
-    findings = [Finding(what, tiled, where) for what, where in _untiled(facts)]
+        return [
+            Finding("the address is not one of a page", "a page-aligned address A", f"{seen.address:#x}", "address")
+        ]
+    findings = [Finding(what, tiled, where, cause) for what, where, cause in _untiled(facts)]
     strays, excused = facts.left()
     extra = seen.pages_after - seen.pages_before - facts.length // page
     if strays:
         where = ", ".join(f"[{place(run.start)}, {place(run.end)})" for run in strays)
-        findings.append(Finding("pages stay mapped outside the mapping", tiled, f"also mapped: {where}"))
+        findings.append(Finding("pages stay mapped outside the mapping", tiled, f"also mapped: {where}", "outside"))
     elif excused is not None and extra != excused and not findings:
         extra -= excused
         more = "more" if extra > 0 else "fewer"
@@ -32,47 +44,58 @@ def _contiguous(facts: Facts) -> list[Finding] | None:
                 f"the process has {abs(extra)} {more} pages mapped than the mapping accounts for",
                 tiled,
                 f"{extra:+} pages",
+                more,
             )
         )
     return findings
 
 
-def _untiled(facts: Facts) -> Iterator[tuple[str, str]]:
+def _untiled(facts: Facts) -> Iterator[tuple[str, str, str]]:
+    """What is wrong, where, and which way of going wrong it shows."""
+    missing: dict[str, list[tuple[int, int]]] = {}
     at = 0
     for run in facts.seen.runs:
         if run.start > at:
-            yield "there is a hole in the mapping", f"nothing mapped in [{place(at)}, {place(run.start)})"
-        where = f"[{place(run.start)}, {place(run.end)})"
+            missing.setdefault("hole", []).append((at, run.start))
         if not run.flags & READ:
-            yield "a placeholder page is left in the mapping", f"{where} is not readable"
+            missing.setdefault("placeholder", []).append((run.start, run.end))
         elif run.memory in (OTHER, ANONYMOUS):
-            yield "part of the mapping is no overlay of the device", f"{where} is anonymous memory"
+            missing.setdefault("anonymous", []).append((run.start, run.end))
         at = run.end
     if at < facts.length:
-        yield "there is a hole in the mapping", f"nothing mapped in [{place(at)}, {place(facts.length)})"
-    yield from _out_of_order(facts)
+        missing.setdefault("hole", []).append((at, facts.length))
+    for kind, parts in missing.items():
+        start, end = parts[0]
+        where = f"[{place(start)}, {place(end)})"
+        inside = [missing_part(max(s, 0), min(e, facts.length), facts.segments) for s, e in parts if e > s]
+        for cause in causes_of(inside[:MAX_PIECES]):
+            yield _MISSING[kind], _MISSING_SEEN[kind].format(where), f"{kind}: {cause}"
+    yield from _out_of_place(facts)
 
 
-def _out_of_order(facts: Facts) -> Iterator[tuple[str, str]]:
-    """All segments' memory is there, each piece once, but not in its place."""
-    overlays = facts.expected.overlays
-    wanted = [(overlay.memory, overlay.offset) for overlay in overlays]
-    found = [_backing_at(facts.seen.runs, overlay.start) for overlay in overlays]
-    if found == wanted or Counter(found) != Counter(wanted):
-        return
-    first = next(i for i, (f, w) in enumerate(zip(found, wanted, strict=True)) if f != w)
-    belongs = next(o for o in overlays if (o.memory, o.offset) == found[first])
-    yield (
-        "the overlays are not in iovec order",
-        f"at {place(overlays[first].start)} there is what belongs at {place(belongs.start)}",
-    )
+_MISSING = {
+    "hole": "there is a hole in the mapping",
+    "placeholder": "a placeholder page is left in the mapping",
+    "anonymous": "part of the mapping is no overlay of the device",
+}
+_MISSING_SEEN = {
+    "hole": "nothing mapped in {}",
+    "placeholder": "{} is not readable",
+    "anonymous": "{} is anonymous memory",
+}
 
 
-def _backing_at(runs: tuple[Run, ...], position: int) -> tuple[int, int] | None:
-    i = bisect_right(runs, position, key=lambda run: run.start) - 1
-    if i < 0 or position >= runs[i].end:
-        return None
-    return runs[i].memory, runs[i].offset + position - runs[i].start
+def _out_of_place(facts: Facts) -> Iterator[tuple[str, str, str]]:
+    """The overlays are the segments', but not in their place."""
+    pieces = facts.wrong_pieces
+    shown = [(piece.position, piece.got) for piece in pieces[:1]]
+    if not pieces:  # all of it may lie outside
+        shown = [(run.start, (run.memory, run.offset)) for run in facts.seen.strays if run.flags & READ]
+    at_home = {(p, h) for p, got in shown for h in facts.segments.homes(got) if backing_at(facts.seen.runs, h) != got}
+    if at_home and (not pieces or displaced(pieces, facts.seen.runs, facts.segments)):
+        position, home = min(at_home)
+        where = f"at {place(position)} there is what belongs at {place(home)}"
+        yield "the overlays are not in iovec order, each in its place", where, "order"
 
 
 def _contents(facts: Facts) -> list[Finding] | None:
@@ -82,24 +105,26 @@ def _contents(facts: Facts) -> list[Finding] | None:
 
 
 def _wrong_backing(facts: Facts) -> Iterator[Finding]:
-    for overlay, run in meetings(facts.expected.overlays, facts.seen.runs):
-        if not run.flags & READ:
-            continue  # what cannot be read is a hole or a placeholder: CONTIGUOUS
-        start = max(run.start, overlay.start)
-        wanted = overlay.offset + start - overlay.start
-        got = run.offset + start - run.start
-        if run.memory != overlay.memory or (got != wanted and run.memory < OTHER):
-            yield Finding(
-                "a page shows other memory than the segment's",
-                f"at {place(start)}: {memory_name(overlay.memory, wanted, facts.case)}",
-                f"at {place(start)}: {memory_name(run.memory, got, facts.case)}",
-            )
-        elif not run.flags & SHARED:
-            yield Finding(
-                "a page is a private copy of the segment's memory",
-                f"at {place(start)}: {memory_name(overlay.memory, wanted, facts.case)}, shared",
-                f"at {place(start)}: a private mapping of it",
-            )
+    pieces = facts.wrong_pieces
+    if displaced(pieces, facts.seen.runs, facts.segments):
+        yield _wrong_page(pieces[0], "order", facts.case)
+        return
+    explained = [(piece, explanations(piece, facts.segments)) for piece in pieces]
+    for cause in causes_of(found for _, found in explained):
+        names = set(cause.split(OR))
+        first = next(p for p, found in explained if any(explanation & names for explanation in found))
+        yield _wrong_page(first, cause, facts.case)
+
+
+def _wrong_page(piece: Piece, cause: str, case: Case) -> Finding:
+    at = f"at {place(piece.position)}"
+    wanted = memory_name(*piece.wanted, case)
+    if piece.got == piece.wanted:
+        summary = "a page is a private copy of the segment's memory"
+        return Finding(summary, f"{at}: {wanted}, shared", f"{at}: a private mapping of it", cause)
+    how = "; or ".join(SAYS[name] for name in cause.split(OR) if name in SAYS)
+    summary = "a page shows other memory than the segment's" + (f": {how}" if how else "")
+    return Finding(summary, f"{at}: {wanted}", f"{at}: {memory_name(*piece.got, case)}", cause)
 
 
 _WHAT = {
@@ -111,18 +136,27 @@ _WHAT = {
 
 
 def _wrong_words(facts: Facts) -> Iterator[Finding]:
+    at = facts.segments.at
+    wrong = {i for piece in facts.wrong_pieces for i in range(at(piece.position), at(piece.end - 1) + 1)}
     for d in facts.seen.differences:
-        if d.kind == UNREADABLE:
-            continue  # the mappings say why: CONTIGUOUS
+        if d.kind == UNREADABLE or d.segment in wrong:
+            continue  # the mappings say why
         if d.kind == STILL_READABLE:
             where = f"segment {d.segment}, byte {d.offset:#x}"
-            yield Finding(_WHAT[d.kind], f"{where}: SIGBUS, as when iov_base[k] is read", f"{where}: {d.seen:#x}")
+            yield Finding(
+                _WHAT[d.kind], f"{where}: SIGBUS, as when iov_base[k] is read", f"{where}: {d.seen:#x}", "still there"
+            )
             continue
         yield Finding(
             _WHAT[d.kind],
             f"segment {d.segment}, byte {d.offset:#x}: {stamp_name(d.expected, facts.case)}",
             f"segment {d.segment}, byte {d.offset:#x}: {stamp_name(d.seen, facts.case)}",
+            {UNEQUAL: "words", 2: "device unseen", 3: "guest unseen"}[d.kind],
         )
+
+
+def _access_cause(flags: int) -> str:
+    return "executable" if flags & EXEC else "writable" if flags & WRITE else "private"
 
 
 def _read_only(facts: Facts) -> list[Finding] | None:
@@ -133,6 +167,7 @@ def _read_only(facts: Facts) -> list[Finding] | None:
             "a page's access is not shared and read-only",
             "r--s",
             f"{access(run.flags)} at [{place(run.start)}, {place(run.end)})",
+            _access_cause(run.flags),
         )
         for run in facts.seen.runs
         if run.flags != READ | SHARED and run.flags & ~SHARED
@@ -148,13 +183,14 @@ def _repeatable(facts: Facts) -> list[Finding] | None:
     if starved and second.first_whole and not second.first_differences:
         return None
     if not second.mapped and not starved:
-        return [Finding("the same call fails the second time", expected, "failure")]
+        return [Finding("the same call fails the second time", expected, "failure", "second fails")]
     if second.mapped and (not second.like_first or second.differences):
-        return [Finding("the second mapping is not like the first", expected, "other pages, or the same address")]
-    if not second.first_whole or second.first_differences:
         return [
-            Finding("the second call, or its end, damages the first mapping", expected, "the first mapping has changed")
+            Finding("the second mapping is not like the first", expected, "other pages, or the same address", "unlike")
         ]
+    if not second.first_whole or second.first_differences:
+        summary, changed = "the second call, or its end, damages the first mapping", "the first mapping has changed"
+        return [Finding(summary, expected, changed, "damaged")]
     return []
 
 

@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import errno
 import mmap
+import re
+from collections.abc import Iterator
+from itertools import islice
 
+from vfio_verify.backing import memory_of
 from vfio_verify.judge.answered import unanswered_faults
-from vfio_verify.judge.facts import MMAP, ClauseJudge, Facts, Finding
-from vfio_verify.observation import BY_KERNEL, FAULTED, STEPS, UNPLANNED, Event
+from vfio_verify.judge.facts import MMAP, ClauseJudge, Facts, Finding, at, template
+from vfio_verify.judge.relations import MAX_PIECES, OR, SAYS, causes_of, explanations, wrong_pieces
+from vfio_verify.observation import (
+    BY_KERNEL,
+    BY_RULE,
+    ERROR_SET_TWICE,
+    FAULTED,
+    RAM,
+    READ,
+    SHARED,
+    STEPS,
+    UNPLANNED,
+    Event,
+    Run,
+)
 from vfio_verify.words import call_text, death_text, step_text
 
 _MAP_NORESERVE = 0x4000  # asm-generic/mman.h; Python's mmap lacks it
+_MAP_FIXED = 0x10
 _LARGE = 64 << 30
 """Bytes of a dmabuf that a machine may lack the memory for."""
 
@@ -28,15 +46,38 @@ def _accepts_valid(facts: Facts) -> list[Finding] | None:
     n = len(facts.case.iovec)
     fault = facts.case.kernel_fault
     enough = _ENOUGH.get(fault.kind) if fault is not None else None
-    return [
-        Finding(
-            f"a well-formed layout is refused, although {enough}"
-            if enough
-            else "a well-formed layout is refused, and no step failed",
-            f"a mapping of {n} segment{'s' * (n != 1)}, {facts.expected.total_size:#x} bytes",
-            "failure" + (f": {facts.seen.message.decode(errors='backslashreplace')!r}" if facts.seen.message else ""),
-        )
-    ]
+    expected = f"a mapping of {n} segment{'s' * (n != 1)}, {facts.expected.total_size:#x} bytes"
+    seen = "failure" + (f": {facts.seen.message.decode(errors='backslashreplace')!r}" if facts.seen.message else "")
+    if enough is not None and fault is not None:
+        return [Finding(f"a well-formed layout is refused, although {enough}", expected, seen, fault.kind)]
+    summary = "a well-formed layout is refused, and no step failed"
+    wrong = _refused_by_rule(facts)
+    if wrong is None:
+        return [Finding(summary, expected, seen, facts.way_out)]
+    how, cause = wrong
+    return [Finding(f"{summary}: {how}", expected, seen, cause)]
+
+
+def _refused_by_rule(facts: Facts) -> tuple[str, str] | None:
+    """What is wrong with the overlay that the device has refused, and the cause; None if that is not why it failed."""
+    refused = [event for event in facts.events(BY_RULE) if event.step == MMAP]
+    if not refused:
+        return None
+    event = refused[-1]
+    if event.a3 & mmap.MAP_PRIVATE and not event.a3 & mmap.MAP_SHARED:
+        return "an overlay is private, to which no VFIO device agrees", "refused: private"
+    start = event.a0 - facts.seen.base
+    fds = facts.seen.device_fds
+    if not 0 <= start < facts.segments.end or event.a4 not in fds:
+        return None
+    memory = memory_of(fds.index(event.a4)) if event.a4 != fds[-1] else RAM
+    run = Run(start, start + facts.round_up(event.a1), READ | SHARED, memory, event.a5)
+    wrong = list(islice(wrong_pieces(facts.expected.overlays, [run]), MAX_PIECES))
+    causes = causes_of(explanations(piece, facts.segments) for piece in wrong)
+    if not causes:
+        return None
+    says = "; or ".join(SAYS[name] for name in causes[0].split(OR))
+    return f"an overlay that the device refuses: {says}", f"refused: {causes[0]}"
 
 
 def _uncharged(facts: Facts) -> list[Finding] | None:
@@ -70,9 +111,21 @@ def _refusing(name: str) -> ClauseJudge:
             return None
         if not facts.seen.mapped:
             return []
-        return [Finding(f"mapped, although {reason.reason}", "failure", "success") for reason in reasons]
+        return [Finding(f"mapped, although {r.reason}", "failure", "success", _ground(r.reason)) for r in reasons]
 
     return refused
+
+
+_GROUNDS = (
+    *(("in no RAMBlock", "no block"), ("plain RAM", "plain RAM"), ("different", "several")),
+    *(("there are no segments", "no segments"), ("is empty", "an empty segment")),
+    *(("begins", "address"), ("ends", "length"), ("past", "past the end")),
+)
+
+
+def _ground(reason: str) -> str:
+    """A reason to refuse without what differs from case to case."""
+    return next((ground for words, ground in _GROUNDS if words in reason), "sum")
 
 
 def _fault_reported(facts: Facts) -> list[Finding] | None:
@@ -87,14 +140,23 @@ def _fault_reported(facts: Facts) -> list[Finding] | None:
             f"success, although a step failed: {step_text(event)}",
             "failure, or another step that did the same with success",
             "success",
+            _what_failed(event),
         )
     ]
+
+
+def _what_failed(event: Event) -> str:
+    """A step by its kind; reservations and overlays are two kinds."""
+    step = STEPS[event.step]
+    if event.step != MMAP:
+        return step
+    return "overlay" if event.a3 & _MAP_FIXED else "reservation"
 
 
 def _error_set(facts: Facts) -> list[Finding] | None:
     seen = facts.seen
     if seen.death is not None:
-        if not seen.death.note.startswith("an error was set twice"):
+        if seen.death.code != ERROR_SET_TWICE:
             return None
         summary = "an error is set over another one, which aborts"
         return [Finding(summary, "one error", seen.death.note, "twice")]
@@ -106,33 +168,59 @@ def _error_set(facts: Facts) -> list[Finding] | None:
             return [Finding("success sets an error", "no error", repr(text), "success")]
         return []
     if not seen.error_left:
-        return [Finding("failure sets no error", "an error in *errp", "*errp is NULL", "none")]
+        return [Finding("failure sets no error", "an error in *errp", "*errp is NULL", f"none: {_unsaid(facts)}")]
+    return list(_wrong_message(text))
+
+
+def _unsaid(facts: Facts) -> str:
+    """What failed or was wrong where no message says it."""
+    if facts.failed_steps:
+        return _what_failed(facts.seen.event(facts.failed_steps[-1]))
+    return OR.join(sorted({refusal.clause for refusal in facts.expected.refusals})) or "valid"
+
+
+_LOST_ERRNO = re.compile(r"Unknown error -\d+|: Success$")
+"""What strerror() has for a number below 0, and for none: neither is an errno."""
+
+
+def _wrong_message(text: str) -> Iterator[Finding]:
     if not text.strip():
-        return [Finding("the error's message is empty", "a message", repr(text), "empty")]
+        yield Finding("the error's message is empty", "a message", repr(text), "empty")
+        return
     if text.endswith("\n"):
-        summary = "the error's message ends in a newline"
-        return [Finding(summary, repr(text.rstrip("\n")), repr(text), "newline")]
-    return []
+        yield Finding("the error's message ends in a newline", repr(text.rstrip("\n")), repr(text), "newline")
+    if _LOST_ERRNO.search(text.rstrip("\n")):
+        summary = "the errno is lost on its way to the error's message"
+        yield Finding(summary, "what the step failed with", repr(text), f"errno: {template(text)}")
 
 
 def _survives(facts: Facts) -> list[Finding] | None:
     death = facts.seen.death
     if death is None:
         if facts.seen.bad_frees:
-            return [
-                Finding(
-                    "frees what is not allocated, on which the C library aborts", "no such free", "a bad free", "free"
-                )
-            ]
+            summary = "frees what is not allocated, on which the C library aborts"
+            return [Finding(summary, "no such free", "a bad free", "free")]
         return []
     last = facts.seen.event(facts.seen.n_events - 1) if facts.seen.events else None
     failed = last is not None and bool(last.flags & (FAULTED | BY_KERNEL))
     after = f" after {step_text(last)}" if last is not None and failed else ""
-    where = f"{STEPS[last.step]}, {failed}" if last is not None else "start"
     text = death_text(death)
-    # Not by the address: one fault of the subject's may read many.
-    cause = f"{death.how} {death.signal} after {where}"
-    return [Finding(f"{text}{after}", "a return, with success or failure", text, cause)]
+    return [Finding(f"{text}{after}", "a return, with success or failure", text, _death_cause(facts, last))]
+
+
+def _death_cause(facts: Facts, last: Event | None) -> str:
+    """How the process ended, and where the code was. Not by the address: one fault of the subject's may read many."""
+    death = facts.seen.death
+    assert death is not None
+    if death.code:
+        return death.code
+    if death.is_slow or death.how == "damage":
+        return death.how
+    if death.how == "signal" and death.frames:
+        return f"signal {death.signal} {at(death.frames[0])}"
+    if death.how == "abort":
+        return f"abort: {template(death.note)}"
+    return f"{death.how} {death.signal} after {STEPS[last.step] if last is not None else 'start'}"
 
 
 CLAUSES: dict[str, ClauseJudge] = {

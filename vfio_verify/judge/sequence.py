@@ -41,7 +41,7 @@ class SequenceVerdict(NamedTuple):
 
 def touches_pages(violations: tuple[Violation, ...]) -> bool:
     """Is one of these violations about pages? Then other mappings may have suffered from it."""
-    return any(violation.clause not in _HARMLESS for violation in violations)
+    return any(clause not in _HARMLESS for violation in violations for clause in violation.clauses)
 
 
 def judge_sequence(case: Case, policy: Policy, seen: Observation, *, has_errp: bool = True) -> SequenceVerdict:

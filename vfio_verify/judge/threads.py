@@ -99,7 +99,7 @@ def _disturbed(case: Case, policy: Policy, threads: Threads, has_errp: bool) -> 
 
     if any(seen.flags_union & TOOK_AWAY for seen in threads.control):
         return  # the kernel may give another call the hole that a driver's refusal leaves
-    known = {found.clause for _, found in judged(threads.control)}
+    known = {clause for _, found in judged(threads.control) for clause in found.clauses}
     if "NO_WINDOW" in known:
         return  # who frees what it uses is disturbed by that
     start = "calls from several threads at once disturb each other"
