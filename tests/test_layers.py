@@ -21,7 +21,7 @@ LAYERS = (
     ("case", "core", "sandbox"),
     ("backing",),
     ("observation", "model"),
-    ("words", "generate", "space", "thread_cases", "features", "corpus"),
+    ("words", "generate", "long_lists", "space", "thread_cases", "features", "corpus"),
     ("sequences", "distribution", "cost"),
     ("strategies", "sweep", "kernel_faults", "simpler_world"),
     ("simpler_calls", "small_cases"),

@@ -68,7 +68,7 @@ def test_some_short_layouts_meet_every_errno_at_every_position_by_themselves():
 
 
 def test_of_hundreds_of_steps_the_first_the_last_and_some_between_fail_and_all_over_some_layouts():
-    for count in (65, 100, 301, 4096):
+    for count in (65, 100, 301, 1024):
         taken = [positions(count, turn) for turn in range(200)]
         for part in taken:
             assert set(range(1, 17)) | set(range(count - 15, count + 1)) <= set(part) <= set(range(1, count + 1))
@@ -76,6 +76,18 @@ def test_of_hundreds_of_steps_the_first_the_last_and_some_between_fail_and_all_o
             assert len(part) <= 66
         assert set().union(*taken) == set(range(1, count + 1))
     assert list(positions(64, 3)) == list(range(1, 65))
+
+
+def test_of_thousands_of_steps_few_fail():
+    """Each run of them takes a second."""
+    plans = fault_plans(ran(("find_block", "munmap") + ("mmap",) * 2000))
+    assert plans == [
+        (Fault("mmap", 1000, MMAP_ERRNOS[3000 % len(MMAP_ERRNOS)], "late"),),
+        (Fault("mmap", 2000, MMAP_ERRNOS[2000 % len(MMAP_ERRNOS)]),),
+        (Fault("munmap", 1, "EINVAL"),),
+        (Fault("find_block", 1),),
+    ]
+    assert not pair_plans(plans, [ran(("mmap",) * 2049, failed=1000)] * len(plans))
 
 
 def test_every_errno_is_one_and_no_plan_comes_twice():

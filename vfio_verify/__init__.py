@@ -8,7 +8,7 @@ The house, from the ground up; nothing imports upwards:
     model         what is expected of a case
     judge, words  case, expectation and observation in, violations out
     space         what a sequence of calls leaves in the address space
-    generate, strategies, sweep   which cases are run, and under which faults
+    generate, long_lists, strategies, sweep   which cases are run, and under which faults
     sequences, thread_cases, kernel_faults   those with more calls, with calls at once, and that the kernel fails
     features, distribution        what they have that the spec speaks of, counted
     wire, thread_wire, worker, _world, sandbox   the process in which a subject runs, confined

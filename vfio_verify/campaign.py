@@ -39,6 +39,7 @@ from vfio_verify.kernel_faults import (
     reasons_against,
     why_not,
 )
+from vfio_verify.long_lists import long_list
 from vfio_verify.model import Expectation, expect
 from vfio_verify.observation import Observation
 from vfio_verify.pool import Interrupts, Pool
@@ -322,9 +323,10 @@ def run_shard(
     with _worker(subject, options) as worker:
         observer = _observer(subject, options)
         shard = _Running(subject, options, worker, observer)
-        if (made := _made_by_hand(part.number)) is not None and examples > 1:
-            shard.meet(made)
-            examples -= 1
+        for made in (_made_by_hand(part.number), long_list(part.number)):
+            if made is not None and examples > 1:
+                shard.meet(made)
+                examples -= 1
         # Imported late: who only hands out tasks does without Hypothesis, and a first case is judged before it comes.
         from vfio_verify.strategies import SEQUENCE_BYTES, packed_sequence, run_packed_cases
 

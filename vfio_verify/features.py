@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from vfio_verify.case import PAGE, Call, Case, Change, Drop, End, Fork
 from vfio_verify.model import expect
 
-_MANY = (1, 2, 3, 6, 16, 64, 256, 4096)
+_MANY = (1, 2, 3, 6, 16, 64, 256, 4096, 65536)
 _GIB = 1 << 30
 
 FEATURES: tuple[str, ...] = (

@@ -48,6 +48,8 @@ _MOST_FRAMES = 24  # VV_FRAMES in pyx/world/internal.h
 _PLACES = struct.Struct(f"={4 + _MOST_FRAMES + 1}Q")  # in struct vv_progress, behind the note
 _REQUEST_BYTES = 16 << 20
 _REPLY_BYTES = 32 << 20
+_QUICK_SEGMENTS = 2048
+"""Segments for which a call may take as long again: a helper may compare each with each, 65,536 in some seconds."""
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 """Of what is shared with a worker: nobody cuts it off, makes it longer, or seals it against its owner."""
 _START_SECONDS = 20.0
@@ -161,6 +163,8 @@ class Process:
         """Why a request was refused."""
         self.changed = False
         """Does the last request leave the process another one than it was?"""
+        self.segments = 0
+        """Of the longest iovec of what is asked for: a call may take longer with thousands."""
         self.kernel_faulty = False
         """Does the present request set up a failure of the kernel's own, which may be not permitted?"""
         self.excess = ""
@@ -516,7 +520,7 @@ class Process:
                 self._slower = max(1.0, used / _USUAL_START)
 
     def _patience(self) -> _Patience:
-        share = self._slower * self.haste
+        share = self._slower * self.haste * (1 + self.segments / _QUICK_SEGMENTS)
         return _Patience(self._cpu_seconds * share, self._sleep_seconds * share)
 
     def _process_state(self) -> tuple[str, float]:

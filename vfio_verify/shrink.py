@@ -29,6 +29,8 @@ from vfio_verify.worker import Worker
 
 _MAX_TRIES, _MAX_CALLS = 1500, 60_000
 """Cases tried for one violation, and the calls made in all of them: where earlier ones are needed, each has many."""
+_LONG = 128
+"""Segments for which a candidate counts once more: with thousands each takes a second."""
 _MAX_SLOW_TRIES = 40
 """Cases of these in which the subject hangs: each takes nearly half a second, although nobody waits to the end."""
 _FEW_EARLIER = 8
@@ -197,7 +199,7 @@ class _Trial:
             return False
         self._known.add(case)
         self.tries += 1
-        self.left -= 1
+        self.left -= 1 + len(case.iovec) // _LONG
         self._calls_left -= _calls(case)
         if fresh or self.fresh:
             self._worker.renew()

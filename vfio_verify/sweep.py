@@ -38,6 +38,8 @@ _EVERY = 8
 """Of so many short layouts one is."""
 _MOST = 64
 """Steps of a kind that are all failed."""
+_FEW = 1024
+"""Steps of a kind above which a run takes too long for that: the middle one fails, and the last."""
 _MAX_PAIRS = 96
 _LATER = 3
 """Of the steps after a failure, the first and the last so many are failed too."""
@@ -55,12 +57,15 @@ def fault_plans(faultless: Observation, turn: int = 0) -> list[tuple[Fault, ...]
         for step, count in zip(STEPS, faultless.counts, strict=False)
         for nth in positions(count, turn)
         for fault in (_all_faults(step, nth, count) if exhaustive else _faults(step, nth, count, turn))
+        if count <= _FEW or _stands_for_all(fault, count)
     ]
 
 
 def positions(count: int, turn: int = 0) -> Sequence[int]:
     """Which of so many steps of a kind are failed: all of them; of hundreds, whose sweep would take seconds, the first
-    ones, the last ones and some between, which are others in the next layout."""
+    ones, the last ones and some between, which are others in the next layout; of thousands, two."""
+    if count > _FEW:
+        return count // 2, count
     if count <= _MOST:
         return range(1, count + 1)
     edge = _MOST // 4
@@ -70,6 +75,13 @@ def positions(count: int, turn: int = 0) -> Sequence[int]:
         *range(edge + 1 + turn % stride, count - edge + 1, stride),
         *range(count - edge + 1, count + 1),
     ]
+
+
+def _stands_for_all(fault: Fault, count: int) -> bool:
+    """Of thousands of steps: a mapping fails late in the middle, and early at the end; any other step at the end."""
+    if fault.persistent:
+        return False
+    return (fault.nth == count) != (fault.when == "late") if fault.step == "mmap" else fault.nth == count
 
 
 def _faults(step: Step, nth: int, count: int, turn: int) -> Iterator[Fault]:
@@ -102,7 +114,7 @@ def pair_plans(
     pairs = [
         (*plan, second)
         for plan, seen in zip(plans, observations, strict=False)
-        if not plan[0].persistent and seen.death is None and seen.flags_union & FAULTED
+        if not plan[0].persistent and seen.death is None and seen.flags_union & FAULTED and sum(seen.counts) <= 2 * _FEW
         for second in _later_faults(seen, turn)
     ]
     return pairs[turn % (len(pairs) // _MAX_PAIRS + 1) :: len(pairs) // _MAX_PAIRS + 1]

@@ -221,6 +221,7 @@ class Worker:
         """Calls of one layout, of which nothing else is to be known than whether one ends the process. It is not made
         again."""
         self._process.kernel_faulty = layout.kernel_fault is not None
+        self._process.segments = len(layout.iovec)
         flags = self._flags | wire.TWICE
         while calls:
             ended = self._process.ask(wire.pack_request(layout, [call.fault_plan for call in calls], flags))
@@ -239,6 +240,7 @@ class Worker:
     def _run_plans(self, case: Case, plans: Sequence[Sequence[Fault]], max_hangs: int) -> list[Ran]:
         flags = self._flags | wire.TWICE
         self._process.kernel_faulty = case.kernel_fault is not None
+        self._process.segments = len(case.iovec)
         ran: list[Ran] = []
         strikes = 0
         alone = False
@@ -332,6 +334,7 @@ class Worker:
         """
         steps: list[StepSeen] = []
         changes = 0
+        self._process.segments = max([0, *(len(one.iovec) for one in actions if isinstance(one, Call))])
         while True:
             left = actions[len(steps) :]
             forks = sum(isinstance(action, Fork) for action in left)
@@ -355,6 +358,7 @@ class Worker:
 
     def _run_at_once(self, case: Case, rounds: int, *, again: bool = False) -> Ran:
         past = self._past()
+        self._process.segments = max(len(case.iovec), *(len(call.iovec) for call in case.alongside))
         ended = self._process.ask(thread_wire.pack(case, self._flags, rounds, self._process.restarts))
         progress = self._process.progress()
         if ended is None:

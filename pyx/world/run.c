@@ -20,7 +20,7 @@
 #define MESSAGE_BYTES 4096
 #define SIGNAL_STACK (64u << 10)
 #define UNFIT (-3)                  /* the kernel fault cannot be set up here, or not be taken away */
-#define STACK_TOUCHED (4u << 20)
+#define STACK_TOUCHED ((7u << 20) + (512u << 10))    /* nearly all of the 8 MiB that a worker has: serve.c */
 
 vv_entry vv_subject;
 

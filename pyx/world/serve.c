@@ -27,6 +27,7 @@
 #include "oversee.h"
 
 #define HEAP_RESERVE (8u << 20)
+#define STACK_BYTES (8u << 20)
 
 #define VV_UNABLE_TO_ANSWER 4       /* a worker's exit status */
 
@@ -127,6 +128,17 @@ static _Noreturn void work(int control, int data, int overseer, uint8_t *shared,
     _exit(VV_UNABLE_TO_ANSWER);
 }
 
+/* Workers have the stack that QEMU's main thread has where nobody changes it, whatever it is here. */
+static void usual_stack(void)
+{
+    struct rlimit stack;
+
+    if (getrlimit(RLIMIT_STACK, &stack) == 0) {
+        stack.rlim_cur = stack.rlim_max < STACK_BYTES ? stack.rlim_max : STACK_BYTES;
+        setrlimit(RLIMIT_STACK, &stack);
+    }
+}
+
 /* The C library allocates for itself too, in fopen() or qsort(), and must not change mappings by it. */
 static void steady_heap(void)
 {
@@ -210,6 +222,7 @@ int vv_serve(int control, int data, void *shared, u64 request_capacity, u64 repl
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     setrlimit(RLIMIT_CORE, &no_core);
+    usual_stack();
     if (vv_start() < 0) {
         return -1;
     }
