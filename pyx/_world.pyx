@@ -30,6 +30,8 @@ cdef extern from "internal.h" nogil:
         uint64_t finished
         uint64_t changes
     progress_page *progress "vv_progress"
+    enum:
+        VV_COVERED_BYTES
     int vv_start()
     int64_t vv_run_request(const uint64_t *request, uint64_t request_bytes, uint8_t *reply, uint64_t capacity)
     int vv_serve(int control, int data, void *shared, uint64_t request_capacity, uint64_t reply_capacity,
@@ -78,7 +80,7 @@ def confine(uint64_t parts, readable: list[bytes]) -> None:
 def serve(int control, int data, shared, uint64_t request_capacity, uint64_t reply_capacity, bytes library) -> None:
     """Fork workers until the parent is gone. ``library`` is a subject's shared object, or empty for the core.
 
-    `shared` is the memory that the parent maps too: a page of progress, requests, replies. Raises OSError.
+    `shared` is the memory that the parent has too: a page of progress, requests, replies, what ran. Raises OSError.
     """
     cdef Py_buffer view
     cdef const char *path = library
@@ -88,7 +90,7 @@ def serve(int control, int data, shared, uint64_t request_capacity, uint64_t rep
     PyObject_GetBuffer(shared, &view, PyBUF_WRITABLE)
     try:
         # SAFETY: the length is checked against both capacities before the world writes there.
-        if <uint64_t>view.len < 4096 + request_capacity + reply_capacity:
+        if <uint64_t>view.len < 4096 + request_capacity + reply_capacity + VV_COVERED_BYTES:
             raise ValueError("the shared memory is smaller than its parts")
         with nogil:
             result = vv_serve(control, data, view.buf, request_capacity, reply_capacity, path)

@@ -37,6 +37,7 @@ LAYERS = (
     ("shrink",),
     ("findings",),
     ("campaign", "replay", "merge"),
+    ("line_coverage",),
     ("report", "reduce", "shared"),
     ("text", "schemas", "fuzz_state"),
     ("location", "drawing", "events", "fuzz_outcome", "fuzz_shared", "fuzz_tasks"),

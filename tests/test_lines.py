@@ -14,11 +14,12 @@ from rich.console import Console
 
 from vfio_verify.campaign import Options, check_case
 from vfio_verify.case import PAGE, Case, Fault, Segment, Step
+from vfio_verify.line_coverage import line_coverage
 from vfio_verify.observation import NOWHERE, STEPS, Observation
 from vfio_verify.report import Report, make_report
 from vfio_verify.source_line import SourceLine
 from vfio_verify.subject import Subject, open_subject
-from vfio_verify.text import fault_text, print_report
+from vfio_verify.text import coverage_lines, fault_text, print_report
 from vfio_verify.words import call_text
 from vfio_verify.worker import Worker
 
@@ -314,3 +315,117 @@ def test_a_violation_has_the_line_that_is_at_fault(clause: str, tmp_path: Path) 
     assert f"helper.c:{where.line}" in page.getvalue()
     for entry in found.violations:
         assert len(entry.evidence.lines) == len(entry.evidence.calls)
+
+
+# ---- what did not run ---------------------------------------------------------------------------------------------
+
+PARTLY = """\
+static bool extra(void *p)
+{
+#ifdef CONFIG_VFIO_EXTRA
+    if (!p) {
+        return false;
+    }
+#else
+    (void)p;
+#endif
+    return p;
+}
+
+bool vfio_device_mmap_dmabuf(struct iovec *iov, unsigned int iov_cnt, void **addr, size_t total_size, Error **errp)
+{
+    if (!extra(iov)) {
+        error_setg(errp, "never"); /* unreached */
+        return false;
+    }
+    if (iov_cnt == 2) {
+        error_setg(errp, "rare"); /* rare */
+        return false;
+    }
+    if (iov_cnt == 3) {
+        *(volatile int *)0 = 1; /* crash */
+    }
+#if 0
+    nothing that could be compiled
+#elif __SIZEOF_POINTER__ == 4
+    error_setg(errp, "32 bits"); /* narrow */
+#elif !defined(CONFIG_LINUX)
+    error_setg(errp, "no Linux"); /* foreign */
+#else
+    error_setg(errp, "no"); /* last */
+#endif
+    return false;
+"""
+SINGLE = replace(VALID, iovec=VALID.iovec[:1], total_size=PAGE)
+TRIPLE = replace(VALID, iovec=(*VALID.iovec, VALID.iovec[0]), total_size=4 * PAGE)
+
+
+def ran(subject: Subject, *cases: Case) -> set[int]:
+    """The lines that were reached, out of those that have code."""
+    with Worker(subject.library) as worker:
+        for case in cases:
+            worker.run(case, [()])
+        reached, _ = subject.lines_reached(worker.covered())
+    return {line.line for line in reached}
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_lines_are_reached_by_those_cases_that_reach_them_whatever_ends_the_process(
+    compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not shutil.which(compiler):
+        pytest.skip(f"no {compiler} here")
+    monkeypatch.setenv("CC", compiler)
+    path = written(tmp_path / "helper.c", PARTLY, "")
+    lines = {mark: line_of(path, mark) for mark in ("unreached", "rare", "crash", "last")}
+    with open_subject(str(path)) as subject:
+        reached, others = subject.lines_reached(b"")
+        assert not reached
+        assert set(lines.values()) <= {line.line for line in others}
+
+        def marked(*cases: Case) -> set[str]:
+            return {mark for mark, line in lines.items() if line in ran(subject, *cases)}
+
+        assert marked(SINGLE) == {"last"}
+        assert marked(VALID) == {"rare"}
+        assert marked(TRIPLE) == {"crash"}
+        assert marked(TRIPLE, SINGLE, VALID) == {"rare", "crash", "last"}
+
+
+def test_what_no_run_reached_and_what_was_not_compiled_are_told(tmp_path: Path) -> None:
+    path = written(tmp_path / "helper.c", PARTLY, "")
+    found = report_of(path, SINGLE)
+    told = found.coverage
+    assert told is not None
+    assert 0 < told.reached < told.lines
+    assert [(part.first, part.last, part.why) for part in told.compiled_out] == [
+        (4, 6, "CONFIG_VFIO_EXTRA is not defined"),
+        (line_of(path, "narrow") - 2, line_of(path, "narrow") - 2, "#if 0"),
+        (*[line_of(path, "narrow")] * 2, "`__SIZEOF_POINTER__ == 4` is false, or another branch is compiled"),
+        (*[line_of(path, "foreign")] * 2, "CONFIG_LINUX is defined, or another branch is compiled"),
+    ]
+    starts = {part.first: part for part in told.not_reached}
+    assert starts[line_of(path, "rare")].text == 'error_setg(errp, "rare"); /* rare */'
+    assert starts[line_of(path, "rare")].function == "vfio_device_mmap_dmabuf"
+    page = io.StringIO()
+    print_report(found, Console(file=page, width=80))
+    assert f"Lines of the subject that ran: {told.reached} of {told.lines}." in page.getvalue()
+    assert "helper.c:4-6 compiled out: CONFIG_VFIO_EXTRA is not defined" in page.getvalue()
+    assert f"helper.c:{line_of(path, 'rare')}-{line_of(path, 'rare') + 1} not reached: " in page.getvalue()
+
+
+def test_where_all_ran_one_line_says_so(tmp_path: Path) -> None:
+    found = report_of(written(tmp_path / "helper.c", '    error_setg(errp, "no");\n    return false;'), SINGLE)
+    assert found.coverage is not None
+    assert not found.coverage.not_reached
+    (line,) = coverage_lines(found.coverage)
+    assert line == f"Lines of the subject that ran: all {found.coverage.lines}."
+
+
+def test_a_forged_map_of_what_ran_does_no_harm(tmp_path: Path) -> None:
+    path = written(tmp_path / "helper.c", PARTLY, "")
+    with open_subject(str(path)) as subject:
+        reached, others = subject.lines_reached(bytes([255]) * (1 << 20))
+        assert reached
+        assert not others
+        assert line_coverage(subject, bytes(1 << 20)).reached == 0

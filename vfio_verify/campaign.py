@@ -43,6 +43,7 @@ from vfio_verify.long_lists import long_list
 from vfio_verify.model import Expectation, expect
 from vfio_verify.observation import Observation
 from vfio_verify.pool import Interrupts, Pool
+from vfio_verify.process import either
 from vfio_verify.runs import judge_steps, run_and_judge
 from vfio_verify.sandbox import OFF_NOTE, Parts
 from vfio_verify.shrink import Confirmation, seen_at_once, settle_any
@@ -107,6 +108,8 @@ class ShardResult(Struct, frozen=True):
     deaths: int = 0
     """Processes that the subject ended, hangs included."""
     seen: Seen = field(default_factory=Seen)
+    covered: bytes = b""
+    """What of the subject's code ran: `Worker.covered`."""
 
 
 def together(one: ShardResult, other: ShardResult) -> ShardResult:
@@ -126,6 +129,7 @@ def together(one: ShardResult, other: ShardResult) -> ShardResult:
         features=summed(one.features, other.features),
         deaths=one.deaths + other.deaths,
         seen=one.seen.with_others(other.seen),
+        covered=either(one.covered, other.covered),
     )
 
 
@@ -151,6 +155,8 @@ class Result(Struct, frozen=True):
     kernel_faults: tuple[KernelRuns, ...] = ()
     features: dict[str, int] = {}
     """How many layouts had each feature, and how many runs each kind of fault."""
+    covered: bytes = b""
+    """What of the subject's code ran in any run: `Worker.covered`."""
 
 
 # ---- one shard --------------------------------------------------------------------------------------------
@@ -261,6 +267,7 @@ class _Running:
                 self.deaths,
             ),
             seen=self._seen,
+            covered=self._worker.covered(),
         )
 
     def _judge(self, case: Case, expected: Expectation, plans: Sequence[tuple[Fault, ...]], ran: list[Ran]) -> None:
@@ -349,7 +356,7 @@ def run_shard(
             between_layouts()
             shard.meet_sequence(case)
         shard.call_at_once()
-    return shard.result()
+        return shard.result()
 
 
 def _made_by_hand(number: int) -> Case | None:
@@ -386,7 +393,7 @@ def run_kernel_faults(
                 if case.kernel_fault is not None and case.kernel_fault.kind == kind:
                     between_layouts()
                     shard.meet_kernel_fault(case)
-    return shard.result()
+        return shard.result()
 
 
 def _observer(subject: Subject, options: Options) -> Observer | None:
@@ -496,6 +503,7 @@ def check(
         unconfined=total.unconfined,
         kernel_faults=account(total.kernel_runs, reasons | total.not_permitted, interrupted=interrupted),
         features=total.features,
+        covered=total.covered,
     )
 
 
@@ -534,6 +542,7 @@ def check_case(subject: Subject, options: Options, case: Case) -> Result:
             seen, verdict = run_and_judge(worker, subject, options.policy, case)
             violations = verdict.violations
             sampled = int(seen.pages_compared < seen.pages_total)
+        covered = worker.covered()
     return Result(
         1,
         1,
@@ -543,6 +552,7 @@ def check_case(subject: Subject, options: Options, case: Case) -> Result:
         sampled=sampled,
         unconfined=_unconfined(options, worker),
         features=dict.fromkeys(features(case), 1),
+        covered=covered,
     )
 
 

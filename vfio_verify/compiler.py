@@ -17,8 +17,9 @@ from pathlib import Path
 from vfio_verify import sandbox
 from vfio_verify.errors import HarnessError, InputError
 from vfio_verify.sandbox import Parts, Start
-from vfio_verify.source import Source, includes
+from vfio_verify.source import Source, branches, includes
 from vfio_verify.source.unit import ADAPTER_FILE
+from vfio_verify.source_line import LeftOut
 
 WRAPPED = tuple(
     "mmap mmap64 munmap mprotect mremap madvise dup dup2 dup3 close open "  # noqa: SIM905
@@ -28,6 +29,9 @@ WRAPPED = tuple(
 )
 """What the linker turns into `__wrap_NAME`, which the world defines."""
 
+PREPROCESSED = "subject.i"
+"""Beside the library: what the preprocessor makes of the text, where a condition can leave a part of a function out."""
+_MOST_PREPROCESSED = 64 << 20
 TIME_LIMIT = 60.0  # seconds; a unit of this kind takes well under one
 _MEMORY_LIMIT = 4 << 20  # KiB of address space, for `ulimit -v`
 _FILE_LIMIT = 512 << 10  # blocks of 512 bytes, for `ulimit -f`
@@ -58,6 +62,9 @@ _FLAGS = (
     "-fmax-errors=20",
 )
 _OPTIONAL_FLAGS = (
+    # Each block tells the world that it runs (pyx/world/where.c); clang leaves some of them out unless told otherwise.
+    "-fsanitize-coverage=trace-pc",
+    "-fsanitize-coverage=no-prune",
     "-ftrivial-auto-var-init=pattern",  # a variable never set is the same, and wrong, in each run
     # Clang would make one call of two that are alike, as those of error_setg() are.
     *("-mllvm -simplifycfg-sink-common=false", "-mllvm -enable-tail-merge=false"),
@@ -65,7 +72,7 @@ _OPTIONAL_FLAGS = (
     "-fno-caret-diagnostics",
     "-fno-diagnostics-show-option",
 )
-_LINK_FLAGS = ("-Wl,-Bsymbolic", "-Wl,-z,noexecstack", *(f"-Wl,--wrap={name}" for name in WRAPPED))
+_LINK_FLAGS = ("-Wl,-Bsymbolic", "-Wl,--emit-relocs", "-Wl,-z,noexecstack", *(f"-Wl,--wrap={name}" for name in WRAPPED))
 
 _ERROR = re.compile(r"^(?P<file>.+?):(?P<line>\d+):(?:\d+:)? (?:fatal )?error: (?P<text>.*)$")
 _UNKNOWN = re.compile(
@@ -129,8 +136,22 @@ def build(source: Source, directory: Path, *, parts: Parts = Parts.ALL) -> Path:
         status, messages = _run([*compiler, *flags, *_LINK_FLAGS, "-o", str(result), str(text)], start, TIME_LIMIT)
         if status == 0 and result.is_file():
             _refuse_unresolved(source, result, Path(include), start)
+            if source.branches:
+                _run([*compiler, *flags, "-E", "-o", str(directory / PREPROCESSED), str(text)], start, TIME_LIMIT)
             return result
     raise _refusal(source, status, messages, parts)
+
+
+def left_out(source: Source, library: Path) -> tuple[LeftOut, ...]:
+    """The parts of a subject's functions that were not compiled into its library."""
+    if not source.branches:
+        return ()
+    try:
+        with (library.parent / PREPROCESSED).open("rb") as file:
+            text = file.read(_MOST_PREPROCESSED)
+    except OSError:
+        return ()
+    return branches.left_out(source.branches, text.decode("utf-8", "surrogateescape"))
 
 
 def _refuse_foreign(source: Source, command: Sequence[str], start: Start) -> None:
@@ -265,7 +286,10 @@ def _refuse_unresolved(source: Source, library: Path, include: Path, start: Star
     missing = [
         name
         for name, kind in symbols
-        if kind == "U" and not name.startswith("__wrap_") and name not in declared and not hasattr(c_library, name)
+        if kind == "U"
+        and not name.startswith(("__wrap_", "__sanitizer_cov_"))
+        and name not in declared
+        and not hasattr(c_library, name)
     ]
     if missing:
         raise _unknown_names({name: _first_use(source.unit, name) for name in missing})

@@ -19,6 +19,8 @@ from elftools.dwarf.dwarfinfo import DWARFInfo
 from elftools.dwarf.lineprogram import LineProgram
 from elftools.dwarf.ranges import BaseAddressEntry
 from elftools.elf.elffile import ELFFile
+from elftools.elf.relocation import RelocationSection
+from elftools.elf.sections import SymbolTableSection
 
 from vfio_verify.source_line import SourceLine
 
@@ -26,6 +28,9 @@ _MOST_BYTES = 32 << 20
 """Of all debug information together."""
 _DEEPEST = 64
 _SCOPES = ("DW_TAG_subprogram", "DW_TAG_inlined_subroutine", "DW_TAG_lexical_block")
+_HOOK = "__sanitizer_cov_trace_pc"
+_BEFORE_OPERAND = {"EM_X86_64": 1, "EM_AARCH64": 0}
+"""Bytes of a call's instruction before what the linker fills in, which is 4 bytes long."""
 _NAME = re.compile(r"[A-Za-z_]\w{0,200}", re.ASCII)
 
 FileName = Callable[[str], "str | None"]
@@ -39,6 +44,13 @@ class _Row(NamedTuple):
     file: str | None
     line: int
     statement: bool
+
+
+class _Hook(NamedTuple):
+    """The call with which a block of code begins, and the address that it returns to."""
+
+    start: int
+    back: int
 
 
 class _Scope(NamedTuple):
@@ -55,7 +67,8 @@ class _Scope(NamedTuple):
 class Lines:
     """The lines of one library. Files are named as the compiler was told; `own` says which are of interest."""
 
-    def __init__(self, rows: list[_Row], scopes: list[_Scope], own: FileName) -> None:
+    def __init__(self, rows: list[_Row], scopes: list[_Scope], hooks: list[_Hook], own: FileName) -> None:
+        self._hooks = sorted(hooks)
         self._rows = sorted(rows, key=lambda row: (row.address, row.file is not None))
         self._starts = [row.address for row in self._rows]
         self._scopes = scopes
@@ -66,17 +79,19 @@ class Lines:
         """Those of a shared object; none where it has no debug information that can be read."""
         rows: list[_Row] = []
         scopes: list[_Scope] = []
+        hooks: list[_Hook] = []
         try:
             with library.open("rb") as file:
                 elf = ELFFile(file)
                 if elf.has_dwarf_info() and _is_small(elf):
-                    info = elf.get_dwarf_info(follow_links=False)
+                    info = elf.get_dwarf_info(relocate_dwarf_sections=False, follow_links=False)
                     for unit in info.iter_CUs():
                         _read_unit(info, unit, rows, scopes)
+                    hooks += _read_hooks(elf)
         # Whatever a library that is no compiler's makes of it.
         except Exception:  # noqa: BLE001
-            return cls([], [], own)
-        return cls(rows, scopes, own)
+            return cls([], [], [], own)
+        return cls(rows, scopes, hooks, own)
 
     def at(self, address: int) -> SourceLine | None:
         """The innermost of the subject's own lines whose code is at an address of the library."""
@@ -91,16 +106,68 @@ class Lines:
             file, line = scope.call_file, scope.call_line
         return None
 
-    def code(self) -> Iterator[tuple[int, int, SourceLine]]:
-        """Each stretch of code of an own line, as [start, end)."""
-        for row, after in zip(self._rows, self._rows[1:], strict=False):
-            if row.file is not None and row.address < after.address and (own := self._own(row.file)) is not None:
-                yield row.address, after.address, SourceLine(own, row.line)
+    def reached(self, covered: bytes) -> tuple[set[SourceLine], set[SourceLine]]:
+        """The own lines that have code, without their text: those of which some ran, and those of which none did.
+
+        `covered` is not 0 at the address that the call at the beginning of each block returns to. A line whose code
+        lies in several blocks was reached when one of them ran; what a compiler has put where no block is known to
+        begin, such as at the end of another one, is taken for reached with it.
+        """
+        reached: set[tuple[str, int]] = set()
+        others: dict[tuple[str, int], SourceLine] = {}
+        if self._hooks:
+            for start, end, file, line, statement in self._code():
+                if any(at < len(covered) and covered[at] for at in self._blocks(start, end)):
+                    reached.add((file, line))
+                if statement and (file, line) not in others and (found := self.at(start)) is not None:
+                    others[file, line] = found
+        return {v for k, v in others.items() if k in reached}, {v for k, v in others.items() if k not in reached}
+
+    def _code(self) -> Iterator[tuple[int, int, str, int, bool]]:
+        """Each stretch of code of an own line, as [start, end). Rows with one address share what follows."""
+        end = None
+        stretches = []
+        for row, after in zip(reversed(self._rows[:-1]), reversed(self._rows[1:]), strict=True):
+            if end is None or row.address < after.address:
+                end = after.address
+            if row.file is not None and row.line > 0 and (own := self._own(row.file)) is not None:
+                stretches.append((row.address, end, own, row.line, row.statement))
+        yield from reversed(stretches)
+
+    def _blocks(self, start: int, end: int) -> Iterator[int]:
+        """Where the hooks return to of the blocks that [start, end) meets. What a function does before its first block
+        belongs to that one."""
+        first = bisect_right(self._hooks, (start, 1 << 64)) - 1
+        scope = next((s for s in self._scopes if s.depth == 0 and s.start <= start < s.end), None)
+        if scope is not None and (first < 0 or self._hooks[first].start < scope.start):
+            first += 1
+        for hook in self._hooks[max(first, 0) :]:
+            if hook.start >= end and hook is not self._hooks[max(first, 0)]:
+                break
+            yield hook.back
 
 
 def _is_small(elf: ELFFile) -> bool:
     sections = [s for s in elf.iter_sections() if s.name.startswith((".debug_", ".zdebug_"))]
     return sum(max(s.data_size, s["sh_size"]) for s in sections) <= _MOST_BYTES
+
+
+def _read_hooks(elf: ELFFile) -> Iterator[_Hook]:
+    """Where the blocks begin, by the relocations that the linker has kept."""
+    before = _BEFORE_OPERAND.get(elf["e_machine"])
+    if before is None:
+        return
+    for section in elf.iter_sections():
+        # Those that the loader applies, of the procedure linkage table, have an address.
+        if isinstance(section, RelocationSection) and not section["sh_addr"]:
+            symbols = elf.get_section(section["sh_link"])
+            if not isinstance(symbols, SymbolTableSection):
+                continue
+            numbers = {n for n, symbol in enumerate(symbols.iter_symbols()) if symbol.name.split("@")[0] == _HOOK}
+            for relocation in section.iter_relocations():
+                if relocation["r_info_sym"] in numbers:
+                    at = relocation["r_offset"]
+                    yield _Hook(at - before, at + 4)
 
 
 def _read_unit(info: DWARFInfo, unit: CompileUnit, rows: list[_Row], scopes: list[_Scope]) -> None:

@@ -50,6 +50,8 @@ _REQUEST_BYTES = 16 << 20
 _REPLY_BYTES = 32 << 20
 _QUICK_SEGMENTS = 2048
 """Segments for which a call may take as long again: a helper may compare each with each, 65,536 in some seconds."""
+_COVERED_BYTES = 1 << 20  # VV_COVERED_BYTES in pyx/world/internal.h
+_SHARED_BYTES = _PROGRESS_BYTES + _REQUEST_BYTES + _REPLY_BYTES + _COVERED_BYTES
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 """Of what is shared with a worker: nobody cuts it off, makes it longer, or seals it against its owner."""
 _START_SECONDS = 20.0
@@ -87,13 +89,19 @@ import mmap, os, sys
 sys.path.insert(0, sys.argv[1])
 from vfio_verify import _world
 control, data, memory, requests, replies = map(int, sys.argv[2:7])
-shared = mmap.mmap(memory, 4096 + requests + replies)
+shared = mmap.mmap(memory, 0)
 _world.confine(int(sys.argv[8]), [path.encode("utf-8", "surrogateescape") for path in sys.argv[9:]])
 try:
     _world.serve(control, data, shared, requests, replies, sys.argv[7].encode("utf-8", "surrogateescape"))
 except OSError as error:
     sys.exit(f"{error.strerror}: {os.strerror(error.errno)}")
 """
+
+
+def either(one: bytes, other: bytes) -> bytes:
+    """What is set in one of two maps of bytes."""
+    size = max(len(one), len(other))
+    return (int.from_bytes(one, "little") | int.from_bytes(other, "little")).to_bytes(size, "little")
 
 
 class Progress(NamedTuple):
@@ -176,6 +184,7 @@ class Process:
         self._shared_before = 0  # by the whole machine, when the worker began
         self._is_suspected = False
         self._granted = 0
+        self._covered_before = b""
         self._lost = False
         self._slower = 1.0
         """How many times slower this machine is than those for which the limits are made."""
@@ -195,7 +204,7 @@ class Process:
         self._errors = keep(tempfile.TemporaryFile())  # noqa: SIM115  # the stack of resources closes it
         self._memory = os.memfd_create("vfio-verify", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         self._resources.callback(os.close, self._memory)
-        os.ftruncate(self._memory, _PROGRESS_BYTES + _REQUEST_BYTES + _REPLY_BYTES)
+        os.ftruncate(self._memory, _SHARED_BYTES)
         fcntl.fcntl(self._memory, fcntl.F_ADD_SEALS, _SEALS)
         control, data = (socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2))
         self._control, self._data = keep(control[0]), keep(data[0])
@@ -317,6 +326,7 @@ class Process:
             except HarnessError:
                 if not self._lost:
                     raise
+        self._covered_before = self.covered()  # its memory goes
         self._resources.close()
         self._start()
 
@@ -601,6 +611,12 @@ class Process:
     def replies(self, size: int = _REPLY_BYTES) -> memoryview:
         """The first `size` bytes of the replies, as they are now."""
         return memoryview(self._read(_PROGRESS_BYTES + _REQUEST_BYTES, min(size, _REPLY_BYTES)))
+
+    def covered(self) -> bytes:
+        """What of the subject's library ever ran in this worker and those before it: a byte for each place, not 0 for
+        those where a block began."""
+        now = self._read(_SHARED_BYTES - _COVERED_BYTES, _COVERED_BYTES).rstrip(b"\0")
+        return either(now, self._covered_before)
 
     def _note(self) -> str:
         """Why a worker says that it ended."""

@@ -15,6 +15,7 @@ from vfio_verify.judge import Violation
 from vfio_verify.judge.places import places_of
 from vfio_verify.judge.severity import gravest_first, severity
 from vfio_verify.kernel_faults import KernelRuns
+from vfio_verify.line_coverage import LineCoverage, line_coverage
 from vfio_verify.markup import json_report
 from vfio_verify.observation import BY_KERNEL, FAULTED, NOWHERE, OUTSIDE, Observation, Threads
 from vfio_verify.source_line import SourceLine
@@ -108,6 +109,8 @@ class Report(Struct, frozen=True, tag_field="schema", tag="vfio-verify/report@1"
     kernel_faults: tuple[KernelRuns, ...]
     version: str
     features: dict[str, int] = {}
+    coverage: LineCoverage | None = None
+    """Which lines of the subject some run reached. None for the core, and where that is not known."""
 
     @property
     def exit_status(self) -> int:
@@ -148,6 +151,7 @@ def make_report(subject: Subject, options: Options, result: Result) -> Report:
         kernel_faults=result.kernel_faults,
         version=__version__,
         features=result.features,
+        coverage=line_coverage(subject, result.covered),
     )
 
 

@@ -19,6 +19,15 @@ class SourceLine(Struct, frozen=True):
     text: str = ""
 
 
+class LeftOut(Struct, frozen=True):
+    """Lines of a function that were not compiled, and why."""
+
+    file: str
+    first: int
+    last: int
+    why: str
+
+
 _MOST_LINES = 4
 
 

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from vfio_verify.case import Call, Case
 from vfio_verify.observation import NOWHERE
 from vfio_verify.sandbox import Parts
-from vfio_verify.source_line import SourceLine, SourceText
+from vfio_verify.source_line import LeftOut, SourceLine, SourceText
 
 if TYPE_CHECKING:
     from vfio_verify.debuginfo import Lines
@@ -39,6 +39,8 @@ class Subject(Struct, frozen=True):
     """Has its signature a place for an error?"""
     text: SourceText | None = None
     """What it was compiled from."""
+    left_out: tuple[LeftOut, ...] = ()
+    """What of its functions was not compiled."""
     told_total: bool = True
     """Is the total size given to it? If not, it is the sum of the lengths, as iov_size() has it."""
 
@@ -49,6 +51,18 @@ class Subject(Struct, frozen=True):
             return None
         found = _lines(self.library, self.text).at(place)
         return None if found is None else replace(found, text=self.text.line(found.file, found.line))
+
+    def lines_reached(self, covered: bytes) -> tuple[list[SourceLine], list[SourceLine]]:
+        """The lines that have code, in their order: those of which some ran, and those of which none did. `covered` is
+        `Worker.covered`. Both are empty where that is not known."""
+        if self.library is None or self.text is None:
+            return [], []
+        reached, others = (
+            sorted(lines, key=lambda line: (line.file, line.line))
+            for lines in _lines(self.library, self.text).reached(covered)
+        )
+        text = self.text
+        return reached, [replace(line, text=text.line(line.file, line.line)) for line in others]
 
     def adapt(self, case: Case) -> Case:
         """The case as this subject meets it."""
@@ -87,11 +101,12 @@ def open_subject(name: str, function: str | None = None, parts: Parts = Parts.AL
         yield CORE
         return
     # Parsing C needs libraries that a check of the core can do without.
-    from vfio_verify.compiler import build
+    from vfio_verify.compiler import build, left_out
     from vfio_verify.source import Signature, read_source
 
     source = read_source(name, function, any_include=not parts)
     with tempfile.TemporaryDirectory(prefix="vfio-verify-") as directory:
+        library = build(source, Path(directory), parts=parts)
         yield Subject(
             name=source.name,
             kind="C",
@@ -99,8 +114,9 @@ def open_subject(name: str, function: str | None = None, parts: Parts = Parts.AL
             signature=source.signature.value,
             title=source.title,
             place=f"{source.file}:{source.line}",
-            library=build(source, Path(directory), parts=parts),
+            library=library,
             has_errp=source.has_errp,
             text=source.text,
+            left_out=left_out(source, library),
             told_total=source.signature is not Signature.POINTER,
         )

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from vfio_verify.case import Action, Call, Case, Change, Device, Drop, End, Fault, Fork, Region, Segment
+from vfio_verify.line_coverage import LineCoverage
 from vfio_verify.report import ClauseEntry, Report, ViolationEntry
 from vfio_verify.source_line import SourceLine
 from vfio_verify.spec import Clause, clauses
@@ -26,6 +27,7 @@ _NAME_WIDTH = 12
 _LONGEST_LINE = 120
 _MAX_ARGUMENT = 100_000
 """Bytes of an argument; Linux takes no more than 128 KiB."""
+_PARTS_SHOWN = 12
 _STYLES = {"holds": "green", "violated": "bold red", "not exercised": "yellow"}
 
 
@@ -78,6 +80,10 @@ def print_report(report: Report, console: Console) -> None:
         page.line()
     _print_clauses(report.clauses, page)
     _print_kernel_faults(report, page)
+    if report.coverage is not None:
+        page.line()
+        for text in coverage_lines(report.coverage):
+            page.paragraph(text, indent=0 if text.startswith("Lines") else 3)
     silent = [entry.id for entry in report.clauses if entry.status == "not exercised"]
     for note in (*([_why_silent(report, silent)] if silent else []), *report.notes):
         page.line()
@@ -342,6 +348,26 @@ def _print_kernel_faults(report: Report, page: _Page) -> None:
             kinds_by_reason.setdefault((what, entry.reason), []).append(entry.kind)
     for (what, reason), names in kinds_by_reason.items():
         page.paragraph(f"{', '.join(names)}: {what}: {reason}.", indent=3)
+
+
+def coverage_lines(coverage: LineCoverage) -> Iterator[str]:
+    """One line where every line was reached; else one more for each part that was not, or that was not compiled."""
+    if coverage.reached == coverage.lines:
+        yield f"Lines of the subject that ran: all {coverage.lines}."
+    else:
+        yield f"Lines of the subject that ran: {coverage.reached} of {coverage.lines}."
+    for left_out in coverage.compiled_out[:_PARTS_SHOWN]:
+        yield f"{_span(left_out.file, left_out.first, left_out.last)} compiled out: {printable(left_out.why)}"
+    for part in coverage.not_reached[:_PARTS_SHOWN]:
+        text = part.text if len(part.text) <= _LONGEST_LINE else f"{part.text[:_LONGEST_LINE]}..."
+        yield f"{_span(part.file, part.first, part.last)} not reached" + (f": {printable(text)}" if text else "")
+    more = sum(max(0, len(parts) - _PARTS_SHOWN) for parts in (coverage.compiled_out, coverage.not_reached))
+    if more:
+        yield f"and {more} more parts"
+
+
+def _span(file: str, first: int, last: int) -> str:
+    return f"{short_name(file)}:{first}" + (f"-{last}" if last > first else "")
 
 
 def _why_silent(report: Report, silent: list[str]) -> str:

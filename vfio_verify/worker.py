@@ -134,6 +134,10 @@ class Worker:
         """What of the sandbox is in force; `parts` says what is asked for."""
         return self._process.confinement
 
+    def covered(self) -> bytes:
+        """A byte for each place in the subject's library, not 0 where a block of code began that ever ran here."""
+        return self._process.covered() if self._library is not None else b""
+
     def renew(self) -> None:
         """Go on in a fresh process."""
         self.history = []

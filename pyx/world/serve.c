@@ -219,6 +219,7 @@ int vv_serve(int control, int data, void *shared, u64 request_capacity, u64 repl
     const struct rlimit no_core = {0, 0};
 
     vv_progress = shared;
+    vv_covered = (uint8_t *)shared + 4096 + request_capacity + reply_capacity;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     setrlimit(RLIMIT_CORE, &no_core);

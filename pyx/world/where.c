@@ -93,6 +93,20 @@ __attribute__((noinline)) u64 vv_caller(void)
     return VV_NONE;
 }
 
+/* ---- what runs --------------------------------------------------------------------------------------------------- */
+
+uint8_t *vv_covered;
+
+/* Compiled into each block of a subject. Shared memory outlives a worker that crashes. */
+VV_EXPORT void __sanitizer_cov_trace_pc(void)
+{
+    const u64 at = (u64)__builtin_return_address(0) - subject.base;
+
+    if (at < VV_COVERED_BYTES && vv_covered) {
+        vv_covered[at] = 1;
+    }
+}
+
 /* ---- where a process ends ---------------------------------------------------------------------------------------- */
 
 static void add_frame(u64 address)

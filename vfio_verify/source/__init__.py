@@ -10,6 +10,7 @@ includes.py     which files beside a C file it may include
 cut.py          find the function, and what it reaches
 world_names.py  what the world declares, and what of it stays the world's
 unit.py         the text to compile, with the adapter that calls the function
+branches.py     what of the function a condition leaves out
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from pathlib import Path
 import msgspec
 
 from vfio_verify.errors import InputError
-from vfio_verify.source import cut, formats, includes, items, patch, text, unit, world_names
+from vfio_verify.source import branches, cut, formats, includes, items, patch, text, unit, world_names
 from vfio_verify.source.signatures import Signature
-from vfio_verify.source_line import Piece, SourceText
+from vfio_verify.source_line import LeftOut, Piece, SourceText
 
 __all__ = ["Signature", "Source", "read_source"]
 
@@ -47,6 +48,8 @@ class Source(msgspec.Struct, frozen=True):
     """Where `#include "..."` looks first: the directory of a C file given by path."""
     text: SourceText = SourceText(())
     """The files of which the unit is made."""
+    branches: tuple[LeftOut, ...] = ()
+    """What of its functions a condition can leave out."""
 
     @property
     def takes_total_size(self) -> bool:
@@ -90,6 +93,7 @@ def read_source(path: str, function: str | None = None, *, any_include: bool = F
         unit=unit.write(chosen, sources),
         include_dirs=() if include_dir is None else (include_dir,),
         text=_text_of(chosen, include_dir, path),
+        branches=branches.branches_of(chosen.kept, sources),
     )
 
 
