@@ -6,14 +6,14 @@ No two cases cost the same, so that the simplest of several is the same one what
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import NODEFAULT, Struct
 from msgspec.structs import FieldInfo
 
-from vfio_verify.case import PAGE, Action, Call, Case, Change, Drop, Fault, Step, check
+from vfio_verify.case import PAGE, Action, Call, Case, Change, Device, Drop, Fault, RamBlock, Step, check
 from vfio_verify.errors import InputError
 from vfio_verify.model import expect
 from vfio_verify.space import alone
@@ -60,7 +60,6 @@ def _layout_cost(case: Case) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[An
     reasons = {refusal.clause for refusal in expect(case).refusals}
     regions = [region for device in case.devices for region in device.regions]
     areas = [area for region in regions for area in region.areas or ()]
-    sparse = sum(region.areas is not None for region in regions)
     first = (
         sum(1 + len(before.sequence) for before in case.earlier),
         sum(len(before.sequence) for before in case.earlier),
@@ -73,9 +72,9 @@ def _layout_cost(case: Case) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[An
     )
     second = (
         len(case.iovec),
-        len(case.devices) + len(regions) + len(areas) + sparse + len(case.ram_blocks),
+        parts(case.devices, case.ram_blocks),
         oddities(case),
-        _sizes(case.iovec),
+        sizes(case.iovec),
         _bits(abs(case.total_size - sum(s.length for s in case.iovec))),
         sum(r.size for r in regions),
         sum(r.index for r in regions),
@@ -92,12 +91,19 @@ def _layout_cost(case: Case) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[An
     return first, second, third
 
 
+def parts(devices: Sequence[Device], blocks: Sequence[RamBlock]) -> int:
+    """How many things there are in a world."""
+    regions = [region for device in devices for region in device.regions]
+    areas = sum(len(region.areas) + 1 for region in regions if region.areas is not None)
+    return len(devices) + len(regions) + areas + len(blocks)
+
+
 def oddities(case: Case) -> int:
     """How many fields of the case and its world have another value than they need: not their default."""
     regions = [region for device in case.devices for region in device.regions]
     odd = sum(len(odd_fields(part)) for part in (case, *case.devices, *regions, *case.ram_blocks))
-    sizes = (*(r.size for r in regions), *(b.size or 0 for b in case.ram_blocks))
-    return odd + sum(r.index > 0 for r in regions) + sum(size % PAGE > 0 for size in sizes)
+    world = (*(r.size for r in regions), *(b.size or 0 for b in case.ram_blocks))
+    return odd + sum(r.index > 0 for r in regions) + sum(size % PAGE > 0 for size in world)
 
 
 def odd_fields(part: Struct) -> list[str]:
@@ -128,7 +134,7 @@ def _action_cost(case: Case, action: Action) -> tuple[Any, ...]:
         max(len({refusal.clause for refusal in expect(alone(case, action)).refusals}), 1),
         len(action.fault_plan),
         len(action.iovec),
-        _sizes(action.iovec),
+        sizes(action.iovec),
         _bits(abs(action.total_size - sum(s.length for s in action.iovec))),
         tuple(map(_fault_cost, action.fault_plan)),
         action.total_size,
@@ -141,8 +147,16 @@ def _fault_cost(fault: Fault) -> tuple[Any, ...]:
     return (fault.when == "late", fault.persistent, fault.nth, step, fault.errno != "EINVAL", fault.errno)
 
 
-def _sizes(iovec: Iterable[Any]) -> tuple[Any, ...]:
-    return tuple(sorted((_bits(s.length) + _bits(s.offset) for s in iovec), reverse=True))
+def sizes(iovec: Iterable[Any]) -> tuple[Any, ...]:
+    """Of the segments, the largest first: what is not round counts as larger, then what ends later."""
+    return tuple(sorted(map(_size, iovec), reverse=True))
+
+
+def _size(segment: Any) -> tuple[int, int, int, int]:
+    (odd, not_round, length), (odd_offset, offset_not_round, offset) = map(_bits, (segment.length, segment.offset))
+    # Few pages are told by their number; many read better from the start of their block on.
+    than_as_long = segment.length if segment.length < _A_FEW_PAGES * PAGE else segment.offset
+    return odd + odd_offset, not_round + offset_not_round, length + offset, than_as_long
 
 
 def _segment_key(segment: Any) -> tuple[int, int, int]:

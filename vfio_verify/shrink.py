@@ -98,11 +98,11 @@ def _settle_one(trial: _Trial, case: Case) -> Violation | None:
 
 
 def _smallest(trial: _Trial) -> Violation:
-    """As `_minimal`, of a case with earlier calls, too, of which there may be thousands."""
+    """As `minimal`, of a case with earlier calls, too, of which there may be thousands."""
     assert trial.last is not None
     case = trial.last.case
     if not case.earlier:
-        return _minimal(trial)
+        return minimal(trial)
 
     def shows(earlier: Sequence[Case]) -> bool:
         return trial.accepts(replace(case, earlier=tuple(earlier)))
@@ -112,7 +112,7 @@ def _smallest(trial: _Trial) -> Violation:
         assert trial.last is not None
         return trial.last
     each_needed(kept, shows)
-    return _minimal(trial)
+    return minimal(trial)
 
 
 def _made_repeatedly(trial: _Trial, case: Case, kept: tuple[Case, ...]) -> bool:
@@ -126,7 +126,7 @@ def _made_repeatedly(trial: _Trial, case: Case, kept: tuple[Case, ...]) -> bool:
     for call in dict.fromkeys((own, own.without_faults())):
         times = _times(trial, functools.partial(shows, call), len(kept))
         if times:
-            _minimal(_Repeated(trial, times))
+            minimal(_Repeated(trial, times))
             return True
     return False
 
@@ -253,7 +253,7 @@ class _Repeated:
         return self._trial.adapt(case)
 
 
-def _minimal(trial: _Trial | _Repeated) -> Violation:
+def minimal(trial: _Trial | _Repeated) -> Violation:
     """Shrink what the trial has just accepted: step by step, then by trying all small cases that cost less."""
     best = trial.last
     while best is not None:

@@ -77,9 +77,9 @@ def _segment_candidates(case: Case, segment: Segment) -> Iterator[Segment]:
                 yield replace(segment, length=(1 << 64) - less)
     for nearer in lower(offset, unit):
         yield replace(segment, offset=nearer)
+        yield Segment(segment.block, nearer, length + offset - nearer)
         if length > unit:
             yield Segment(segment.block, nearer, unit)
-            yield Segment(segment.block, nearer, length + offset - nearer)
     if length % unit:
         for odd in (length - length % unit + 1, 1, unit - 1, length - length % unit):
             if 0 < odd < length:
@@ -92,18 +92,16 @@ def _segment_candidates(case: Case, segment: Segment) -> Iterator[Segment]:
 
 
 def swapped_segments(case: Case) -> Iterator[Case]:
-    """Two segments in each other's place; odd bytes that pass from one to the next."""
+    """Two segments in each other's place; half a page each where neither has whole ones."""
     iovec, unit = case.iovec, unit_of(case)
     if len(iovec) > _FEW:
         return
     for i, j in itertools.combinations(range(len(iovec)), 2):
         yield replace(case, iovec=put_at(put_at(iovec, i, iovec[j]), j, iovec[i]))
         one, other = iovec[i], iovec[j]
-        if one.length % unit > 1 and other.length % unit:
-            by = one.length % unit - 1
-            pair = put_at(put_at(iovec, i, replace(one, length=one.length - by)), j, other)
-            yield with_iovec(case, put_at(pair, j, replace(other, length=other.length + by)))
-            yield with_iovec(case, put_at(pair, j, replace(other, length=unit - 1)))
+        if one.length % unit and other.length % unit:
+            half = put_at(iovec, i, replace(one, length=unit // 2))
+            yield with_iovec(case, put_at(half, j, replace(other, length=unit // 2)))
 
 
 def evened_segments(case: Case) -> Iterator[Case]:

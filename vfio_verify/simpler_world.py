@@ -71,6 +71,20 @@ def merged_blocks(case: Case) -> Iterator[Case]:
             yield replace(case, iovec=tuple(map(moved, case.iovec)))
 
 
+def blocks_of_devices(case: Case) -> Iterator[Case]:
+    """Plain RAM and addresses in no block made a device's memory, which is one reason less to refuse them."""
+    for number, block in enumerate(case.ram_blocks):
+        if block.device is None:
+            free = next(i for i in itertools.count() if all(r.index != i for d in case.devices[:1] for r in d.regions))
+            region = Region(free, block.size or case.page_size)
+            devices = case.devices or (Device(()),)
+            first = replace(devices[0], regions=(*devices[0].regions, region))
+            of_device = put_at(case.ram_blocks, number, RamBlock(0, free, 0))
+            yield replace(case, devices=(first, *devices[1:]), ram_blocks=of_device)
+    if case.ram_blocks and any(s.block is None for iovec in iovecs(case) for s in iovec):
+        yield each_segment(case, lambda s: Segment(0, 0, s.length) if s.block is None else s)
+
+
 def merged_devices(case: Case) -> Iterator[Case]:
     """The regions of one device given to another, under indexes that are free there."""
     for giver, taker in itertools.permutations(range(len(case.devices)), 2):

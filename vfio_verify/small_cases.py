@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from vfio_verify.case import Area, Call, Case, Change, Device, Drop, Fault, RamBlock, Region, Segment, check
-from vfio_verify.cost import cost, is_simpler, odd_fields
+from vfio_verify.cost import cost, is_simpler, odd_fields, oddities, parts, sizes
 from vfio_verify.errors import InputError
 from vfio_verify.model import expect
 from vfio_verify.simpler_world import iovecs, total_like, unit_of
@@ -37,20 +37,20 @@ World = tuple[tuple[Device, ...], tuple[RamBlock, ...]]
 
 def small_cases(like: Case) -> list[Case]:
     """Cases of as many calls that cost less than this one, the cheapest first. None where it has too many segments."""
-    cases = _after_small_cases(like) if like.earlier else _alike(like)
+    cases = _after_small_cases(like) if like.earlier else _alike(like, _Bound.of(like))
     most = _MOST_FRESH if like.earlier or like.sequence or like.alongside else _MOST
     return sorted((case for case in cases if is_simpler(case, like)), key=cost)[:most]
 
 
-def _alike(like: Case) -> set[Case]:
-    """All small cases of as many calls, which must be refused for the same reasons."""
+def _alike(like: Case, bound: _Bound | None = None) -> set[Case]:
+    """The small cases of as many calls, which must be refused for the same reasons; within a bound all of them."""
     counts = [len(iovec) for iovec in iovecs(like)]
     if sum(counts) > _FEW_SEGMENTS:
         return set()
     reasons = _reasons(like)
     return {
         candidate
-        for layout in _layouts(like, counts, reasons)
+        for layout in _layouts(like, counts, reasons, bound)
         if _is_possible(layout) and _reasons(layout) == reasons
         for candidate in _with_faults(_dressed(layout, like), like, reasons)
     }
@@ -105,15 +105,51 @@ class _Place(NamedTuple):
     length: int
 
 
-def _layouts(like: Case, counts: Sequence[int], reasons: list[set[str]]) -> Iterator[Case]:
+class _Bound(NamedTuple):
+    """What a case costs, as far as it is known of others before they are made. Most of them cost more."""
+
+    segments: int
+    parts: int
+    oddities: int
+    sizes: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, like: Case) -> _Bound | None:
+        """None where a smaller case may have fewer faults, or is known by its other calls."""
+        if like.sequence or like.alongside or (like.fault_plan and expect(like).refusals):
+            return None
+        return cls(len(like.iovec), parts(like.devices, like.ram_blocks), oddities(like), sizes(like.iovec))
+
+    def excludes(self, world: World, places: Sequence[_Place]) -> bool:
+        """Does any case of this world and these segments cost more?"""
+        odd = sum(region.index > 0 for device in world[0] for region in device.regions)
+        least = (len(places), parts(*world), odd)
+        own = self[:3]
+        return least > own or (least == own and sizes(places) > self.sizes)
+
+
+def _layouts(like: Case, counts: Sequence[int], reasons: list[set[str]], bound: _Bound | None) -> Iterator[Case]:
     """The calls of a case with other segments, in other worlds."""
-    blocks_may_differ = any("SAME_BLOCK" in some for some in reasons)
-    alphabet = _alphabet(like, nowhere=blocks_may_differ)
+    blocks_differ = ["SAME_BLOCK" in some for some in reasons]
+    alphabet = _alphabet(like, nowhere=any(blocks_differ))
     fewer = range(counts[0] + 1) if len(counts) == 1 else (counts[0],)
     for first in fewer:
-        for places in _arrangements(alphabet, first + sum(counts[1:])):
-            for world in _worlds(like, places, plain_ram=blocks_may_differ):
-                yield from _calls(like, world, places, [first, *counts[1:]])
+        of_calls = [first, *counts[1:]]
+        most_odd = _MOST_ODD if bound is not None and first == counts[0] else 1
+        for places in _arrangements(alphabet, sum(of_calls), most_odd):
+            mixed = _are_mixed(places, of_calls)
+            if any(are and not must for are, must in zip(mixed, blocks_differ, strict=True)):
+                continue
+            for world in _worlds(like, places, plain_ram=any(blocks_differ)):
+                if bound is None or not bound.excludes(world, places):
+                    yield from _calls(like, world, places, of_calls)
+
+
+def _are_mixed(places: Sequence[_Place], counts: Sequence[int]) -> list[bool]:
+    """Of each call: are its segments in different blocks, or in none?"""
+    rest = iter(places)
+    blocks = [{next(rest).block for _ in range(count)} for count in counts]
+    return [len(some) > 1 or None in some for some in blocks]
 
 
 def _alphabet(like: Case, *, nowhere: bool) -> list[_Place]:
@@ -129,9 +165,9 @@ def _alphabet(like: Case, *, nowhere: bool) -> list[_Place]:
     return sorted(places, key=lambda place: place != (0, 0, unit))
 
 
-def _arrangements(alphabet: Sequence[_Place], count: int) -> Iterator[tuple[_Place, ...]]:
+def _arrangements(alphabet: Sequence[_Place], count: int, most_odd: int) -> Iterator[tuple[_Place, ...]]:
     plain, *others = alphabet
-    for odd in range(min(count, _MOST_ODD) + 1):
+    for odd in range(min(count, most_odd) + 1):
         for positions in itertools.combinations(range(count), odd):
             for chosen in itertools.product(others, repeat=odd):
                 at = dict(zip(positions, chosen, strict=True))
@@ -195,7 +231,7 @@ def _of_one_block(like: Case, unit: int, size: int) -> Iterator[World]:
     whole = Region(0, size)
     for region, area in (
         (whole, 0),
-        *((Region(index, size), 0) for index in sorted({r.index for d in like.devices for r in d.regions} - {0})),
+        *((Region(index, size), 0) for index in sorted({1, *(r.index for d in like.devices for r in d.regions)} - {0})),
         (Region(0, size + unit, (Area(0, size),)), 0),
         (Region(0, size + unit, (Area(unit, size),)), 0),
         (Region(0, size + unit, (Area(0, unit), Area(unit, size))), 1),

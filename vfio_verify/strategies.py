@@ -16,7 +16,7 @@ from vfio_verify.case import Case
 from vfio_verify.generate import any_case, well_formed
 from vfio_verify.sequences import with_sequence
 
-_BYTES = 160
+CASE_BYTES = 160
 SEQUENCE_BYTES = 512
 
 
@@ -50,9 +50,14 @@ def cases(draw: st.DrawFn, *, valid: bool = False) -> Case:
     return (well_formed if valid else any_case)(_Drawn(draw))
 
 
+def packed_case(data: bytes) -> Case:
+    """The case that `CASE_BYTES` of data say."""
+    return any_case(_Decoded(data))
+
+
 def packed_cases() -> st.SearchStrategy[Case]:
     """The same cases, each from one draw of bytes: for campaigns of many thousands."""
-    return st.binary(min_size=_BYTES, max_size=_BYTES).map(lambda data: any_case(_Decoded(data)))
+    return st.binary(min_size=CASE_BYTES, max_size=CASE_BYTES).map(packed_case)
 
 
 def run_packed_cases(meet: Callable[[Case], None], seed: int, examples: int) -> None:
