@@ -164,17 +164,13 @@ static int add_path(int ruleset, int fd, u64 access)
 
 static int add_paths(int ruleset, u64 known)
 {
-    /* Of the process itself: its mappings, where the C library looks for its stack, and what its threads do. */
-    static const char *const own[] = {"/proc/self/maps", "/proc/self/task"};
-    int failed = 0;
+    /* Of /proc one file, where the C library looks for its stack. What else the world reads there it has open, or is
+     * opened for it (oversee.h): a directory would open with it what the kernel tells of the whole machine. */
+    const int maps = open("/proc/self/maps", O_PATH | O_CLOEXEC);
+    int failed = maps < 0 ? 0 : add_path(ruleset, maps, FS_READ_FILE);
     u64 i;
 
-    for (i = 0; i < sizeof(own) / sizeof(own[0]) && failed == 0; i++) {
-        const int fd = open(own[i], O_PATH | O_CLOEXEC);
-
-        failed = fd < 0 ? 0 : add_path(ruleset, fd, i ? FS_READ_FILE | FS_READ_DIR : FS_READ_FILE);
-        close(fd);
-    }
+    close(maps);
     for (i = 0; i < n_readable && failed == 0; i++) {
         struct stat status;
         u64 access = FS_READ_FILE;
@@ -280,7 +276,7 @@ enum { CALL_CLONE3 = 435, CALL_CLOSE_RANGE = 436, CALL_OPENAT2 = 437, CALL_FACCE
 
 /* Allowed with any arguments. */
 static const short allowed[] = {
-    SYS_mmap, SYS_munmap, SYS_pread64, SYS_pwrite64, SYS_dup, SYS_close, SYS_mprotect, SYS_recvfrom, SYS_rt_sigaction,
+    SYS_mmap, SYS_munmap, SYS_pread64, SYS_pwrite64, SYS_dup, SYS_close, SYS_mprotect, SYS_recvfrom, SYS_recvmsg, SYS_rt_sigaction,
     SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_getpid, SYS_futex, SYS_read, SYS_write, SYS_fallocate, SYS_lseek,
     /* memory */
     SYS_mremap, SYS_madvise, SYS_brk, SYS_msync, SYS_mincore, SYS_memfd_create, SYS_membarrier,
@@ -526,20 +522,20 @@ static int restrict_calls(bool files_are_restricted)
 
 #endif
 
-/* The parent is to answer for forks. Before the list of calls, which has none to hand over a descriptor. */
-static int oversee_forks(int overseer)
+/* The parent is to answer. Before the list of calls, which has none to hand over a descriptor. */
+static int oversee(int overseer)
 {
-    const int listener = vv_oversee_install();
-    int failed = listener, error;
+    const int listener = parts & VV_SECCOMP ? vv_oversee_install() : -1;
+    const int error = errno;
+    const bool failed = vv_oversee_hand_over(overseer, listener) < 0 || listener < 0;
 
     if (listener >= 0) {
-        failed = vv_oversee_hand_over(overseer, listener);
-        error = errno;
         close(listener);
-        errno = error;
     }
-    forks_are_overseen = failed >= 0;
-    return failed;
+    vv_oversee_by(overseer);
+    forks_are_overseen = !failed;
+    errno = listener < 0 ? error : EPIPE;
+    return failed ? -1 : 0;
 }
 
 int64_t vv_confine(int overseer)
@@ -548,6 +544,7 @@ int64_t vv_confine(int overseer)
     u64 i;
 
     if (!parts) {
+        close(overseer);
         return 0;
     }
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
@@ -562,7 +559,7 @@ int64_t vv_confine(int overseer)
     for (i = 0; i < n_readable; i++) {
         close(readable[i]);
     }
-    if (parts & VV_SECCOMP && oversee_forks(overseer) < 0) {
+    if (oversee(overseer) < 0) {
         no_forks = errno;
     }
     if (restrict_calls(version >= TRUNCATE_VERSION) < 0) {

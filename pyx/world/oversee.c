@@ -1,5 +1,6 @@
 /*
- * Forks of a worker are granted by its parent, one at a time.
+ * What a worker may not do itself, and its parent does for it: forks are granted by it, one at a time, and what /proc
+ * says of a thread is opened by it.
  *
  * A step of a sequence forks the worker, to see what a child has of its mappings: the child must be a copy of the
  * worker as it is then, so nobody else can make it. But whatever in a worker's memory opened this way to the world,
@@ -13,11 +14,13 @@
  * SPDX-License-Identifier: MIT
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -29,12 +32,99 @@
 #include "internal.h"
 #include "oversee.h"
 
+union one_descriptor { struct cmsghdr header; char room[CMSG_SPACE(sizeof(int))]; };
+
+/* A message of one byte, with a descriptor or without one. */
+static int send_descriptor(int socket, int fd, int flags)
+{
+    union one_descriptor control = {0};
+    char byte = 0;
+    struct iovec one = {&byte, 1};
+    struct msghdr message = {.msg_iov = &one, .msg_iovlen = 1};
+    struct cmsghdr *header;
+
+    if (fd >= 0) {
+        message.msg_control = &control;
+        message.msg_controllen = sizeof(control.room);
+        header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(header), &fd, sizeof(int));
+    }
+    return sendmsg(socket, &message, MSG_NOSIGNAL | flags) == 1 ? 0 : -1;
+}
+
+/* -1: the message had none, or the other side is gone. */
+static int receive_descriptor(int socket)
+{
+    union one_descriptor control = {0};
+    char byte;
+    struct iovec one = {&byte, 1};
+    struct msghdr message = {.msg_iov = &one, .msg_iovlen = 1, .msg_control = &control,
+                             .msg_controllen = sizeof(control.room)};
+    struct cmsghdr *header;
+    int fd = -1;
+    ssize_t got;
+
+    do {
+        got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+    } while (got < 0 && errno == EINTR);
+    header = got == 1 ? CMSG_FIRSTHDR(&message) : NULL;
+    if (header && header->cmsg_type == SCM_RIGHTS && header->cmsg_len == CMSG_LEN(sizeof(int))) {
+        memcpy(&fd, CMSG_DATA(header), sizeof(int));
+    }
+    return fd;
+}
+
+int vv_oversee_hand_over(int socket, int listener) { return send_descriptor(socket, listener, 0); }
+int vv_oversee_take_over(int socket) { return receive_descriptor(socket); }
+
+/* ---- what /proc says of a thread ---------------------------------------------------------------------------- */
+
+static int overseer = -1;
+static char asking;                 /* lock: a question and its answer belong together */
+
+void vv_oversee_by(int socket)
+{
+    overseer = socket;
+}
+
+int vv_oversee_stat(pid_t thread)
+{
+    char path[64];
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/self/task/%d/stat", (int)thread);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 && overseer >= 0) {
+        vv_spin_lock(&asking);
+        if (send(overseer, &thread, sizeof(thread), MSG_NOSIGNAL) == sizeof(thread)) {
+            fd = receive_descriptor(overseer);
+        }
+        vv_spin_unlock(&asking);
+    }
+    return fd;
+}
+
+/* The worker asks for a thread's. It gets nothing that it does not ask for in time, and nothing of another process. */
+static void answer_stat(int socket, pid_t worker, pid_t thread)
+{
+    char path[64];
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", (int)worker, (int)thread);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    send_descriptor(socket, fd, MSG_DONTWAIT);
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
+/* ---- forks -------------------------------------------------------------------------------------------------- */
+
 #if defined(SECCOMP_IOCTL_NOTIF_RECV) && defined(SECCOMP_USER_NOTIF_FLAG_CONTINUE)
 
-/* Newer than some headers. */
-#ifndef SYS_pidfd_open
-#define SYS_pidfd_open 434
-#endif
 #define WAIT_KILLABLE (1u << 5)     /* SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV: no signal has the call made again */
 #define NOTICE_BYTES 512            /* more than any kernel's struct seccomp_notif */
 
@@ -79,49 +169,6 @@ static bool decide(int listener, pid_t worker, u64 *left)
     return granted;
 }
 
-void vv_oversee(pid_t worker, int listener, int control, vv_oversee_tell *tell)
-{
-    struct pollfd watched[3] = {
-        {.fd = (int)syscall(SYS_pidfd_open, worker, 0), .events = POLLIN},
-        {.fd = listener, .events = POLLIN},
-        {.fd = control, .events = POLLIN},
-    };
-    struct vv_grant grant;
-    u64 left = 0;
-    bool granting = false, told = false;
-    ssize_t got;
-
-    while (watched[0].fd >= 0 && !(watched[0].revents & POLLIN)) {
-        if (poll(watched, 3, -1) < 0) {
-            if (errno != EINTR) {
-                break;
-            }
-            continue;
-        }
-        /* What the owner said comes first: it was said before the worker was asked. */
-        while ((got = recv(control, &grant, sizeof(grant), MSG_DONTWAIT)) == sizeof(grant)) {
-            left = grant.forks;
-            granting = left > 0;
-            told = false;
-        }
-        if (got == 0) {
-            kill(-worker, SIGKILL);         /* the owner is gone */
-            break;
-        }
-        if (watched[1].revents & POLLIN) {
-            if (!decide(listener, worker, &left) && granting && !told) {
-                tell(control, worker);
-                told = true;
-            }
-        } else if (watched[1].revents) {
-            watched[1].fd = -1;
-        }
-    }
-    if (watched[0].fd >= 0) {
-        close(watched[0].fd);
-    }
-}
-
 #else
 
 int vv_oversee_install(void)
@@ -130,50 +177,74 @@ int vv_oversee_install(void)
     return -1;
 }
 
-void vv_oversee(pid_t worker, int listener, int control, vv_oversee_tell *tell)
+static bool decide(int listener, pid_t worker, u64 *left)
 {
-    (void)worker, (void)listener, (void)control, (void)tell;
+    (void)listener, (void)worker, (void)left;
+    return true;
 }
 
 #endif
 
-/* ---- the listener's way from a worker to its parent ------------------------------------------------------ */
+/* ---- the parent's loop ---------------------------------------------------------------------------------------- */
 
-union one_descriptor { struct cmsghdr header; char room[CMSG_SPACE(sizeof(int))]; };
+/* Newer than some headers. */
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
 
-int vv_oversee_hand_over(int socket, int listener)
+struct granted { u64 left; bool any, told; };
+
+/* What the owner said. It says so before the worker is asked, and is heard before the worker is answered. False: it
+ * is gone. */
+static bool hear_grants(int control, struct granted *granted)
 {
-    union one_descriptor control = {0};
-    char byte = 0;
-    struct iovec one = {&byte, 1};
-    struct msghdr message = {.msg_iov = &one, .msg_iovlen = 1, .msg_control = &control,
-                             .msg_controllen = sizeof(control.room)};
-    struct cmsghdr *const header = CMSG_FIRSTHDR(&message);
-
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(header), &listener, sizeof(int));
-    return sendmsg(socket, &message, MSG_NOSIGNAL) == 1 ? 0 : -1;
-}
-
-int vv_oversee_take_over(int socket)
-{
-    union one_descriptor control = {0};
-    char byte;
-    struct iovec one = {&byte, 1};
-    struct msghdr message = {.msg_iov = &one, .msg_iovlen = 1, .msg_control = &control,
-                             .msg_controllen = sizeof(control.room)};
-    struct cmsghdr *header;
-    int listener = -1;
+    struct vv_grant grant;
     ssize_t got;
 
-    do {
-        got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-    } while (got < 0 && errno == EINTR);
-    header = got == 1 ? CMSG_FIRSTHDR(&message) : NULL;
-    if (header && header->cmsg_type == SCM_RIGHTS && header->cmsg_len == CMSG_LEN(sizeof(int))) {
-        memcpy(&listener, CMSG_DATA(header), sizeof(int));
+    while ((got = recv(control, &grant, sizeof(grant), MSG_DONTWAIT)) == sizeof(grant)) {
+        *granted = (struct granted){grant.forks, grant.forks > 0, false};
     }
-    return listener;
+    return got != 0;
+}
+
+void vv_oversee(pid_t worker, int listener, int socket, int control, vv_oversee_tell *tell)
+{
+    enum { END, FORK, STAT, OWNER, SOURCES };
+    struct pollfd watched[SOURCES] = {
+        [END] = {.fd = (int)syscall(SYS_pidfd_open, worker, 0), .events = POLLIN},
+        [FORK] = {.fd = listener, .events = POLLIN},
+        [STAT] = {.fd = socket, .events = POLLIN},
+        [OWNER] = {.fd = control, .events = POLLIN},
+    };
+    struct granted granted = {0};
+    pid_t thread;
+
+    while (watched[END].fd >= 0 && !watched[END].revents) {
+        if (poll(watched, SOURCES, -1) < 0) {
+            continue;
+        }
+        if (!hear_grants(control, &granted)) {
+            kill(-worker, SIGKILL);
+            break;
+        }
+        if (watched[FORK].revents & POLLIN) {
+            if (!decide(listener, worker, &granted.left) && granted.any && !granted.told) {
+                tell(control, worker);
+                granted.told = true;
+            }
+        } else if (watched[FORK].revents) {
+            watched[FORK].fd = -1;          /* the worker has ended */
+        }
+        if (watched[STAT].revents & POLLIN) {
+            if (recv(socket, &thread, sizeof(thread), MSG_DONTWAIT) == sizeof(thread)) {
+                answer_stat(socket, worker, thread);
+            }
+        }
+        if (watched[STAT].revents & (POLLHUP | POLLERR)) {
+            watched[STAT].fd = -1;
+        }
+    }
+    if (watched[END].fd >= 0) {
+        close(watched[END].fd);
+    }
 }

@@ -110,7 +110,6 @@ static _Noreturn void work(int control, int data, int overseer, uint8_t *shared,
     }
     /* Told before the subject is there, which could tell anything. */
     say(data, CONFINED, vv_confine(overseer));
-    close(overseer);
     if (load_subject(library) < 0) {
         say(data, -2, 0);
         _exit(2);
@@ -193,10 +192,11 @@ static int wait_for(pid_t pid, int overseer, int control)
     const int listener = vv_oversee_take_over(overseer);
     int status = 0;
 
+    vv_oversee(pid, listener, overseer, control, tell_of_fork);
     if (listener >= 0) {
-        vv_oversee(pid, listener, control, tell_of_fork);
         close(listener);
     }
+    close(overseer);
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
     }
     return status;
@@ -246,7 +246,6 @@ int vv_serve(int control, int data, void *shared, u64 request_capacity, u64 repl
         }
         setpgid(pid, pid);
         status = wait_for(pid, overseer[0], control);
-        close(overseer[0]);
         kill(-pid, SIGKILL);        /* what it may have forked */
         end_orphans();
         if (!say(control, ENDED, status) || !go_on(control)) {

@@ -18,7 +18,6 @@
  * SPDX-License-Identifier: MIT
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <malloc.h>
@@ -35,6 +34,7 @@
 
 #include "core_subject.h"
 #include "internal.h"
+#include "oversee.h"
 
 #define MAX_THREADS 64
 #define CONTROLS 2
@@ -569,13 +569,11 @@ static void *live(void *argument)
     struct thread *me = argument;
     const stack_t signals = {.ss_sp = me->room + STACK_BYTES, .ss_size = SIGNAL_STACK_BYTES};
     const pid_t process = getpid();
-    char path[64];
     int seen = __atomic_load_n(&me->rounds, __ATOMIC_SEQ_CST), now;
 
     sigaltstack(&signals, NULL);
     me->tid = (pid_t)syscall(SYS_gettid);
-    snprintf(path, sizeof(path), "/proc/self/task/%d/stat", (int)me->tid);
-    me->stat_fd = open(path, O_RDONLY | O_CLOEXEC);
+    me->stat_fd = vv_oversee_stat(me->tid);
     vv_call_state = &me->state;
     finish_line(me);
     for (;;) {
