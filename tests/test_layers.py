@@ -17,6 +17,7 @@ PACKAGE = Path(vfio_verify.__file__).parent
 # where the table says so. `specs` is data. Observations are values, which the world fills and the judge reads.
 LAYERS = (
     ("vfio_verify", "errors", "spec", "remote", "_core", "_bench", "markup", "source_line"),
+    ("outlet",),
     ("debuginfo",),
     ("case", "core", "sandbox"),
     ("backing",),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +13,14 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.panel import Panel
+from rich.text import Text
 from subject_files import DIRECTORY
+
+from vfio_verify.cli_common import console
+from vfio_verify.outlet import Outlet, harmless
 
 NEWLINE = DIRECTORY / "broken" / "newline_in_message.c"
 CORRECT = DIRECTORY / "correct" / "check_first.c"
@@ -196,8 +205,59 @@ def test_a_patch_s_title_is_no_command_either(run) -> None:
         f"--- /dev/null\n+++ b/hw/x.c\n@@ -0,0 +1,{count} @@\n{body}"
     )
     outcome = run("-", "--examples", 5, text=mail, GITHUB_ACTIONS="true")
-    assert "\n::error file=x.c::hacked\n" in outcome.out
+    assert "\n\\::error file=x.c::hacked\n" in outcome.out
     assert all(line.startswith(("::error file=hw/x.c,", "::notice file=hw/x.c,")) for line in obeyed(outcome.out))
+
+
+def test_what_is_refused_is_quoted_and_not_obeyed(run, tmp_path: Path) -> None:
+    """Exit status 2 quotes the compiler, and so the names that a subject gives to its lines."""
+    broken = HOSTILE.replace(
+        "    error_setg", '#line 7 "\\n::error::x\\r\\n ##[add-mask]y\\x1b[31m\\x9b31m"\n    nothing_like_it'
+    )
+    names = "x\n::error file=README.md::hacked\n##[group]\x1b[2J\u202e.c"
+    for name, text in (("evil.c", broken), (names, "int"), (names, HOSTILE.replace("return", "return ::error::"))):
+        (tmp_path / name).write_text(text)
+        outcome = run(name, "--examples", 5, GITHUB_ACTIONS="true")
+        assert outcome.status == 2
+        assert not obeyed(outcome.out) + obeyed(outcome.err)
+        assert "##[" not in outcome.out + outcome.err
+        assert not set("\x1b\x9b\r\u202e") & set(outcome.out + outcome.err)
+
+
+FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udc9f]")
+CHARACTERS = "\n\r\t :#[]%\x1b\x9b\x07\x00\u202e\u2066\u200f\u2028\x85\ud800\udc9b\ufeff"
+WORDS = (
+    *("::error::x", "##[group]", "##vso[task]", "::", "##", "%0A", "\x1b[2J", "word"),
+    *("\xa0::stop-commands::t", "\u3000::set-env name=PATH::/"),
+)
+PARTS = st.sampled_from([*CHARACTERS, *WORDS])
+
+
+@settings(max_examples=300)
+@given(pieces=st.lists(st.lists(PARTS, max_size=12).map("".join), max_size=4))
+def test_no_text_is_obeyed_by_a_terminal_or_a_runner(pieces: list[str]) -> None:
+    written = io.StringIO()
+    outlet = Outlet(written)
+    for piece in pieces:
+        print(piece, file=outlet)
+    text = written.getvalue()
+    assert not FORBIDDEN.search(text)
+    assert not obeyed(text)
+    assert not re.search(r"##\w*\[", text)
+    assert all(ordinary in text for piece in pieces for ordinary in re.findall("word", piece))
+    assert text == "".join(harmless(f"{piece}\n") for piece in pieces)
+
+
+@settings(max_examples=100)
+@given(text=st.lists(PARTS, max_size=12).map("".join))
+def test_nor_where_rich_prints_it(text: str) -> None:
+    outlet = Outlet(io.StringIO())
+    shown = console()
+    shown.file = outlet.rich_proxied_file
+    for what in (text, Text(text, style="bold"), Panel(text)):
+        shown.print(what)
+    assert not FORBIDDEN.search(outlet.getvalue())
+    assert not obeyed(outlet.getvalue())
 
 
 def test_a_summary_page_that_cannot_be_written_costs_no_verdict(run) -> None:

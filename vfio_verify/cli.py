@@ -18,6 +18,7 @@ from vfio_verify.cli_common import private_hypothesis as _private_hypothesis
 from vfio_verify.cli_corpus import COMMANDS, corpus_to_write, keep, read_case
 from vfio_verify.cli_fuzz import fuzz
 from vfio_verify.errors import InputError, VfioVerifyError
+from vfio_verify.outlet import harmless_output
 from vfio_verify.outputs import Outputs, output_options
 
 if TYPE_CHECKING:
@@ -257,6 +258,11 @@ def _print_any_name() -> None:
 
 def _run() -> NoReturn:
     _print_any_name()
+    with harmless_output():
+        _run_command()
+
+
+def _run_command() -> NoReturn:
     try:
         cli.main(standalone_mode=False)
     except click.ClickException as error:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -87,8 +87,16 @@ def executor_on(cluster: str | None, say: Callable[[str], None]) -> Iterator[Clu
 def console(*, stderr: bool = False) -> Console:
     """On standard output, or on standard error. Nothing in a text is markup."""
     from rich.console import Console
+    from rich.segment import Segment
+
+    from vfio_verify.outlet import shown
 
     class PipeConsole(Console):
+        def render(self, *arguments: Any, **named: Any) -> Iterator[Segment]:
+            """A text's own escapes are gone before it gets those of a style."""
+            for segment in super().render(*arguments, **named):
+                yield segment if segment.control else Segment(shown(segment.text), segment.style)
+
         def on_broken_pipe(self) -> None:
             """Rich would exit with 1, which is a verdict here."""
             raise BrokenPipeError

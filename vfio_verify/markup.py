@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 
-# What XML 1.0 has no place for, what a terminal or a log obeys, and what turns the direction of writing.
+# What XML 1.0 has no place for, what a terminal or a log obeys, what turns the direction of writing, what is unseen.
 _UNSEEN = re.compile(
     "[^\t\n\x20-\x7e\xa0-\u2029\u202f-\u2065\u206a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+    "|[\xad\u061c\u180e\u200b-\u200f\u2028\u2029\u2060-\u206f\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
 _MARKED = re.compile(r"([\\`*_{}\[\]()<>#+!|~&@$-])")
 

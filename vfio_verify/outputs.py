@@ -106,11 +106,11 @@ class Outputs(Struct, frozen=True):
             shown()
             return
         stop, go_on = stopped_commands()
-        click.echo(stop)
+        click.echo(stop.encode())
         try:
             shown()
         finally:
-            click.echo(go_on)
+            click.echo(go_on.encode())
 
     @staticmethod
     def _annotate(report: Report, *, on_stderr: bool) -> None:

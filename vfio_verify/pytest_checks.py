@@ -19,6 +19,7 @@ from msgspec import Struct
 from rich.console import Console
 
 from vfio_verify.case import Policy
+from vfio_verify.outlet import harmless
 from vfio_verify.report import ClauseEntry, Report
 from vfio_verify.spec import clauses
 from vfio_verify.text import print_clause
@@ -136,4 +137,4 @@ def _violations_text(report: Report, name: str) -> str:
     out = io.StringIO()
     print_clause(report, name, Console(file=out, width=_WIDTH, highlight=False, markup=False, emoji=False))
     counts = f"{report.examples:,} layouts, {report.runs:,} calls with every fault position, seed {report.seed}"
-    return f"{what} violates {name}{place}\n{counts}\n\n{out.getvalue().rstrip()}"
+    return harmless(f"{what} violates {name}{place}\n{counts}\n\n{out.getvalue().rstrip()}")
