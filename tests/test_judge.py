@@ -683,14 +683,20 @@ def test_what_was_not_freed_and_who_never_mapped_make_no_window():
 @pytest.mark.parametrize(
     ("what", "cause"),
     [
-        (success(lowest_fd_after=8), "descriptor: success"),
-        (failure(lowest_fd_after=5), "descriptor: no"),
+        (success(fds_left=1), "descriptor: success"),
+        (failure(fds_left=2), "descriptor: no"),
+        (failure(fds_gone=1), "gone"),
         (failure(heap_live=1, heap_live_bytes=16), "heap: no"),
         (success(cached_frees=1), "cache"),
         (success(left=1), "thread"),
         (failure(left=2), "child"),
         (success(left=4), "timer"),
         (success([*GOOD, call("close", 5, flags=OUTSIDE | REFUSED)]), "close"),
+        (success([*GOOD, call("dup", 9, 5, flags=OUTSIDE | REFUSED, result=5)]), "close"),
+        (
+            success([*GOOD, call("close", 9, result=FAILED, error=errno.EBADF, flags=OUTSIDE | UNPLANNED)]),
+            "twice: success",
+        ),
     ],
 )
 def test_what_stays_behind_or_was_not_the_subjects_violates_no_leak(what, cause):
@@ -698,7 +704,7 @@ def test_what_stays_behind_or_was_not_the_subjects_violates_no_leak(what, cause)
 
 
 def test_two_kinds_of_leak_are_two_violations():
-    what = success(lowest_fd_after=8, heap_live=2)
+    what = success(fds_left=1, heap_live=2)
     assert {v.cause for v in told(what).violations} == {"descriptor: success", "heap: success"}
 
 
@@ -709,10 +715,18 @@ def test_a_descriptor_of_ones_own_may_be_closed():
 
 @pytest.mark.parametrize(
     "change",
-    [{"mapped": False}, {"like_first": False}, {"differences": 1}, {"first_whole": False}, {"first_differences": 3}],
+    [
+        *({"mapped": False}, {"like_first": False}, {"differences": 1}, {"first_whole": False}),
+        *({"first_differences": 3}, {"left_open": True}),
+    ],
 )
 def test_two_mappings_that_are_not_independent_violate_repeatable(change):
     assert status("REPEATABLE", success(second=msgspec.structs.replace(WHOLE, **change))) == "violated"
+
+
+def test_descriptors_that_each_call_leaves_open_are_no_matter_of_the_second():
+    what = success(fds_left=1, second=msgspec.structs.replace(WHOLE, left_open=True))
+    assert violated(what) == {"NO_LEAK"}
 
 
 def test_a_second_call_that_the_kernel_refused_memory_does_not_exercise_repeatable():

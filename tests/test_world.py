@@ -492,6 +492,76 @@ def test_harm_is_recorded_and_answered_and_not_done(harmer, harm):
     assert seen.lowest_fd_after == seen.lowest_fd_before
 
 
+own_fds = worker_of(
+    """
+#include <sys/eventfd.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+
+static int end_of(int (*make)(int *), int *rest)
+{
+    int ends[2] = {-1, -1};
+
+    make(ends);
+    *rest = ends[1];
+    return ends[0];
+}
+
+static int pipe_of(int *ends) { return pipe2(ends, O_CLOEXEC); }
+static int pair_of(int *ends) { return socketpair(AF_UNIX, SOCK_STREAM, 0, ends); }
+
+void vfio_verify_entry(struct vv_call *call)
+{
+    int device = call->vbasedev->fd, rest = -1, fd;
+
+    switch (call->total_size % 16) {
+    case 0: fd = end_of(pipe_of, &rest); break;
+    case 1: fd = end_of(pair_of, &rest); break;
+    case 2: fd = eventfd(0, EFD_CLOEXEC); break;
+    case 3: fd = memfd_create("own", MFD_CLOEXEC); break;
+    case 4: fd = timerfd_create(CLOCK_MONOTONIC, 0); break;
+    case 5: fd = epoll_create1(0); break;
+    case 6: fd = open("/dev/null", O_RDONLY); break;
+    case 7: fd = (int)syscall(SYS_dup, device); break;
+    case 8: fd = fcntl(device, F_DUPFD_CLOEXEC, 300); break;
+    case 9: fd = dup2(device, 400); break;
+    default: fd = dup(device);
+    }
+    switch (call->total_size / 16) {
+    case 0: SAY("%d", fd >= 0 && close(fd) == 0 && (rest < 0 || close(rest) == 0)); break;
+    case 1: SAY("%d", close(fd)); break;        /* the rest stays */
+    case 2: SAY("%d", fd >= 0); break;          /* all stay */
+    case 3: close(fd), fd = close(fd); SAY("%d %d", fd, errno); close(rest); break;
+    case 4: SAY("%d", close_range(fd, fd, 0)); close(rest); break;
+    case 5: SAY("%d", (int)syscall(SYS_close_range, fd, fd, 0)); close(rest); break;
+    default: SAY("%d", dup2(device, fd) == fd && close(fd) == 0); close(rest);
+    }
+}
+"""
+)
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", range(11))
+def test_a_descriptor_that_was_not_open_before_the_call_is_its_own(own_fds, kind):
+    """NO_LEAK: however it was opened, it may be closed, and is missed when it stays open."""
+    pair = kind in (0, 1)
+    for deed, said, left in (
+        *((0, b"1", 0), (1, b"0", pair), (2, b"1", 1 + pair), (3, b"-1 9", 0), (4, b"0", 0), (5, b"0", 0)),
+        (6, b"1", 0),
+    ):
+        seen = run(own_fds, msgspec.structs.replace(TWO, total_size=16 * deed + kind))
+        assert (seen.message, seen.fds_left, seen.fds_gone) == (said, left, 0), deed
+        astray = [e for e in seen.trace() if e.flags & OUTSIDE]
+        assert [(STEPS[e.step], e.errno) for e in astray] == ([("close", errno.EBADF)] if deed == 3 else []), deed
+        assert not seen.flags_union & REFUSED
+    # What one run left does not stay for the next.
+    assert run(own_fds, msgspec.structs.replace(TWO, total_size=kind)).lowest_fd_before == seen.lowest_fd_before
+    assert own_fds.restarts == 0
+
+
 @needs_compiler
 def test_after_every_harm_the_same_worker_goes_on(harmer):
     for number in range(1, len(HARM) + 1):

@@ -22,6 +22,9 @@ FAULTED, TOOK_AWAY, REFUSED, OUTSIDE, OWNED, BY_RULE, NESTED, UNPLANNED, STARVED
 OPEN = 1 << 16
 """Flags of an event; ``enum vv_event_flags`` in pyx/world/world.h says what each means."""
 
+LEFT_OPEN = 1024
+"""The same of a second call as a whole: it left a descriptor open, or closed one that is not its own."""
+
 LEFT_THREAD, LEFT_CHILD, LEFT_TIMER = 1, 2, 4
 """``enum vv_left`` in pyx/world/internal.h."""
 
@@ -116,6 +119,8 @@ class SecondCall(Struct, frozen=True):
     first_differences: int
     starved: bool = False
     """Did the kernel refuse it memory? A machine may have room for one mapping and not for two."""
+    left_open: bool = False
+    """Did it leave a descriptor open, or close one that is not its own?"""
 
 
 class MappingSeen(Struct, frozen=True):
@@ -230,6 +235,10 @@ class Observation(Struct, frozen=True):
     """The place that freed first what was not to be freed."""
     named: tuple[tuple[str, int, int], ...] = ()
     """Names for ranges of addresses, beside that of the mapping: name, start, end."""
+    fds_left: int = 0
+    """Descriptors that are open after the call, and were not before, whoever opened them."""
+    fds_gone: int = 0
+    """Descriptors of the process, not of a call, that are not open any more."""
 
     def trace(self) -> Iterator[Event]:
         """The events in order."""

@@ -33,6 +33,7 @@ from vfio_verify.case import (
 from vfio_verify.errors import HarnessError
 from vfio_verify.observation import (
     EVENT,
+    LEFT_OPEN,
     NOWHERE,
     STARVED,
     STEPS,
@@ -53,7 +54,7 @@ SESSION_MAGIC = 0x3173736573766676
 FIRST, LAST = 1 << 16, 2 << 16
 
 _FIXED = 25
-_RECORD = struct.Struct(f"={_FIXED + len(STEPS) + 13}Q")
+_RECORD = struct.Struct(f"={_FIXED + len(STEPS) + 15}Q")
 RECORD_BYTES = _RECORD.size
 _MAX_MESSAGE, _MAX_LEFT = 4096, 7  # MESSAGE_BYTES in pyx/world/run.c; enum vv_left in internal.h
 _FIVE = struct.Struct("=5Q")
@@ -174,7 +175,7 @@ def unpack_record(data: memoryview, head: Head, harness_changes: int) -> tuple[O
     called, second_mapped, _, like_first, second_differences, whole, first_differences, second_flags, left = words[
         _FIXED + len(STEPS) : _FIXED + len(STEPS) + 9
     ]
-    *error_at, heap_at, free_at = words[_FIXED + len(STEPS) + 9 :]
+    *error_at, heap_at, free_at, fds_left, fds_gone = words[_FIXED + len(STEPS) + 9 :]
     truths = mapped, error_given, error_left, called, second_mapped, like_first, whole
 
     events_end = _RECORD.size + n_events * EVENT.size
@@ -221,6 +222,7 @@ def unpack_record(data: memoryview, head: Head, harness_changes: int) -> tuple[O
             first_whole=bool(whole),
             first_differences=first_differences,
             starved=bool(second_flags & STARVED),
+            left_open=bool(second_flags & LEFT_OPEN),
         )
         if called
         else None,
@@ -231,6 +233,8 @@ def unpack_record(data: memoryview, head: Head, harness_changes: int) -> tuple[O
         error_at=tuple(at for at in error_at if at != NOWHERE),
         heap_at=heap_at,
         free_at=free_at,
+        fds_left=fds_left,
+        fds_gone=fds_gone,
     )
     return observation, size
 

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -23,6 +24,13 @@
 static struct vv_call_state first_thread;
 _Thread_local struct vv_call_state *vv_call_state = &first_thread;
 static char looking;                /* lock: at the text of /proc/self/maps, which is read into one place */
+
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+#ifndef CLOSE_RANGE_CLOEXEC
+#define CLOSE_RANGE_CLOEXEC (1u << 2)
+#endif
 
 #define SLACK_BYTES (4u << 20)      /* for alignment: what a reservation may be larger than twice the total */
 #define FIXED_FLAGS (MAP_FIXED | MAP_FIXED_NOREPLACE)
@@ -47,7 +55,7 @@ void vv_calls_begin(struct vv_event *events, u64 max_events, const struct vv_fau
     vv_calls.n_events = vv_calls.dropped = vv_calls.flags_union = 0;
     vv_calls.faults = faults;
     vv_calls.n_faults = n_faults;
-    vv_calls.n_owned = vv_calls.n_fds = 0;
+    vv_calls.n_owned = 0;
     vv_calls.first_reservation = 0;
     vv_calls.nested = 0;
     vv_calls.holed = false;
@@ -228,10 +236,7 @@ void vv_calls_release(void)
     for (i = 0; i < vv_calls.n_owned; i++) {
         vv_raw_munmap((void *)vv_calls.owned[i].start, vv_calls.owned[i].end - vv_calls.owned[i].start);
     }
-    for (i = 0; i < vv_calls.n_fds; i++) {
-        syscall(SYS_close, vv_calls.fds[i]);
-    }
-    vv_calls.n_owned = vv_calls.n_fds = 0;
+    vv_calls.n_owned = 0;
 }
 
 /* ---- mmap ------------------------------------------------------------------------------------------- */
@@ -540,29 +545,6 @@ VV_EXPORT void *vv_mremap(void *addr, size_t old_length, size_t new_length, int 
 
 /* ---- descriptors -------------------------------------------------------------------------------------------- */
 
-static int *fd_slot(int fd)
-{
-    u64 slot;
-
-    for (slot = 0; slot < vv_calls.n_fds; slot++) {
-        if (vv_calls.fds[slot] == fd) {
-            return &vv_calls.fds[slot];
-        }
-    }
-    return NULL;
-}
-
-static int opened(int fd)
-{
-    if (fd >= 0 && !fd_slot(fd)) {
-        if (vv_calls.n_fds == sizeof(vv_calls.fds) / sizeof(*vv_calls.fds)) {
-            vv_die("the subject holds more than %zu descriptors", sizeof(vv_calls.fds) / sizeof(*vv_calls.fds));
-        }
-        vv_calls.fds[vv_calls.n_fds++] = fd;
-    }
-    return fd;
-}
-
 static int dup_as(long number, int fd, int target, int flags)
 {
     struct vv_event *event = vv_begin(VV_DUP, (u64)(int64_t)fd, (u64)(int64_t)target, (u64)flags, (u64)number, 0, 0);
@@ -571,12 +553,12 @@ static int dup_as(long number, int fd, int target, int flags)
     if (event->error) {
         return finish(event, -1, (int)event->error);
     }
-    if (target >= 0 && !fd_slot(target) && fcntl(target, F_GETFD) >= 0) {
+    if (target >= 0 && vv_fd_is_foreign(target)) {
         event->flags |= VV_OUTSIDE | VV_REFUSED;    /* would close a descriptor that is not the subject's */
         return finish(event, target, 0);
     }
     result = (int)(target < 0 ? syscall(SYS_dup, fd) : syscall(SYS_dup3, fd, target, flags));
-    return finish(event, opened(result), result < 0 ? errno : 0);
+    return finish(event, vv_fd_opened(result), result < 0 ? errno : 0);
 }
 
 VV_EXPORT int vv_dup(int fd)
@@ -584,26 +566,48 @@ VV_EXPORT int vv_dup(int fd)
     return vv_calls.active ? dup_as(SYS_dup, fd, -1, 0) : (int)syscall(SYS_dup, fd);
 }
 
+/* A close of what is not the subject's, which is not done, or of what is not open: by then the number may be another
+ * thread's. A negative one is nobody's. */
+static bool astray(struct vv_event *event, int fd)
+{
+    const bool foreign = vv_fd_is_foreign(fd);
+
+    if (!foreign && fcntl(fd, F_GETFD) >= 0) {
+        return false;
+    }
+    event->flags |= foreign ? VV_OUTSIDE | VV_REFUSED : fd >= 0 ? VV_OUTSIDE : 0;
+    finish(event, foreign ? 0 : -1, foreign ? 0 : EBADF);
+    return true;
+}
+
 VV_EXPORT int vv_close(int fd)
 {
     struct vv_event *event;
-    int *slot;
 
     if (!vv_calls.active) {
         return (int)syscall(SYS_close, fd);
     }
     event = vv_begin(VV_CLOSE, (u64)(int64_t)fd, 0, 0, 0, 0, 0);
-    slot = fd_slot(fd);
-    if (!slot) {
-        if (fcntl(fd, F_GETFD) < 0) {
-            return finish(event, -1, EBADF);
-        }
-        event->flags |= VV_OUTSIDE | VV_REFUSED;
-        return finish(event, 0, 0);
+    if (astray(event, fd)) {
+        return (int)event->result;
     }
-    *slot = vv_calls.fds[--vv_calls.n_fds];
+    vv_fd_closed(fd);
     syscall(SYS_close, fd);         /* Linux closes it even when it reports a failure */
     return event->error ? finish(event, -1, (int)event->error) : finish(event, 0, 0);
+}
+
+/* Each as by a close() of its own. */
+static int close_from(unsigned int first, unsigned int last, int flags)
+{
+    u64 fd;
+
+    if (!vv_calls.active || (flags & CLOSE_RANGE_CLOEXEC) || last < first) {
+        return (int)syscall(SYS_close_range, first, last, flags);
+    }
+    for (fd = vv_fds_open_from(first); fd <= last; fd = vv_fds_open_from(fd + 1)) {
+        vv_close((int)fd);
+    }
+    return 0;
 }
 
 /* ---- the names a subject is linked to ----------------------------------------------------------------------- */
@@ -626,6 +630,28 @@ VV_EXPORT int __wrap_dup2(int fd, int target)
 VV_EXPORT int __wrap_dup3(int fd, int target, int flags)
 {
     return vv_calls.active ? dup_as(SYS_dup3, fd, target, flags) : dup3(fd, target, flags);
+}
+
+VV_EXPORT int __wrap_close_range(unsigned int first, unsigned int last, int flags) { return close_from(first, last, flags); }
+VV_EXPORT void __wrap_closefrom(int first) { close_from(first < 0 ? 0 : (unsigned int)first, ~0u, 0); }
+
+VV_EXPORT int __wrap_fclose(FILE *stream)
+{
+    const int fd = fileno(stream);
+    struct vv_event *event;
+    int error;
+
+    if (!vv_calls.active || fd < 0) {
+        return fclose(stream);
+    }
+    event = vv_begin(VV_CLOSE, (u64)(int64_t)fd, 0, 0, 0, 0, 0);
+    if (astray(event, fd)) {
+        return event->error ? EOF : 0;
+    }
+    vv_fd_closed(fd);
+    error = fclose(stream) == EOF ? errno : 0;
+    error = event->error ? (int)event->error : error;
+    return error ? finish(event, EOF, error) : finish(event, 0, 0);
 }
 
 VV_EXPORT int __wrap_madvise(void *addr, size_t length, int advice)
@@ -659,7 +685,7 @@ static int open_at(int directory, const char *path, int flags, mode_t mode)
         return finish(event, -1, (int)event->error);
     }
     fd = openat(directory, path, flags, mode);
-    return finish(event, opened(fd), fd < 0 ? errno : 0);
+    return finish(event, vv_fd_opened(fd), fd < 0 ? errno : 0);
 }
 
 #define OPEN_MODE(flags, mode)                          \
@@ -714,7 +740,7 @@ VV_EXPORT int __wrap_fcntl(int fd, int command, ...)
         return finish(event, -1, (int)event->error);
     }
     result = fcntl(fd, command, value);
-    return finish(event, opened(result), result < 0 ? errno : 0);
+    return finish(event, vv_fd_opened(result), result < 0 ? errno : 0);
 }
 
 /* The heap of the process must not grow between two snapshots, and System V segments are not ours to undo. */
@@ -765,6 +791,8 @@ VV_EXPORT long __wrap_syscall(long number, ...)
         return __wrap_dup3((int)a[0], (int)a[1], (int)a[2]);
     case SYS_close:
         return vv_close((int)a[0]);
+    case SYS_close_range:
+        return close_from((unsigned int)a[0], (unsigned int)a[1], (int)a[2]);
     case SYS_exit:
     case SYS_exit_group:
         vv_die("called exit(%ld) by syscall()", a[0]);

@@ -84,6 +84,7 @@ struct vv_record {
     u64 error_at[2];            /* places in the subject: where the caller's errors were set, VV_NONE if nowhere */
     u64 heap_at;                /* and where the first block was allocated that is not freed */
     u64 free_at;                /* and where what is not the subject's to free was freed */
+    u64 fds_left, fds_gone;     /* descriptors that were not open before, and others' that are not open any more */
     /* followed by events, vmas, strays, differences, message (padded to 8) */
 };
 
@@ -206,8 +207,6 @@ struct vv_call_state {
     struct vv_range owned[512]; /* what the subject reserved and still holds */
     u64 n_owned;
     u64 first_reservation;      /* address, 0 before */
-    int fds[256];               /* what the subject opened and still holds */
-    u64 n_fds;
 };
 /* That of this thread. A pointer, since a module that is loaded late gets little room for thread-local variables
  * that are reached as fast as any others. Threads that a subject starts itself share that of the first thread. */
@@ -216,10 +215,23 @@ extern _Thread_local struct vv_call_state *vv_call_state __attribute__((tls_mode
 
 void vv_calls_begin(struct vv_event *events, u64 max_events, const struct vv_fault *faults, u64 n_faults);
 void vv_calls_again(void);      /* a second call in the same run: keep what is held, no faults, no trace */
-void vv_calls_release(void);    /* unmap and close all that the subject still holds */
+void vv_calls_release(void);    /* unmap all that the subject still holds */
 
 void *vv_raw_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset);
 int vv_raw_munmap(void *addr, size_t length);
+
+/* ---- descriptors.c --------------------------------------------------------------------------- */
+
+void vv_fds_begin(void);                    /* what is open now is not the subject's, until this is called again */
+void vv_fds_before_call(void);
+u64 vv_fds_left(u64 *gone);                 /* how many are open that were not before the call, and how many are gone */
+void vv_fds_release(void);                  /* close all that is the subject's */
+u64 vv_fds_open_from(u64 first);            /* the next open one; VV_NONE */
+bool vv_fd_is_foreign(int fd);              /* open before, or opened by another thread's call */
+int vv_fd_opened(int fd);                   /* by this thread's call; returns it */
+void vv_fd_closed(int fd);
+void vv_fd_lend(int fd);                    /* the world closes one of its own: the subject may get its number */
+void vv_fd_take_back(int fd);               /* before it is open again: what the subject has there moves away */
 
 /* ---- observe.c ----------------------------------------------------------------------------------- */
 

@@ -123,23 +123,15 @@ static int replace_descriptors(const int *fds)
         if (fds ? dup3(fds[i], vv_world.device_fd[i], O_CLOEXEC) < 0 : close(vv_world.device_fd[i]) < 0) {
             return -1;
         }
+        if (!fds) {
+            vv_fd_lend(vv_world.device_fd[i]);
+        }
     }
     return 0;
 }
 
 /* A descriptor that the subject opened may have got the number of one that was closed. It keeps what it holds, by
  * another number, and is a leak like any other. */
-static void move_squatter(int number)
-{
-    u64 i;
-
-    for (i = 0; i < vv_calls.n_fds; i++) {
-        if (vv_calls.fds[i] == number) {
-            vv_calls.fds[i] = fcntl(number, F_DUPFD_CLOEXEC, 0);
-        }
-    }
-}
-
 static void restore_descriptors(void)
 {
     u64 i;
@@ -149,7 +141,7 @@ static void restore_descriptors(void)
             continue;
         }
         if (vv_kernel.kind == VV_CLOSED_DESCRIPTOR) {
-            move_squatter(vv_world.device_fd[i]);
+            vv_fd_take_back(vv_world.device_fd[i]);
         }
         if (dup3(whole[i], vv_world.device_fd[i], O_CLOEXEC) < 0) {
             vv_kernel.error = errno;

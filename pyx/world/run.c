@@ -238,14 +238,15 @@ static void call_twice(struct vv_record *record, struct vv_call *call, u64 n_fir
     const u64 bytes = vv_visible_bytes(first, total);
     struct vv_difference unused[1];
     struct vv_contents contents = {.out = unused, .max = 1};
-    u64 second, n;
+    u64 second, n, gone;
 
     vv_calls_again();
+    vv_fds_before_call();
     vv_progress->in_subject = 1;
     call_subject(call);
     second = (u64)call->address;
     record->second_called = 1;
-    record->second_flags_union = vv_calls.flags_union;
+    record->second_flags_union = vv_calls.flags_union | (vv_fds_left(&gone) || gone ? VV_LEFT_OPEN : 0);
     record->second_mapped = (u64)call->mapped;
     record->second_address = second;
     vv_observe_refresh(false);
@@ -366,7 +367,7 @@ void vv_run_plan(struct vv_record *record, u64 capacity, const struct vv_fault *
     const u64 rest = sizeof(*record) + MAX_VMAS * sizeof(struct vv_vma) + MAX_STRAYS * sizeof(struct vv_vma)
                      + MAX_DIFFERENCES * sizeof(struct vv_difference) + MESSAGE_BYTES;
     const u64 total = vv_world.layout.total_size;
-    const u64 n_owned = flags & VV_KEEP ? vv_calls.n_owned : 0, n_fds = flags & VV_KEEP ? vv_calls.n_fds : 0;
+    const u64 n_owned = flags & VV_KEEP ? vv_calls.n_owned : 0;
     struct vv_event *events = (struct vv_event *)(record + 1);
     struct vv_heap_report heap;
     struct vv_call call = {0};
@@ -376,10 +377,10 @@ void vv_run_plan(struct vv_record *record, u64 capacity, const struct vv_fault *
     vv_heap_reset();
     vv_calls_begin(events, capacity > rest ? (capacity - rest) / sizeof(*events) : 0, faults, n_faults);
     vv_calls.n_owned = n_owned;
-    vv_calls.n_fds = n_fds;
     vv_arm_signals();
     vv_observe_refresh(false);
     record->lowest_fd_before = (u64)vv_lowest_free_fd();
+    vv_fds_before_call();
     record->pages_before = vv_process_pages();
 
     call_subject(&call);
@@ -391,6 +392,7 @@ void vv_run_plan(struct vv_record *record, u64 capacity, const struct vv_fault *
         record->pages_after = vv_process_pages();
     }
     record->lowest_fd_after = (u64)vv_lowest_free_fd();
+    record->fds_left = vv_fds_left(&record->fds_gone);
     vv_arm_signals();           /* the subject may have changed them */
     vv_observe_refresh(false);
     n_runs = vv_record_call(record, &call, MAX_VMAS, flags & VV_BARE, compare);
@@ -408,6 +410,7 @@ void vv_run_plan(struct vv_record *record, u64 capacity, const struct vv_fault *
     }
     if (!(flags & VV_KEEP)) {
         vv_calls_release();
+        vv_fds_release();
     }
     record->pages_end = vv_process_pages();
 }
@@ -476,6 +479,7 @@ int64_t vv_run_request(const u64 *bytes, u64 request_bytes, uint8_t *reply, u64 
     at += vv_put_head((u64 *)(void *)reply, &layout);
     vv_observe_refresh(request->flags & VV_PARSE_MAPS);
     vv_snapshot_take();
+    vv_fds_begin();
     for (i = 0; i < request->n_plans; i++) {
         struct vv_record *record = (struct vv_record *)at;
         const u64 room_left = capacity - (u64)(at - reply);

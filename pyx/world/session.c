@@ -118,6 +118,7 @@ void vv_session_end(void)
 {
     if (is_open) {
         vv_calls_release();
+        vv_fds_release();
         vv_restore_words();
         n_mappings = n_segments = n_calls = 0;
         is_open = false;
@@ -393,6 +394,7 @@ static int begin(const struct vv_request *request, struct vv_layout *layout)
     vv_calls_begin(NULL, 0, NULL, 0);
     vv_observe_refresh(request->flags & VV_PARSE_MAPS);
     vv_snapshot_take();
+    vv_fds_begin();
     is_open = true;
     return 0;
 }

@@ -809,6 +809,7 @@ static uint8_t *record_round(uint8_t *at, u64 max_runs, const u64 *compared, u64
     first->cached_frees = heap.cached_frees;
     first->bad_frees = heap.bad_frees;
     first->lowest_fd_after = fd_after;
+    first->fds_left = vv_fds_left(&first->fds_gone);
     /* The process's pages are counted where calls are made one by one: here others come and go. */
     return at;
 }
@@ -841,7 +842,7 @@ static bool as_before(struct vv_record *control, struct vv_record *now)
             || control->n_vmas != now->n_vmas || control->n_strays != now->n_strays
             || control->n_differences != now->n_differences
             || (control->flags_union & astray) != (now->flags_union & astray)
-            || control->lowest_fd_after != now->lowest_fd_after || control->heap_live != now->heap_live
+            || control->fds_left != now->fds_left || control->fds_gone != now->fds_gone || control->heap_live != now->heap_live
             || control->cached_frees != now->cached_frees || control->bad_frees != now->bad_frees
             || memcmp(runs_of(control), runs_of(now), now->n_vmas * sizeof(struct vv_vma)) != 0) {
             return false;
@@ -867,6 +868,7 @@ static void release_all(void)
         vv_calls_release();
     }
     vv_call_state = main_state;
+    vv_fds_release();
 }
 
 static bool read_calls(const struct request *request, struct vv_cursor *cursor, struct vv_layout *layout)
@@ -987,6 +989,7 @@ int64_t vv_run_threads(const u64 *bytes, u64 request_bytes, uint8_t *reply, u64 
         vv_arm_signals();
         vv_observe_refresh(((const struct vv_request *)(const void *)(request + 1))->flags & VV_PARSE_MAPS);
         fd_before = (u64)vv_lowest_free_fd();
+        vv_fds_begin();
         pages_before = vv_process_pages();
         run_calls();
         fd_after = (u64)vv_lowest_free_fd();

@@ -3,6 +3,7 @@
  *
  *   memory.c   memfd devices, stamps, the arena in which RAM blocks are mapped
  *   calls.c    the system calls of a subject: counted, recorded, failed on demand, made harmless
+ *   descriptors.c  whose a descriptor is: what was open before the call, and what is after it
  *   heap.c     the allocations of a subject
  *   qemu.c     QEMU's names: look-ups, RAMBlock, VFIODevice, the Error API
  *   observe.c  what the kernel says of the address space, and what can be read there
@@ -68,6 +69,7 @@ enum vv_event_flags {
     VV_STARVED = 256,               /* no memory for a mapping of a size that the call could rightly ask for */
     VV_BY_KERNEL = 512,             /* the failure that the case's kernel fault is to make */
     VV_OPEN = 1 << 16,              /* not answered yet: the process ended in it */
+    VV_LEFT_OPEN = 1024,            /* of no event: a second call left a descriptor open, or closed another's */
     VV_NESTED = 64,                 /* made by the world on the subject's behalf (qemu_ram_mmap) */
 };
 

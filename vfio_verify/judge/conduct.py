@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from vfio_verify.judge.facts import (
     CLOSE,
+    DUP,
     MMAP,
     MPROTECT,
     MREMAP,
@@ -183,15 +184,14 @@ def _no_leak(facts: Facts) -> list[Finding] | None:
         return None
     way = "success" if seen.mapped else facts.way_out
     findings = []
-    if seen.lowest_fd_after != seen.lowest_fd_before:
+    if seen.fds_left:
+        stay = "a descriptor stays" if seen.fds_left == 1 else f"{seen.fds_left} descriptors stay"
         findings.append(
-            Finding(
-                "a descriptor stays open, or one that is not the subject's is gone",
-                f"{seen.lowest_fd_before} the lowest free descriptor",
-                f"{seen.lowest_fd_after}",
-                f"descriptor: {way}",
-            )
+            Finding(f"{stay} open", "none that was not open before", f"{seen.fds_left} more", f"descriptor: {way}")
         )
+    if seen.fds_gone:
+        summary = "a descriptor that is not the subject's is gone"
+        findings.append(Finding(summary, "all that were open before", f"{seen.fds_gone} fewer", "gone"))
     if seen.heap_live:
         blocks = f"{seen.heap_live} heap block{'s' * (seen.heap_live != 1)}"
         findings.append(
@@ -204,11 +204,22 @@ def _no_leak(facts: Facts) -> list[Finding] | None:
     for bit, what, cause in _LEFT:
         if seen.left & bit:
             findings.append(Finding(f"{what} stays behind", "none when the call returns", what, cause))
-    closed = [e for e in facts.events(OUTSIDE) if e.step == CLOSE]
-    if closed:
-        text = call_text(closed[0], facts.case, seen)
-        findings.append(Finding("a descriptor is closed that the subject did not open", "left open", text, "close"))
-    return findings
+    return [*findings, *_closed(facts, way)]
+
+
+def _closed(facts: Facts, way: str) -> Iterator[Finding]:
+    """Closes of what is not the subject's. What it has closed already is not its own any more: another thread may have
+    the number by then."""
+    for event in facts.events(OUTSIDE):
+        if event.step not in (CLOSE, DUP):
+            continue
+        text = call_text(event, facts.case, facts.seen)
+        if event.step == DUP:
+            yield Finding("dup2 closes a descriptor that the subject did not open", "left open", text, "close")
+        elif event.flags & REFUSED:
+            yield Finding("a descriptor is closed that the subject did not open", "left open", text, "close")
+        else:
+            yield Finding("a descriptor is closed that is not open", "closed once", text, f"twice: {way}")
 
 
 CLAUSES: dict[str, ClauseJudge] = {

@@ -191,6 +191,9 @@ def _repeatable(facts: Facts) -> list[Finding] | None:
     if not second.first_whole or second.first_differences:
         summary, changed = "the second call, or its end, damages the first mapping", "the first mapping has changed"
         return [Finding(summary, expected, changed, "damaged")]
+    if second.left_open and not facts.seen.fds_left:
+        summary = "the second call leaves a descriptor open, or closes one that is not its own"
+        return [Finding(summary, "descriptors as before it", "others", "descriptor")]
     return []
 
 

@@ -81,8 +81,8 @@ def _refused_by_rule(facts: Facts) -> tuple[str, str] | None:
 
 
 def _uncharged(facts: Facts) -> list[Finding] | None:
-    if not facts.completed or not facts.expected.must_map:
-        return None
+    if not facts.completed or not facts.expected.must_map or facts.failed_steps:
+        return None  # where a placeholder that is not charged was refused, one that is may be tried
     for event in facts.events(UNPLANNED):
         if _charged(event) and event.errno == errno.ENOMEM and _LARGE <= facts.length <= event.a1:
             return [

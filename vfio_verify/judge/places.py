@@ -90,8 +90,8 @@ def _leaked(violation: Violation, seen: Observation) -> Iterator[int]:
         yield seen.heap_at
     if violation.cause.startswith("cache"):
         yield seen.free_at
-    if violation.cause.startswith("close"):
-        yield from _first(seen, lambda event: event.step == CLOSE and bool(event.flags & OUTSIDE))
+    if violation.cause.startswith(("close", "twice")):
+        yield from _first(seen, lambda event: event.step in (CLOSE, DUP) and bool(event.flags & OUTSIDE))
     closed = [event.a0 for event in trace_of(seen) if event.step == CLOSE]
     yield from _last(seen, lambda e: e.step == DUP and not e.errno and e.result not in closed)
 
