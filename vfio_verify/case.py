@@ -136,6 +136,20 @@ class KernelFault(Struct, frozen=True, order=True, forbid_unknown_fields=True, o
     at: Annotated[int, Meta(ge=0, le=1 << 17)] = 0
 
 
+class Kernel(Struct, frozen=True, order=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How the kernel answers where kernels differ; by default as Linux 6.17 and later, for a user who may lock memory.
+
+    `mremap_unmaps`: an mremap of device memory to a fixed address, which is EFAULT, has unmapped what was there, as
+    before 6.17. `hints`: an address without MAP_FIXED is where a mapping is made, if that is free. `noreplace`:
+    MAP_FIXED_NOREPLACE is known; before 4.17 it is ignored, and the address a hint. `locks`: False, and a mapping
+    with MAP_LOCKED is refused with EAGAIN, as beyond RLIMIT_MEMLOCK."""
+
+    mremap_unmaps: bool = False
+    hints: bool = True
+    noreplace: bool = True
+    locks: bool = True
+
+
 class Call(Struct, frozen=True, order=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="do", tag="map"):
     """Another call of the subject in the case's world."""
 
@@ -198,6 +212,7 @@ class Case(
     sequence: tuple[Action, ...] = ()
     alongside: tuple[Call, ...] = ()
     earlier: tuple[Case, ...] = ()
+    kernel: Kernel = Kernel()
 
     def region_of(self, block: int) -> Region | None:
         """The region behind a RAMBlock, None for plain RAM."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-from vfio_verify.case import PAGE, Call, Case, Change, Drop, End, Fork
+from vfio_verify.case import PAGE, Call, Case, Change, Drop, End, Fork, Kernel
 from vfio_verify.model import expect
 
 _MANY = (1, 2, 3, 6, 16, 64, 256, 4096, 65536)
@@ -27,6 +27,8 @@ FEATURES: tuple[str, ...] = (
     *("region: read-only", "regions: several", "devices: several", "device: its areas bound its mmap"),
     *("device: a descriptor for each region", "device: a file for each region"),
     *("device: its regions are in ordinary files", "region: at an offset of its own", "errp: NULL"),
+    *("kernel: hints not followed", "kernel: MAP_FIXED_NOREPLACE unknown", "kernel: no locked memory"),
+    "kernel: a refused mremap has unmapped its target",
     *("expected: maps", "expected: refuses", "expected: either"),
 )
 """Every feature that a generated layout can have. What fails is counted apart: see `fault_features`."""
@@ -49,8 +51,20 @@ def _layout(case: Case) -> Iterator[str]:
         yield "total: too large" if case.total_size > total else "total: too small"
     if case.errp == "null":
         yield "errp: NULL"
+    yield from _kernel(case.kernel)
     expected = expect(case)
     yield f"expected: {'refuses' if expected.refusals else 'either' if expected.either else 'maps'}"
+
+
+def _kernel(kernel: Kernel) -> Iterator[str]:
+    if not kernel.hints:
+        yield "kernel: hints not followed"
+    if not kernel.noreplace:
+        yield "kernel: MAP_FIXED_NOREPLACE unknown"
+    if not kernel.locks:
+        yield "kernel: no locked memory"
+    if kernel.mremap_unmaps:
+        yield "kernel: a refused mremap has unmapped its target"
 
 
 def _bucket(count: int) -> str:

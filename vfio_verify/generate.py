@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from vfio_verify.case import MAX_FILES, PAGE, Area, Case, Device, MmapRule, RamBlock, Region, Segment
+from vfio_verify.case import MAX_FILES, PAGE, Area, Case, Device, Kernel, MmapRule, RamBlock, Region, Segment
 
 T = TypeVar("T")
 GIB = 1 << 30
@@ -401,4 +401,10 @@ def any_case(choices: Choices) -> Case:
     names = tuple(MALFORMATIONS)
     for _ in range(pick(choices, (0, 0, 1, 2))):
         case = MALFORMATIONS[pick(choices, names)].apply(choices, case)
-    return case
+    return replace(case, kernel=pick(choices, _KERNELS))
+
+
+_KERNELS = (
+    *(Kernel(),) * 16,
+    *(Kernel(hints=False), Kernel(noreplace=False), Kernel(locks=False), Kernel(mremap_unmaps=True)),
+)

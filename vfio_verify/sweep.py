@@ -95,6 +95,9 @@ def _faults(step: Step, nth: int, count: int, turn: int) -> Iterator[Fault]:
         yield Fault(step, nth, errno(5), "late", persistent=True)
         # What is worth another try may never succeed.
         yield Fault(step, nth, ("EAGAIN", "ENOMEM")[(nth + turn) % 2], persistent=True)
+    elif step == "mremap":
+        yield Fault(step, nth, errno(1), "late")
+        yield Fault(step, nth, errno(2), "late", persistent=True)
     elif nth < count:  # the last step of its kind has no later ones
         yield Fault(step, nth, errno(0), persistent=True)
 

@@ -18,7 +18,7 @@ from vfio_verify.line_coverage import LineCoverage
 from vfio_verify.report import ClauseEntry, Report, ViolationEntry
 from vfio_verify.source_line import SourceLine
 from vfio_verify.spec import Clause, clauses
-from vfio_verify.words import has_errno, kernel_fault_text, place, step_name
+from vfio_verify.words import has_errno, kernel_fault_text, kernel_texts, place, step_name
 
 _ROWS_SHOWN = 12
 _WHOLE = 10
@@ -250,6 +250,8 @@ def case_rows(case: Case) -> Iterator[tuple[str, str]]:
         yield "fault", fault_text(fault)
     if case.kernel_fault is not None:
         yield "kernel", kernel_fault_text(case.kernel_fault)
+    for rule in kernel_texts(case.kernel):
+        yield "kernel", rule
     calls_made = 0
     for number, action in enumerate(case.sequence, 1):
         calls_made += isinstance(action, Call)

@@ -28,6 +28,7 @@ from vfio_verify.case import (
     End,
     Fault,
     Fork,
+    Kernel,
     Segment,
 )
 from vfio_verify.errors import HarnessError
@@ -89,9 +90,15 @@ def pack_layout(case: Case, flags: int, n_plans: int) -> bytes:
         *(len(case.devices), n_regions, len(areas) // 3, len(case.ram_blocks), len(case.iovec), n_plans),
         *(case.total_size, case.errp == "null"),
         *((_KIND_NUMBER[fault.kind], fault.at) if (fault := case.kernel_fault) is not None else (0, 0)),
+        _kernel_rules(case.kernel),
     )
     words = (*head, *devices, *regions, *areas, *blocks, *segments)
     return struct.pack(f"={len(words)}Q", *words)
+
+
+def _kernel_rules(kernel: Kernel) -> int:
+    """``enum vv_kernel_rules`` in pyx/world/world.h."""
+    return kernel.mremap_unmaps | 2 * (not kernel.hints) | 4 * (not kernel.noreplace) | 8 * (not kernel.locks)
 
 
 def segment_words(iovec: Iterable[Segment]) -> list[int]:

@@ -6,9 +6,10 @@ import errno
 import mmap
 import re
 import signal
+from collections.abc import Iterator
 
 from vfio_verify.backing import backings, memory_of, region_at
-from vfio_verify.case import FIRST_FILE, Case, KernelFault, KernelFaultKind, Step
+from vfio_verify.case import FIRST_FILE, Case, Kernel, KernelFault, KernelFaultKind, Step
 from vfio_verify.observation import (
     ANONYMOUS,
     EXEC,
@@ -237,6 +238,18 @@ def step_text(event: Event) -> str:
     late = " (late)" if event.flags & TOOK_AWAY else ""
     reason = f" with {errno_name(event.errno)}" if event.errno else ""
     return f"{step_name(STEPS[event.step])} failed{reason}{late}"
+
+
+def kernel_texts(kernel: Kernel) -> Iterator[str]:
+    """How the kernel differs from the newest one."""
+    if not kernel.hints:
+        yield "maps elsewhere than at an address given without MAP_FIXED"
+    if not kernel.noreplace:
+        yield "ignores MAP_FIXED_NOREPLACE, as before Linux 4.17"
+    if not kernel.locks:
+        yield "refuses MAP_LOCKED with EAGAIN, as beyond RLIMIT_MEMLOCK"
+    if kernel.mremap_unmaps:
+        yield "an mremap() of device memory has unmapped its target when it fails, as before Linux 6.17"
 
 
 KERNEL_FAULTS: dict[KernelFaultKind, str] = {

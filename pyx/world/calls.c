@@ -326,11 +326,35 @@ static bool nothing_at(u64 address)
     return nothing;
 }
 
+/* A mapping whose place is the kernel's choice, and not `hint`. */
+static void *mmap_elsewhere(void *hint, size_t length, int prot, int flags, int fd, off_t offset)
+{
+    void *first = vv_raw_mmap(NULL, length, prot, flags, fd, offset), *second;
+    int error;
+
+    if (first != hint || first == MAP_FAILED) {
+        return first;
+    }
+    second = vv_raw_mmap(NULL, length, prot, flags, fd, offset);
+    error = errno;
+    vv_raw_munmap(first, length);
+    errno = error;
+    return second;
+}
+
+/* What a mapping of this kernel's does with its flags. MAP_FIXED_NOREPLACE alone is then no more than a hint. */
+static int flags_by_rules(int flags)
+{
+    return vv_world.layout.kernel_rules & VV_NO_NOREPLACE ? flags & ~MAP_FIXED_NOREPLACE : flags;
+}
+
 VV_EXPORT void *vv_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset)
 {
     const u64 start = (u64)addr, bytes = page_up(length);
-    const bool early = refused_early(start, length, flags, offset);
+    const u64 rules = vv_world.layout.kernel_rules;
+    const int asked = flags;
     struct vv_event *event;
+    bool early;
     u64 inside, memory;
     bool was_torn;
     void *result;
@@ -338,7 +362,9 @@ VV_EXPORT void *vv_mmap(void *addr, size_t length, int prot, int flags, int fd, 
     if (!vv_calls.active) {
         return vv_raw_mmap(addr, length, prot, flags, fd, offset);
     }
-    event = vv_begin(VV_MMAP, start, length, (u64)prot, (u64)flags, (u64)(int64_t)fd, (u64)offset);
+    flags = flags_by_rules(flags);
+    early = refused_early(start, length, flags, offset);
+    event = vv_begin(VV_MMAP, start, length, (u64)prot, (u64)asked, (u64)(int64_t)fd, (u64)offset);
     vv_kernel_before_mmap(vv_calls.counts[VV_MMAP]);
     inside = (flags & FIXED_FLAGS) && !early ? owned_bytes(start, bytes) : 0;
     if ((flags & FIXED_FLAGS) && !early) {
@@ -348,6 +374,10 @@ VV_EXPORT void *vv_mmap(void *addr, size_t length, int prot, int flags, int fd, 
         && !vv_kernel_refuses(fd) && device_refuses(memory, (u64)offset, bytes, flags)) {
         event->flags |= VV_BY_RULE | VV_TOOK_AWAY;
         event->error = EINVAL;
+    }
+    if (!event->error && !early && (flags & MAP_LOCKED) && (rules & VV_NO_LOCKS)) {
+        event->flags |= VV_BY_RULE;
+        event->error = EAGAIN;
     }
     if (event->error) {
         /* A late failure comes from the driver, when the old mapping is already gone. */
@@ -376,6 +406,8 @@ VV_EXPORT void *vv_mmap(void *addr, size_t length, int prot, int flags, int fd, 
             vv_end(event, start, 0);
             return addr;
         }
+    } else if (addr && !(flags & FIXED_FLAGS) && (rules & VV_NO_HINTS)) {
+        result = mmap_elsewhere(addr, length, prot, flags, fd, offset);
     } else {
         result = vv_raw_mmap(addr, length, prot, flags, fd, offset);
     }
@@ -493,6 +525,19 @@ VV_EXPORT int vv_mprotect(void *addr, size_t length, int prot)
                            : (int)syscall(SYS_mprotect, addr, length, prot);
 }
 
+/* What an mremap that fails late has taken away already: what was mapped at its fixed target. */
+static void take_target_away(struct vv_event *event, u64 target, u64 bytes, bool fixed)
+{
+    const u64 inside = fixed && target % vv_page_size == 0 ? owned_bytes(target, bytes) : 0;
+
+    event->flags &= ~(u64)VV_TOOK_AWAY;
+    if (inside) {
+        event->flags |= VV_TOOK_AWAY;
+        torn(true);
+        vv_raw_munmap((void *)target, inside);
+    }
+}
+
 VV_EXPORT void *vv_mremap(void *addr, size_t old_length, size_t new_length, int flags, void *new_addr)
 {
     const u64 start = (u64)addr, old_bytes = page_up(old_length), new_bytes = page_up(new_length);
@@ -509,6 +554,9 @@ VV_EXPORT void *vv_mremap(void *addr, size_t old_length, size_t new_length, int 
     }
     event = vv_begin(VV_MREMAP, start, old_length, new_length, (u64)flags, target, 0);
     if (event->error) {
+        if (event->flags & VV_TOOK_AWAY) {
+            take_target_away(event, target, new_bytes, fixed);
+        }
         return fail_mmap(event, (int)event->error);
     }
     /* Linux neither grows nor duplicates a mapping of a device's memory: EFAULT. */
@@ -521,6 +569,9 @@ VV_EXPORT void *vv_mremap(void *addr, size_t old_length, size_t new_length, int 
     }
     if (grows_device) {
         event->flags |= VV_BY_RULE;
+        if (vv_world.layout.kernel_rules & VV_MREMAP_UNMAPS) {
+            take_target_away(event, target, new_bytes, fixed);
+        }
         return fail_mmap(event, EFAULT);
     }
     if (owned_bytes(start, old_bytes) < old_bytes || (fixed && owned_bytes(target, new_bytes) < new_bytes)) {

@@ -35,6 +35,7 @@ struct vv_request {
     u64 n_devices, n_regions, n_areas, n_blocks, n_segments, n_plans;
     u64 total_size, null_errp;
     u64 kernel_kind, kernel_at;     /* enum vv_kernel_kind; before which mmap, 0: before the call */
+    u64 kernel_rules;               /* enum vv_kernel_rules */
     /* followed by the arrays in that order, then each plan: its number of faults, its faults */
 };
 

@@ -138,6 +138,7 @@ bool vv_read_layout(const struct vv_request *request, struct vv_cursor *cursor, 
 
     layout->total_size = request->total_size;
     layout->null_errp = request->null_errp;
+    layout->kernel_rules = request->kernel_rules;
     if (!TAKE(devices, VV_MAX_DEVICES) || !TAKE(regions, VV_MAX_REGIONS) || !TAKE(areas, VV_MAX_AREAS)
         || !TAKE(blocks, VV_MAX_BLOCKS) || !TAKE(segments, VV_MAX_SEGMENTS)) {
         return false;

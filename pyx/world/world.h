@@ -129,6 +129,15 @@ struct vv_layout {
     const struct vv_segment *segments;
     u64 total_size;
     u64 null_errp;                  /* pass errp == NULL */
+    u64 kernel_rules;               /* enum vv_kernel_rules */
+};
+
+/* Where kernels differ from the newest one; class Kernel in vfio_verify/case.py. */
+enum vv_kernel_rules {
+    VV_MREMAP_UNMAPS = 1,           /* mremap of device memory to a fixed address unmaps that first, then refuses */
+    VV_NO_HINTS = 2,                /* an address without MAP_FIXED is not followed */
+    VV_NO_NOREPLACE = 4,            /* MAP_FIXED_NOREPLACE is ignored */
+    VV_NO_LOCKS = 8,                /* MAP_LOCKED is refused with EAGAIN */
 };
 
 /* ---- what is real, once a layout is set up -------------------------------------------------- */
