@@ -46,6 +46,7 @@ cdef extern from "core_calls.h" nogil:
         int (*munmap)(void *, size_t) noexcept nogil
         int (*resolve)(void *, uintptr_t, core_block *) noexcept nogil
         void *context
+        size_t page_size
 
 
 # Codes of vfio_verify.core.Cause, which says what each one means.
@@ -486,6 +487,7 @@ cdef class Placeholder:
         calls.munmap = munmap
         calls.resolve = find_block
         calls.context = &table
+        calls.page_size = 0
         cdef const c_iovec *iov = <const c_iovec *><char *>iovec_storage
         cdef unsigned int count = <unsigned int>len(segments)
         with nogil:
@@ -584,6 +586,7 @@ cdef api int core_map(
 
     Only where munmap failed as well does it still hold the remains; core_message() says so.
     """
+    (<Placeholder>self).page_size = calls.page_size if calls.page_size else <size_t>sysconf(_SC_PAGESIZE)
     return (<Placeholder>self).map(calls, iov, iov_cnt, total_size)
 
 

@@ -26,6 +26,7 @@ struct core_calls {
     /* The block that holds an address: 0 and *block filled, or an errno (EFAULT: no block there). */
     int (*resolve)(void *context, uintptr_t address, struct core_block *block);
     void *context;
+    size_t page_size;       /* of the surroundings; 0: this machine's */
 };
 
 #endif

@@ -207,7 +207,7 @@ def test_check_judges_a_kept_case_as_it_does_the_case_alone(run, corpus, tmp_pat
 def test_what_cannot_be_used_exits_with_2_and_says_why(run, tmp_path, arguments, why):
     (tmp_path / "bad.json").write_text("{")
     (tmp_path / "good.json").write_bytes(CASE.to_json())
-    (tmp_path / "other_pages.json").write_bytes(replace(CASE, page_size=16 * PAGE).to_json())
+    (tmp_path / "other_pages.json").write_bytes(replace(CASE, page_size=2 * PAGE).to_json())
     ended = run(*arguments)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert why in ended.stderr

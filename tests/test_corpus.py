@@ -165,7 +165,7 @@ def test_steps_that_lead_in_a_circle_end(monkeypatch):
 
 def test_a_case_for_other_pages_is_read():
     """It is for another machine, and no damaged file."""
-    other = msgspec.structs.replace(CASE, page_size=16 * PAGE)
+    other = msgspec.structs.replace(CASE, page_size=2 * PAGE)
     assert read_entry(Entry(other).to_json(), "x").case == other
 
 

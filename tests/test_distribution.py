@@ -75,10 +75,12 @@ FLOORS = {
     # The error that a caller does not want.
     "errp: NULL": 60,
     # Kernels that answer otherwise than the newest one.
-    "kernel: hints not followed": 20,
-    "kernel: MAP_FIXED_NOREPLACE unknown": 20,
-    "kernel: no locked memory": 20,
-    "kernel: a refused mremap has unmapped its target": 20,
+    "host pages: 16 KiB": 8,
+    "host pages: 64 KiB": 8,
+    "kernel: hints not followed": 8,
+    "kernel: MAP_FIXED_NOREPLACE unknown": 8,
+    "kernel: no locked memory": 8,
+    "kernel: a refused mremap has unmapped its target": 8,
     # Both answers of the model, and the one that is left open.
     "expected: maps": 480,
     "expected: refuses": 280,

@@ -79,7 +79,7 @@ def test_each_case_gets_its_name():
             entry(case(), "CONTENTS"),
             entry(case()),
             entry(case(), "NO_SUCH_CLAUSE"),
-            entry(case(page_size=16 * PAGE), "CONTENTS"),
+            entry(case(page_size=2 * PAGE), "CONTENTS"),
         )
     assert [outcome.status for outcome in seen] == [
         *("still failing", "newly failing", "newly failing", "fixed", "passes"),
@@ -89,7 +89,7 @@ def test_each_case_gets_its_name():
     assert [found.clause for found in seen[1].found] == ["ERROR_SET"]
     assert "ends in a newline" in seen[0].found[0].summary
     assert "NO_SUCH_CLAUSE" in seen[5].reason
-    assert str(16 * PAGE) in seen[6].reason
+    assert str(2 * PAGE) in seen[6].reason
     assert counts(seen) == {
         "still failing": 1,
         "newly failing": 2,

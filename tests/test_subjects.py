@@ -28,6 +28,11 @@ MORE_LAYOUTS = {
         "counted_in_8_bits",
         "first_regions_descriptor",
         "offset_from_index",
+        "hint_taken_for_answer",
+        "noreplace_not_compared",
+        "overlays_locked",
+        "placeholder_looked_for_after_mremap",
+        "guard_pages_of_4096",
         "odd_list_never_ends",
     ),
 }

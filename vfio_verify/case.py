@@ -18,6 +18,10 @@ from msgspec.structs import replace
 from vfio_verify.errors import InputError
 
 PAGE = mmap.PAGESIZE
+PAGE_SIZES = (4096, 16384, 65536)
+"""Of the hosts that a subject may be told to run on: x86, arm64, ppc64. This machine imitates those that have larger
+pages than its own."""
+
 REGION_SHIFT = 40
 """vfio-pci puts region i at file offset ``i << 40`` (linux/drivers/vfio/pci/vfio_pci_priv.h)."""
 
@@ -269,19 +273,22 @@ def check(case: Case) -> None:
     }
     for name, (count, limit) in counts.items():
         _require(count <= limit, f"{count} {name}; a world holds at most {limit}")
-    _require(case.page_size == PAGE, f"made for pages of {case.page_size} bytes; this machine's have {PAGE}")
+    _require(why_no_pages(case) is None, why_no_pages(case) or "")
     for number, device in enumerate(case.devices):
-        _check_device(number, device)
+        _check_device(number, device, case.page_size)
     for number, block in enumerate(case.ram_blocks):
         _check_block(case, number, block)
     areas = [block for block in case.ram_blocks if block.device is not None]
     _require(len(set(areas)) == len(areas), "two RAM blocks of one mmap area")
     _check_call(case, case)
     # 16 unmapped pages follow each block.
-    taken = sum(-(-case.block_size(i) // PAGE) * PAGE + 16 * PAGE for i in range(len(case.ram_blocks)))
+    unit = max(case.page_size, 16 * PAGE)
+    taken = sum((-(-case.block_size(i) // unit) + 1) * unit for i in range(len(case.ram_blocks)))
     _require(taken <= MAX_BLOCK_BYTES, f"RAM blocks of {taken:#x} bytes; a world has room for {MAX_BLOCK_BYTES:#x}")
     for call in case.alongside:
         _check_call(case, call)
+    own = case.page_size == PAGE or not (case.alongside or case.kernel_fault)
+    _require(own, "calls alongside and kernel faults are with this machine's own pages")
     together = sum(map(bool, (case.sequence, case.alongside, case.kernel_fault)))
     _require(together <= 1, "a sequence, calls alongside and a kernel fault cannot be together in one case")
     _check_sequence(case)
@@ -292,6 +299,13 @@ def check(case: Case) -> None:
 
 
 _ERRNOS = frozenset(errno.errorcode.values())
+
+
+def why_no_pages(case: Case) -> str | None:
+    """Why this machine cannot imitate the pages of the case's; None if it can, or has them."""
+    if case.page_size == PAGE or (case.page_size in PAGE_SIZES and case.page_size % PAGE == 0):
+        return None
+    return f"made for pages of {case.page_size} bytes; this machine's have {PAGE}"
 
 
 def _require(condition: bool, message: str) -> None:
@@ -350,34 +364,34 @@ def _check_kernel_fault(case: Case) -> None:
         _require(whole, f"with huge pages, offsets and lengths are multiples of {HUGE_PAGE:#x}")
 
 
-def _check_device(number: int, device: Device) -> None:
+def _check_device(number: int, device: Device, page: int) -> None:
     indexes = [region.index for region in device.regions]
     _require(len(set(indexes)) == len(indexes), f"device {number}: two regions with the same index")
     _require(
         device.region_fds or not device.region_files, f"device {number}: files of regions need descriptors of them"
     )
     _require(device.region_fds or device.mmap_rule != "file", f"device {number}: its regions are not in ordinary files")
-    _check_offsets(number, device)
+    _check_offsets(number, device, page)
     for region in device.regions:
         end = 0
         for area in region.areas or ():
             _require(
-                area.offset % PAGE == 0 and end <= area.offset and area.offset + area.size <= region.size,
+                area.offset % page == 0 and end <= area.offset and area.offset + area.size <= region.size,
                 f"device {number}, region {region.index}: areas must be page aligned, ascending and inside the region",
             )
             end = area.offset + area.size
 
 
-def _check_offsets(number: int, device: Device) -> None:
+def _check_offsets(number: int, device: Device, page: int) -> None:
     """Of regions that share a file none lies in another."""
     ranges = []
     for region in device.regions:
         start = region.offset or 0
         if region.offset is None and not device.region_files:
             start = region.index << REGION_SHIFT
-        end = start + -(-region.size // PAGE) * PAGE
+        end = start + -(-region.size // page) * page
         where = f"device {number}, region {region.index}"
-        _require(start % PAGE == 0 and end <= MAX_FILE_BYTES, f"{where}: it cannot begin at {start:#x} of its file")
+        _require(start % page == 0 and end <= MAX_FILE_BYTES, f"{where}: it cannot begin at {start:#x} of its file")
         ranges.append((start, end))
     ranges.sort()
     apart = all(end <= start for (_, end), (start, _) in itertools.pairwise(ranges))

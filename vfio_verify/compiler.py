@@ -23,7 +23,7 @@ from vfio_verify.source_line import LeftOut
 
 WRAPPED = tuple(
     "mmap mmap64 munmap mprotect mremap madvise dup dup2 dup3 close close_range closefrom fclose open "  # noqa: SIM905
-    "open64 openat fcntl syscall "
+    "open64 openat fcntl syscall sysconf getpagesize "
     "malloc calloc realloc reallocarray free strdup strndup posix_memalign aligned_alloc memalign valloc brk sbrk "
     "asprintf vasprintf shmat shmdt exit _exit _Exit abort __assert_fail".split()
 )

@@ -22,7 +22,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from vfio_verify import __version__
-from vfio_verify.case import PAGE, Case, Policy, check
+from vfio_verify.case import Case, Policy, check, why_no_pages
 from vfio_verify.errors import InputError
 from vfio_verify.markup import encodable
 
@@ -103,7 +103,7 @@ def read_entry(data: bytes, name: str) -> Entry:
             entry = _decoder.decode(data)
         except msgspec.ValidationError:
             entry = msgspec.convert(migrated(msgspec.json.decode(data)), Entry)
-        if entry.case.page_size == PAGE:
+        if why_no_pages(entry.case) is None:
             check(entry.case)
     except (msgspec.DecodeError, UnicodeError, RecursionError, InputError) as error:
         raise InputError(f"{name} is no corpus entry: {error}") from error

@@ -9,11 +9,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-from vfio_verify.case import PAGE, Call, Case, Change, Drop, End, Fork, Kernel
+from vfio_verify.case import Call, Case, Change, Drop, End, Fork, Kernel
 from vfio_verify.model import expect
 
 _MANY = (1, 2, 3, 6, 16, 64, 256, 4096, 65536)
 _GIB = 1 << 30
+_SMALLEST = 4096
 
 FEATURES: tuple[str, ...] = (
     *("segments: none", "segments: 1", "segments: 2", "segments: 3", "segments: 4 to 6", "segments: 7 to 16"),
@@ -28,7 +29,7 @@ FEATURES: tuple[str, ...] = (
     *("device: a descriptor for each region", "device: a file for each region"),
     *("device: its regions are in ordinary files", "region: at an offset of its own", "errp: NULL"),
     *("kernel: hints not followed", "kernel: MAP_FIXED_NOREPLACE unknown", "kernel: no locked memory"),
-    "kernel: a refused mremap has unmapped its target",
+    *("kernel: a refused mremap has unmapped its target", "host pages: 16 KiB", "host pages: 64 KiB"),
     *("expected: maps", "expected: refuses", "expected: either"),
 )
 """Every feature that a generated layout can have. What fails is counted apart: see `fault_features`."""
@@ -52,6 +53,8 @@ def _layout(case: Case) -> Iterator[str]:
     if case.errp == "null":
         yield "errp: NULL"
     yield from _kernel(case.kernel)
+    if case.page_size > _SMALLEST:
+        yield f"host pages: {case.page_size >> 10} KiB"
     expected = expect(case)
     yield f"expected: {'refuses' if expected.refusals else 'either' if expected.either else 'maps'}"
 
@@ -81,13 +84,13 @@ def _bucket(count: int) -> str:
 def _segments(case: Case) -> Iterator[str]:
     iovec = case.iovec
     for i, segment in enumerate(iovec):
-        if segment.length % PAGE:
+        if segment.length % case.page_size:
             yield "misaligned: length, last" if i + 1 == len(iovec) else "misaligned: length, not last"
-        if segment.offset % PAGE:
+        if segment.offset % case.page_size:
             yield "misaligned: address"
         if not segment.length:
             yield "empty: a segment"
-        if segment.length > PAGE:
+        if segment.length > case.page_size:
             yield "segment: several pages"
         for size in (2, 4):
             if segment.length > size * _GIB:

@@ -13,7 +13,21 @@ from typing import Protocol, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from vfio_verify.case import MAX_FILES, PAGE, Area, Case, Device, Kernel, MmapRule, RamBlock, Region, Segment
+from vfio_verify.case import (
+    MAX_FILES,
+    PAGE,
+    REGION_SHIFT,
+    Area,
+    Case,
+    Device,
+    Kernel,
+    MmapRule,
+    RamBlock,
+    Region,
+    Segment,
+    check,
+)
+from vfio_verify.errors import InputError
 
 T = TypeVar("T")
 GIB = 1 << 30
@@ -401,10 +415,45 @@ def any_case(choices: Choices) -> Case:
     names = tuple(MALFORMATIONS)
     for _ in range(pick(choices, (0, 0, 1, 2))):
         case = MALFORMATIONS[pick(choices, names)].apply(choices, case)
-    return replace(case, kernel=pick(choices, _KERNELS))
+    return _on_other_hosts(choices, replace(case, kernel=pick(choices, _KERNELS)))
+
+
+def _on_other_hosts(choices: Choices, case: Case) -> Case:
+    """The same on a host with larger pages: everything as many times as large, or all but the segments. These are of
+    4 KiB then, as guests have them, and can mostly not be overlaid."""
+    page = pick(choices, _HOST_PAGES)
+    of_the_guest = choices.integer(0, 3) == 3
+    by = page // PAGE
+    if by < 2:
+        return case
+
+    def scaled(number: int) -> int:
+        return number * by if number < 1 << 48 else number
+
+    def region(r: Region) -> Region:
+        areas = r.areas and tuple(Area(a.offset * by, a.size * by) for a in r.areas)
+        return replace(r, size=r.size * by, areas=areas, offset=r.offset and r.offset * by)
+
+    larger = replace(
+        case,
+        devices=tuple(replace(d, regions=tuple(map(region, d.regions))) for d in case.devices),
+        ram_blocks=tuple(replace(b, size=b.size and b.size * by) for b in case.ram_blocks),
+        page_size=page,
+    )
+    if not of_the_guest:
+        larger = _replace(larger, [replace(s, offset=scaled(s.offset), length=scaled(s.length)) for s in case.iovec])
+    sizes = [*(r.size for d in larger.devices for r in d.regions), *(b.size or 0 for b in larger.ram_blocks)]
+    try:
+        check(larger)
+    except InputError:
+        return case
+    return larger if max(sizes) <= 1 << REGION_SHIFT else case
+
+
+_HOST_PAGES = (*(PAGE,) * 38, 16384, 65536)
 
 
 _KERNELS = (
-    *(Kernel(),) * 16,
+    *(Kernel(),) * 36,
     *(Kernel(hints=False), Kernel(noreplace=False), Kernel(locks=False), Kernel(mremap_unmaps=True)),
 )

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from vfio_verify.case import PAGE, Case, Policy
+from vfio_verify.case import Case, Policy, why_no_pages
 from vfio_verify.corpus import Entry
 from vfio_verify.errors import NotPermittedError, UnrealError
 from vfio_verify.judge import Violation
@@ -213,8 +213,8 @@ def not_applicable(entry: Entry, subject: Subject) -> str | None:
     case = entry.case
     if entry.clause is not None and entry.clause not in clauses():
         return f"there is no clause {entry.clause}"
-    if case.page_size != PAGE:
-        return f"made for pages of {case.page_size} bytes; this machine's have {PAGE}"
+    if (reason := why_no_pages(case)) is not None:
+        return reason
     if any(subject.adapt(one) != one for one in (case, *case.earlier)):
         return "the total size is not the sum of the lengths, and the subject is not told it"
     if not subject.has_errp and (case.errp == "null" or entry.clause == "ERROR_SET"):

@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from vfio_verify.backing import backing
-from vfio_verify.case import Action, Call, Case, Change, End, Policy
+from vfio_verify.case import PAGE, Action, Call, Case, Change, End, Policy
 from vfio_verify.model import Expectation, expect
 from vfio_verify.observation import READ, SHARED, Run
 
@@ -96,5 +96,5 @@ class Space:
 
     @property
     def pages(self) -> int:
-        """Of all mappings that live."""
-        return sum(mapping.length for mapping in self.live.values()) // self.page
+        """Of all mappings that live, in pages of this machine's."""
+        return sum(mapping.length for mapping in self.live.values()) // PAGE

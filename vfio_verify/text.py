@@ -13,7 +13,7 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from vfio_verify.case import Action, Call, Case, Change, Device, Drop, End, Fault, Fork, Region, Segment
+from vfio_verify.case import PAGE, Action, Call, Case, Change, Device, Drop, End, Fault, Fork, Region, Segment
 from vfio_verify.line_coverage import LineCoverage
 from vfio_verify.report import ClauseEntry, Report, ViolationEntry
 from vfio_verify.source_line import SourceLine
@@ -250,6 +250,8 @@ def case_rows(case: Case) -> Iterator[tuple[str, str]]:
         yield "fault", fault_text(fault)
     if case.kernel_fault is not None:
         yield "kernel", kernel_fault_text(case.kernel_fault)
+    if case.page_size != PAGE:
+        yield "host pages", f"{case.page_size:#x} bytes"
     for rule in kernel_texts(case.kernel):
         yield "kernel", rule
     calls_made = 0

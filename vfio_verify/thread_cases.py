@@ -17,7 +17,12 @@ _OTHER_PAGES = 8
 
 def suits(case: Case) -> bool:
     """Is this layout, known to be well-formed, small enough to be mapped many times at once?"""
-    return 0 < len(case.iovec) <= MAX_SEGMENTS and case.total_size <= MAX_BYTES and not case.alongside
+    return (
+        0 < len(case.iovec) <= MAX_SEGMENTS
+        and case.total_size <= MAX_BYTES
+        and not case.alongside
+        and case.page_size == PAGE
+    )
 
 
 def alongside_cases(case: Case) -> Iterator[Case]:

@@ -91,6 +91,7 @@ def pack_layout(case: Case, flags: int, n_plans: int) -> bytes:
         *(case.total_size, case.errp == "null"),
         *((_KIND_NUMBER[fault.kind], fault.at) if (fault := case.kernel_fault) is not None else (0, 0)),
         _kernel_rules(case.kernel),
+        case.page_size,
     )
     words = (*head, *devices, *regions, *areas, *blocks, *segments)
     return struct.pack(f"={len(words)}Q", *words)

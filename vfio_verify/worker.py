@@ -15,7 +15,7 @@ from typing import NamedTuple, Self, TypeVar
 from msgspec.structs import replace
 
 from vfio_verify import thread_wire, wire
-from vfio_verify.case import PAGE, Action, Call, Case, Fault, Fork
+from vfio_verify.case import PAGE, Action, Call, Case, Fault, Fork, Kernel
 from vfio_verify.errors import HarnessError, UnrealError
 from vfio_verify.observation import EVENT, STEPS, Event, Observation, StepSeen
 from vfio_verify.process import (
@@ -92,6 +92,11 @@ def _lasts(case: Case) -> bool:
 def _layout(case: Case) -> tuple[bool, Case]:
     """What is the same for all fault plans of a layout. Is it one call, and no sequence and no calls at once?"""
     return not case.sequence and not case.alongside, case.with_faults()
+
+
+def _host(case: Case) -> tuple[int, Kernel]:
+    """What a process can rely on as long as it lives: how large pages are, and how the kernel answers."""
+    return case.page_size, case.kernel
 
 
 class Worker:
@@ -192,6 +197,9 @@ class Worker:
         After `max_hangs` calls that did not return, the remaining plans are left out. A case with calls alongside is
         run without faults, for so many rounds; there is one observation of them all.
         """
+        first = (*case.earlier, case)[0]
+        if self.history and _host(self.history[-1]) != _host(first):
+            self.renew()  # what a subject may remember of its host does not change in a process
         self._call_earlier(case.earlier)
         case = replace(case, earlier=()) if case.earlier else case
         if case.alongside:

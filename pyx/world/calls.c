@@ -302,7 +302,7 @@ static bool device_refuses(u64 memory, u64 offset, u64 length, int flags)
 /* What the kernel refuses before it takes away what MAP_FIXED covers; it says so itself. */
 static bool refused_early(u64 addr, u64 length, int flags, off_t offset)
 {
-    return !length || (u64)offset % vv_page_size || ((flags & FIXED_FLAGS) && addr % vv_page_size)
+    return !length || (u64)offset % vv_host_page || ((flags & FIXED_FLAGS) && addr % vv_host_page)
            || page_up(length) < length || addr + page_up(length) < addr;
 }
 
@@ -326,20 +326,67 @@ static bool nothing_at(u64 address)
     return nothing;
 }
 
+/* Where the subject's pages are larger than this machine's, a place that is aligned to them: cut out of a larger one. */
+static void *mmap_anywhere(size_t bytes, int prot, int flags, int fd, off_t offset)
+{
+    const size_t spare = vv_host_page - vv_page_size;
+    uint8_t *room, *result;
+    size_t before;
+    int error;
+
+    if (!spare) {
+        return vv_raw_mmap(NULL, bytes, prot, flags, fd, offset);
+    }
+    room = vv_raw_mmap(NULL, bytes + spare, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (room == MAP_FAILED) {
+        return room;
+    }
+    before = -(uintptr_t)room & (vv_host_page - 1);
+    result = vv_raw_mmap(room + before, bytes, prot, flags | MAP_FIXED, fd, offset);
+    error = errno;
+    if (result == MAP_FAILED) {
+        vv_raw_munmap(room, bytes + spare);
+        errno = error;
+        return result;
+    }
+    if (before) {
+        vv_raw_munmap(room, before);
+    }
+    if (before < spare) {
+        vv_raw_munmap(result + bytes, spare - before);
+    }
+    return result;
+}
+
 /* A mapping whose place is the kernel's choice, and not `hint`. */
 static void *mmap_elsewhere(void *hint, size_t length, int prot, int flags, int fd, off_t offset)
 {
-    void *first = vv_raw_mmap(NULL, length, prot, flags, fd, offset), *second;
+    void *first = mmap_anywhere(length, prot, flags, fd, offset), *second;
     int error;
 
     if (first != hint || first == MAP_FAILED) {
         return first;
     }
-    second = vv_raw_mmap(NULL, length, prot, flags, fd, offset);
+    second = mmap_anywhere(length, prot, flags, fd, offset);
     error = errno;
     vv_raw_munmap(first, length);
     errno = error;
     return second;
+}
+
+/* At the address asked for if that is free, and anywhere else if not; pages are as large as the subject's. */
+static void *mmap_near(void *hint, size_t bytes, int prot, int flags, int fd, off_t offset)
+{
+    void *result = MAP_FAILED;
+    uint8_t *wanted = (uint8_t *)page_up((u64)hint);
+
+    if (vv_host_page == vv_page_size) {
+        return vv_raw_mmap(hint, bytes, prot, flags, fd, offset);
+    }
+    if (wanted) {
+        result = vv_raw_mmap(wanted, bytes, prot, flags | MAP_FIXED_NOREPLACE, fd, offset);
+    }
+    return result == MAP_FAILED ? mmap_anywhere(bytes, prot, flags, fd, offset) : result;
 }
 
 /* What a mapping of this kernel's does with its flags. MAP_FIXED_NOREPLACE alone is then no more than a hint. */
@@ -390,6 +437,12 @@ VV_EXPORT void *vv_mmap(void *addr, size_t length, int prot, int flags, int fd, 
         return fail_mmap(event, (int)event->error);
     }
 
+    if (vv_host_page > vv_page_size) {
+        if (early) {                /* for this kernel it may be no error */
+            return fail_mmap(event, length && page_up(length) < length ? ENOMEM : EINVAL);
+        }
+        length = bytes;
+    }
     /* Filling or locking a sparse region of many GiB would take the machine down. */
     flags &= ~(MAP_POPULATE | MAP_LOCKED);
     was_torn = vv_calls.holed;
@@ -408,6 +461,8 @@ VV_EXPORT void *vv_mmap(void *addr, size_t length, int prot, int flags, int fd, 
         }
     } else if (addr && !(flags & FIXED_FLAGS) && (rules & VV_NO_HINTS)) {
         result = mmap_elsewhere(addr, length, prot, flags, fd, offset);
+    } else if (!early && !(flags & FIXED_FLAGS)) {
+        result = mmap_near(addr, length, prot, flags, fd, offset);
     } else {
         result = vv_raw_mmap(addr, length, prot, flags, fd, offset);
     }
@@ -481,13 +536,13 @@ VV_EXPORT int vv_munmap(void *addr, size_t length)
     if (event->error) {
         return finish(event, -1, (int)event->error);
     }
-    if (!length || start % vv_page_size || bytes < length || start + bytes < start || start + bytes > 1ull << 56) {
+    if (!length || start % vv_host_page || bytes < length || start + bytes < start || start + bytes > 1ull << 56) {
         return finish(event, -1, EINVAL);
     }
     if (owned_bytes(start, bytes) == bytes) {
         event->flags |= VV_OWNED;
         guard();
-        error = vv_raw_munmap(addr, length) < 0 ? errno : 0;
+        error = vv_raw_munmap(addr, bytes) < 0 ? errno : 0;
         if (!error) {
             take_out(start, start + bytes);
         }
@@ -511,9 +566,12 @@ static int on_owned(enum vv_step step, long number, void *addr, size_t length, i
     if (event->error) {
         return finish(event, -1, (int)event->error);
     }
-    if (start % vv_page_size || !length || owned_bytes(start, bytes) == bytes) {
-        event->flags |= length && start % vv_page_size == 0 ? VV_OWNED : 0;
-        return syscall(number, addr, length, value) < 0 ? finish(event, -1, errno) : finish(event, 0, 0);
+    if (start % vv_host_page) {
+        return finish(event, -1, EINVAL);
+    }
+    if (!length || owned_bytes(start, bytes) == bytes) {
+        event->flags |= length ? VV_OWNED : 0;
+        return syscall(number, addr, bytes, value) < 0 ? finish(event, -1, errno) : finish(event, 0, 0);
     }
     event->flags |= VV_OUTSIDE | VV_REFUSED;
     return finish(event, 0, 0);
@@ -528,7 +586,7 @@ VV_EXPORT int vv_mprotect(void *addr, size_t length, int prot)
 /* What an mremap that fails late has taken away already: what was mapped at its fixed target. */
 static void take_target_away(struct vv_event *event, u64 target, u64 bytes, bool fixed)
 {
-    const u64 inside = fixed && target % vv_page_size == 0 ? owned_bytes(target, bytes) : 0;
+    const u64 inside = fixed && target % vv_host_page == 0 ? owned_bytes(target, bytes) : 0;
 
     event->flags &= ~(u64)VV_TOOK_AWAY;
     if (inside) {
@@ -536,6 +594,29 @@ static void take_target_away(struct vv_event *event, u64 target, u64 bytes, bool
         torn(true);
         vv_raw_munmap((void *)target, inside);
     }
+}
+
+/* Where this kernel would choose the place, and could choose one that the subject's could not, it is chosen here. */
+static void *remap(void *addr, size_t old_bytes, size_t new_bytes, int flags, void *target)
+{
+    void *result;
+    int error;
+
+    if (vv_host_page == vv_page_size || (flags & MREMAP_FIXED) || !(flags & MREMAP_MAYMOVE)
+        || (new_bytes <= old_bytes && !(flags & MREMAP_DONTUNMAP))) {
+        return (void *)syscall(SYS_mremap, addr, old_bytes, new_bytes, flags, target);
+    }
+    target = mmap_anywhere(new_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (target == MAP_FAILED) {
+        return target;
+    }
+    result = (void *)syscall(SYS_mremap, addr, old_bytes, new_bytes, flags | MREMAP_FIXED, target);
+    error = errno;
+    if (result == MAP_FAILED) {
+        vv_raw_munmap(target, new_bytes);
+    }
+    errno = error;
+    return result;
 }
 
 VV_EXPORT void *vv_mremap(void *addr, size_t old_length, size_t new_length, int flags, void *new_addr)
@@ -559,6 +640,9 @@ VV_EXPORT void *vv_mremap(void *addr, size_t old_length, size_t new_length, int 
         }
         return fail_mmap(event, (int)event->error);
     }
+    if (start % vv_host_page || (fixed && target % vv_host_page)) {
+        return fail_mmap(event, EINVAL);
+    }
     /* Linux neither grows nor duplicates a mapping of a device's memory: EFAULT. */
     if (new_bytes > old_bytes) {
         vv_spin_lock(&looking);
@@ -580,7 +664,7 @@ VV_EXPORT void *vv_mremap(void *addr, size_t old_length, size_t new_length, int 
     }
     event->flags |= VV_OWNED;
     guard();
-    result = (void *)syscall(SYS_mremap, addr, old_length, new_length, flags, new_addr);
+    result = remap(addr, old_bytes, new_bytes, flags, new_addr);
     error = errno;
     if (result != MAP_FAILED && !(flags & MREMAP_DONTUNMAP)) {
         take_out(start, start + old_bytes);
@@ -793,6 +877,10 @@ VV_EXPORT int __wrap_fcntl(int fd, int command, ...)
     result = fcntl(fd, command, value);
     return finish(event, vv_fd_opened(result), result < 0 ? errno : 0);
 }
+
+/* The subject is told of its own pages. */
+VV_EXPORT long __wrap_sysconf(int name) { return name == _SC_PAGESIZE ? (long)vv_host_page : sysconf(name); }
+VV_EXPORT int __wrap_getpagesize(void) { return (int)vv_host_page; }
 
 /* The heap of the process must not grow between two snapshots, and System V segments are not ours to undo. */
 VV_EXPORT int __wrap_brk(void *end) { (void)end; errno = ENOMEM; return -1; }

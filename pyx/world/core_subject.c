@@ -49,7 +49,8 @@ static int resolve(void *context, uintptr_t address, struct core_block *found)
 
 static void entry(struct vv_call *call)
 {
-    static const struct core_calls calls = {.mmap = vv_mmap, .munmap = vv_munmap, .resolve = resolve};
+    const struct core_calls calls = {.mmap = vv_mmap, .munmap = vv_munmap, .resolve = resolve,
+                                     .page_size = vv_host_page};
     void *placeholder = core.placeholders[vv_calls.thread];
 
     if (core.map(placeholder, &calls, call->iov, call->iov_cnt, call->total_size) == 0) {

@@ -13,10 +13,12 @@
 
 #include "world.h"
 
-extern u64 vv_page_size;
+extern u64 vv_page_size;            /* this machine's; vv_host_page is the subject's, which may be larger */
 
-static inline u64 page_up(u64 bytes) { return (bytes + vv_page_size - 1) & ~(vv_page_size - 1); }
-static inline u64 page_down(u64 bytes) { return bytes & ~(vv_page_size - 1); }
+/* As the subject's kernel rounds, and as this one does. */
+static inline u64 page_up(u64 bytes) { return (bytes + vv_host_page - 1) & ~(vv_host_page - 1); }
+static inline u64 own_page_up(u64 bytes) { return (bytes + vv_page_size - 1) & ~(vv_page_size - 1); }
+static inline u64 own_page_down(u64 bytes) { return bytes & ~(vv_page_size - 1); }
 
 /* ---- the wire: all fields are 64 bits wide; vfio_verify/wire.py mirrors it --------------------- */
 
@@ -36,6 +38,7 @@ struct vv_request {
     u64 total_size, null_errp;
     u64 kernel_kind, kernel_at;     /* enum vv_kernel_kind; before which mmap, 0: before the call */
     u64 kernel_rules;               /* enum vv_kernel_rules */
+    u64 page_size;                  /* the subject's */
     /* followed by the arrays in that order, then each plan: its number of faults, its faults */
 };
 

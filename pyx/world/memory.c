@@ -27,7 +27,7 @@
 #define STAMP_BATCH 16              /* pages written at once */
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)   /* a worker cuts off nothing that the next one needs */
 
-u64 vv_page_size;
+u64 vv_page_size, vv_host_page;
 struct vv_world vv_world;
 
 #define RAM_SLOT VV_DEVICE_FILES
@@ -104,7 +104,7 @@ int vv_memory_init(void)
     if (arena) {
         return 0;
     }
-    vv_page_size = (u64)sysconf(_SC_PAGESIZE);
+    vv_page_size = vv_host_page = (u64)sysconf(_SC_PAGESIZE);
     for (i = 0; i < VV_DEVICE_FILES; i++) {
         if (make_memfd("vfio-device", &vv_world.device_fd[i], i) < 0) {
             return -1;
@@ -262,9 +262,7 @@ static int map_block(u64 i, u64 ram_offset)
             prot = PROT_READ;
         }
     }
-    if (vv_kernel.kind == VV_HUGETLB) {
-        arena_used += -((u64)arena + arena_used) & (VV_HUGE_BYTES - 1);
-    }
+    arena_used += -((u64)arena + arena_used) & ((vv_kernel.kind == VV_HUGETLB ? VV_HUGE_BYTES : vv_host_page) - 1);
     host = arena + arena_used;
     if (arena_used + bytes + GUARD_PAGES * vv_page_size > ARENA_BYTES - NOWHERE_BYTES) {
         errno = ENOMEM;
@@ -292,6 +290,7 @@ int vv_memory_build(const struct vv_layout *layout)
         vv_forget_stamps();
     }
     vv_world.layout = *layout;
+    vv_host_page = layout->page_size;
     vv_world.n_files = 0;
     for (i = 0; i < layout->n_regions; i++) {
         if (layout->regions[i].memory >= VV_MEM_FILE) {

@@ -315,7 +315,7 @@ bool vv_change_word(u64 memory, u64 file_offset)
 {
     u64 i;
 
-    if (vv_stamp_pages(memory, page_down(file_offset), 1) < 0) {
+    if (vv_stamp_pages(memory, own_page_down(file_offset), 1) < 0) {
         return false;
     }
     for (i = 0; i < n_changed; i++) {
@@ -425,8 +425,8 @@ static void visit_stamp(struct vv_contents *contents, const uint8_t *at, u64 seg
                         u64 file_offset)
 {
     (void)contents, (void)at, (void)segment;
-    vv_stamp_pages(memory, page_down(file_offset + from),
-                   (page_up(file_offset + to) - page_down(file_offset + from)) / vv_page_size);
+    vv_stamp_pages(memory, own_page_down(file_offset + from),
+                   (own_page_up(file_offset + to) - own_page_down(file_offset + from)) / vv_page_size);
 }
 
 static u64 pages_to_visit(u64 pages)
@@ -446,7 +446,7 @@ static u64 segments_for_one(void)
     u64 i, wanted = 0;
 
     for (i = 0; i < layout->n_segments; i++) {
-        const u64 pages = page_up(layout->segments[i].length) / vv_page_size;
+        const u64 pages = own_page_up(layout->segments[i].length) / vv_page_size;
 
         wanted += pages <= WHOLE_SEGMENT_PAGES ? pages : pages_to_visit(pages);
     }
@@ -466,7 +466,7 @@ static void visit_segments(struct vv_contents *contents, u64 address, visit_fn *
     for (i = 0; i < layout->n_segments; i++) {
         const struct vv_segment *s = &layout->segments[i];
         const u64 file_offset = vv_segment_file_offset(i, &memory);
-        const u64 pages = page_up(s->length) / vv_page_size;
+        const u64 pages = own_page_up(s->length) / vv_page_size;
         const bool last = i + 1 == layout->n_segments;
         u64 page;
 

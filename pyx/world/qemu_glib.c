@@ -237,7 +237,7 @@ VV_EXPORT _Noreturn void g_abort(void)
 
 VV_EXPORT uintptr_t qemu_real_host_page_size(void)
 {
-    return (uintptr_t)sysconf(_SC_PAGESIZE);
+    return (uintptr_t)vv_host_page;
 }
 
 VV_EXPORT intptr_t qemu_real_host_page_mask(void)

@@ -139,6 +139,10 @@ bool vv_read_layout(const struct vv_request *request, struct vv_cursor *cursor, 
     layout->total_size = request->total_size;
     layout->null_errp = request->null_errp;
     layout->kernel_rules = request->kernel_rules;
+    layout->page_size = request->page_size;
+    if (layout->page_size % vv_page_size || !layout->page_size || (layout->page_size & (layout->page_size - 1))) {
+        return false;
+    }
     if (!TAKE(devices, VV_MAX_DEVICES) || !TAKE(regions, VV_MAX_REGIONS) || !TAKE(areas, VV_MAX_AREAS)
         || !TAKE(blocks, VV_MAX_BLOCKS) || !TAKE(segments, VV_MAX_SEGMENTS)) {
         return false;
@@ -174,8 +178,8 @@ bool vv_comparable(const struct vv_layout *layout)
     for (i = 0; i < layout->n_segments; i++) {
         const struct vv_segment *s = &layout->segments[i];
 
-        if (s->block == VV_NONE || s->offset % vv_page_size || !s->length
-            || (s->length % vv_page_size && i + 1 < layout->n_segments)
+        if (s->block == VV_NONE || s->offset % vv_host_page || !s->length
+            || (s->length % vv_host_page && i + 1 < layout->n_segments)
             || s->offset > layout->blocks[s->block].size
             || s->length > layout->blocks[s->block].size - s->offset) {
             return false;

@@ -173,7 +173,7 @@ static void saw_hole(const struct thread *thread, u64 start, u64 end)
         return;
     }
     while (high - low > vv_page_size) {         /* where; it may be gone meanwhile */
-        const u64 middle = page_down(low + (high - low) / 2);
+        const u64 middle = own_page_down(low + (high - low) / 2);
         if (msync((void *)low, middle - low, MS_ASYNC) < 0) {
             high = middle;
         } else {

@@ -130,7 +130,10 @@ struct vv_layout {
     u64 total_size;
     u64 null_errp;                  /* pass errp == NULL */
     u64 kernel_rules;               /* enum vv_kernel_rules */
+    u64 page_size;                  /* of the machine that the subject is told of */
 };
+
+extern u64 vv_host_page;            /* the same, between two layouts too */
 
 /* Where kernels differ from the newest one; class Kernel in vfio_verify/case.py. */
 enum vv_kernel_rules {

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from vfio_verify.case import Case
+from vfio_verify.case import PAGE, Case
 from vfio_verify.judge.relations import MAX_PIECES, Piece, Segments, meetings, wrong_pieces
 from vfio_verify.model import Expectation
 from vfio_verify.observation import (
@@ -99,7 +99,7 @@ class Facts:
         excused = listed - sum(run.end - run.start for run in strays)
         # Where more was left than is listed, its pages cannot be told apart.
         all_listed = len(self.seen.strays) < MAX_STRAYS
-        return Left(tuple(strays), excused // self.page if all_listed else None)
+        return Left(tuple(strays), excused // PAGE if all_listed else None)
 
     @property
     def starved(self) -> bool:

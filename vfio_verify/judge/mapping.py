@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vfio_verify.case import Case
+from vfio_verify.case import PAGE, Case
 from vfio_verify.judge.facts import ClauseJudge, Facts, Finding
 from vfio_verify.judge.relations import (
     MAX_PIECES,
@@ -32,7 +32,7 @@ def _contiguous(facts: Facts) -> list[Finding] | None:
         ]
     findings = [Finding(what, tiled, where, cause) for what, where, cause in _untiled(facts)]
     strays, excused = facts.left()
-    extra = seen.pages_after - seen.pages_before - facts.length // page
+    extra = seen.pages_after - seen.pages_before - facts.length // PAGE
     if strays:
         where = ", ".join(f"[{place(run.start)}, {place(run.end)})" for run in strays)
         findings.append(Finding("pages stay mapped outside the mapping", tiled, f"also mapped: {where}", "outside"))

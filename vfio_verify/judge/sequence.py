@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from vfio_verify.case import Call, Case, Change, Drop, End, Fork, Policy
+from vfio_verify.case import PAGE, Call, Case, Change, Drop, End, Fork, Policy
 from vfio_verify.judge import Violation, judge
 from vfio_verify.judge.facts import Finding
 from vfio_verify.observation import UNREADABLE, MappingSeen, Observation, Run, StepSeen
@@ -112,8 +112,8 @@ def _damage(
         yield Finding("the mapping that was ended is not gone", "nothing mapped there", "pages left", "not gone")
     if ended is not None and before is not None:
         gone = before.pages - step.pages
-        if gone * space.page != ended.length:
-            expected = f"{ended.length // space.page} pages fewer in the process"
+        if gone * PAGE != ended.length:
+            expected = f"{ended.length // PAGE} pages fewer in the process"
             yield Finding(f"{gone} pages are gone", expected, f"{gone} pages fewer", "pages")
     if step.child is not None and step.child in space.live:
         expected = f"the same pages and contents of mapping {step.child} in the child, or none of them"
