@@ -37,6 +37,7 @@ LAYERS = (
     ("runs", "observe", "cluster", "candidates", "histories"),
     ("shrink",),
     ("findings",),
+    ("frontier",),
     ("campaign", "replay", "merge"),
     ("line_coverage",),
     ("report", "reduce", "shared"),

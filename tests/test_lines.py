@@ -8,13 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from commands import run
 from made_runs import VALID
 from msgspec.structs import replace
 from rich.console import Console
 
 from vfio_verify.campaign import Options, check_case
 from vfio_verify.case import PAGE, Case, Fault, Segment, Step
+from vfio_verify.corpus import read_entry
+from vfio_verify.frontier import Frontier, places
 from vfio_verify.line_coverage import line_coverage
+from vfio_verify.merge import merged
 from vfio_verify.observation import NOWHERE, STEPS, Observation
 from vfio_verify.report import Report, make_report
 from vfio_verify.source_line import SourceLine
@@ -429,3 +433,45 @@ def test_a_forged_map_of_what_ran_does_no_harm(tmp_path: Path) -> None:
         assert reached
         assert not others
         assert line_coverage(subject, bytes(1 << 20)).reached == 0
+
+
+def test_the_first_case_that_reaches_a_line_is_told_with_its_fault_and_only_once(tmp_path: Path) -> None:
+    body = """\
+    if (!vfio_device_lookup(iov, &(struct VFIODevice *){NULL}, NULL)) {
+        error_setg(errp, "none"); /* none */
+        return false;
+    }
+    if (iov_cnt == 3) {
+        error_setg(errp, "three"); /* three */
+        return false;
+    }
+    error_setg(errp, "no"); /* last */
+    return false;
+"""
+    path = written(tmp_path / "helper.c", body)
+    plans = [(Fault("mmap", 1, "ENOMEM"),), (Fault("find_device", 1),), (Fault("find_device", 1, persistent=True),)]
+    with open_subject(str(path)) as subject, Worker(subject.library) as worker:
+        frontier = Frontier(worker, b"")
+        for case, some in ((SINGLE, [()]), (SINGLE, plans), (VALID, [()]), (TRIPLE, [()])):
+            worker.run(case, some)
+            frontier.look(case, some)
+        covered = worker.covered()
+        lines_of = [{line.line for line in map(subject.line_at, found) if line} for _, found in frontier.pioneers]
+        assert [case for case, _ in frontier.pioneers] == [SINGLE, SINGLE.with_faults(*plans[1]), TRIPLE]
+        for lines, mark in zip(lines_of, ("last", "none", "three"), strict=True):
+            assert line_of(path, mark) in lines
+        assert set().union(*(at_places for _, at_places in frontier.pioneers)) == places(covered)
+        again = Frontier(worker, covered)
+        again.look(TRIPLE, [()])
+        assert not again.pioneers
+
+
+def test_a_search_keeps_a_case_for_each_new_line_and_merging_them_keeps_it(tmp_path: Path) -> None:
+    path = written(tmp_path / "helper.c", PARTLY, "")
+    corpus = tmp_path / "corpus"
+    ended = run("fuzz", path, "--examples", 30, "--jobs", 1, "--corpus", corpus, cwd=tmp_path)
+    assert ended.returncode in (0, 1), ended.stderr
+    entries = [read_entry(file.read_bytes(), file.name) for file in corpus.glob("case-*.json")]
+    rare = f"helper.c:{line_of(path, 'rare')}"
+    assert [len(entry.case.iovec) for entry in entries if rare in entry.lines] == [2]
+    assert rare in {line for entry in merged(entries) for line in entry.lines}

@@ -14,6 +14,7 @@ The house, from the ground up; nothing imports upwards:
     wire, thread_wire, worker, _world, sandbox   the process in which a subject runs, confined
     source, compiler, subject     what is verified: the core, or C code in any usual form
     source_line, debuginfo        the lines of its text, and which one an address in its library is of
+    frontier, line_coverage       which cases reach new code of the subject, and what none reached
     shrink, campaign              many cases, and the smallest one for each violation
     remote, cluster               the same on other machines
     corpus, shared                cases that are kept

@@ -24,6 +24,7 @@ from vfio_verify.distribution import Tally
 from vfio_verify.errors import NotPermittedError
 from vfio_verify.features import features
 from vfio_verify.findings import Seen, to_confirm, told
+from vfio_verify.frontier import Frontier, Pioneer
 from vfio_verify.generate import larger_than, off_by_4_gib, sums_past_4_gib
 from vfio_verify.judge import Verdict, Violation, judge
 from vfio_verify.judge.attribution import Key
@@ -110,6 +111,8 @@ class ShardResult(Struct, frozen=True):
     seen: Seen = field(default_factory=Seen)
     covered: bytes = b""
     """What of the subject's code ran: `Worker.covered`."""
+    pioneers: tuple[Pioneer, ...] = ()
+    """Cases that were the first to reach some of it, where that is asked for."""
 
 
 def together(one: ShardResult, other: ShardResult) -> ShardResult:
@@ -130,6 +133,7 @@ def together(one: ShardResult, other: ShardResult) -> ShardResult:
         deaths=one.deaths + other.deaths,
         seen=one.seen.with_others(other.seen),
         covered=either(one.covered, other.covered),
+        pioneers=(*one.pioneers, *other.pioneers),
     )
 
 
@@ -165,8 +169,16 @@ class Result(Struct, frozen=True):
 class _Running:
     """Runs layouts on a worker and keeps the smallest case of each way of violating a clause."""
 
-    def __init__(self, subject: Subject, options: Options, worker: Worker, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        subject: Subject,
+        options: Options,
+        worker: Worker,
+        observer: Observer | None = None,
+        frontier: Frontier | None = None,
+    ) -> None:
         self._subject, self._options, self._worker, self._observer = subject, options, worker, observer
+        self._frontier = frontier
         self.layouts = self.runs = self.hangs = self.sampled = self.deaths = 0
         self.checked: Counter[str] = Counter()
         self._sightings = Sightings()
@@ -190,6 +202,8 @@ class _Running:
         if self._observer is not None:
             self._observer.begin(case, faultless)
         self._judge(case, expected, [()], [ran])
+        if self._frontier is not None:
+            self._frontier.look(case, [()])
         if faultless.mapped and expected.must_map:
             self._remember(case)
         if faultless.death is None:
@@ -221,6 +235,8 @@ class _Running:
         ran = self._worker.runs(case, plans, max_hangs=1)
         self.tally.plans(plans[: len(ran)])
         self._judge(case, expected, plans, ran)
+        if self._frontier is not None:
+            self._frontier.look(case, plans[: len(ran)])
         return [one.seen for one in ran]
 
     def meet_sequence(self, case: Case) -> None:
@@ -268,6 +284,7 @@ class _Running:
             ),
             seen=self._seen,
             covered=self._worker.covered(),
+            pioneers=() if self._frontier is None else tuple(self._frontier.pioneers),
         )
 
     def _judge(self, case: Case, expected: Expectation, plans: Sequence[tuple[Fault, ...]], ran: list[Ran]) -> None:
@@ -323,13 +340,20 @@ class Shard(Struct, frozen=True):
 
 
 def run_shard(
-    subject: Subject, options: Options, part: Shard, between_layouts: Callable[[], None] = lambda: None
+    subject: Subject,
+    options: Options,
+    part: Shard,
+    between_layouts: Callable[[], None] = lambda: None,
+    reached: bytes | None = None,
 ) -> ShardResult:
-    """Generate and run a shard's layouts. Deterministic but for what the subject makes of them."""
+    """Generate and run a shard's layouts. Deterministic but for what the subject makes of them.
+
+    Told what of the code was `reached` before, the result names the cases that reach more.
+    """
     examples = part.examples
     with _worker(subject, options) as worker:
         observer = _observer(subject, options)
-        shard = _Running(subject, options, worker, observer)
+        shard = _Running(subject, options, worker, observer, None if reached is None else Frontier(worker, reached))
         for made in (_made_by_hand(part.number), long_list(part.number)):
             if made is not None and examples > 1:
                 shard.meet(made)

@@ -56,6 +56,8 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
     case: Case
     origin: Origin | None = None
     note: str = ""
+    lines: tuple[str, ...] = ()
+    """Lines of a subject that this case was the first to reach: `device.c:779`."""
 
     @property
     def clause(self) -> str | None:

@@ -7,6 +7,7 @@ is settled and on the disk, so that a search may be killed at any moment and los
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
@@ -25,15 +26,16 @@ from vfio_verify.campaign import (
 )
 from vfio_verify.candidates import Candidates
 from vfio_verify.case import KernelFaultKind
-from vfio_verify.corpus import found
+from vfio_verify.corpus import Entry, found
 from vfio_verify.errors import HarnessError
 from vfio_verify.fuzz_outcome import Budget, Outcome, Reason, with_findings
 from vfio_verify.fuzz_shared import SharedPlace
 from vfio_verify.fuzz_state import Change, FilePlace, Finding, Part, Place, State
-from vfio_verify.fuzz_tasks import OwnWorkers, Workers, run_part
+from vfio_verify.fuzz_tasks import Known, OwnWorkers, Workers, run_part
 from vfio_verify.judge import Violation
 from vfio_verify.judge.attribution import Key
 from vfio_verify.kernel_faults import account, permitted, reasons_against, why_not
+from vfio_verify.markup import encodable
 from vfio_verify.pool import Interrupts
 from vfio_verify.report import ViolationEntry, make_report
 from vfio_verify.shared import Corpus, DirectoryCorpus, RedisCorpus
@@ -66,6 +68,8 @@ class Progress(NamedTuple):
     shards: int
     unsettled: int
     restarts: int
+    lines: tuple[int, int] = (0, 0)
+    """Of the subject: reached, and all that have code."""
 
 
 class Watcher(Protocol):
@@ -180,6 +184,7 @@ class _Search:
         self._told = state.keys
         self._unconfined: dict[str, None] = {}
         self._new: list[Finding] = []
+        self._counted = b"", (0, 0)
         self._new_layouts = self._new_runs = self._new_entries = self._asked = self._in_a_row = self._restarts = 0
         self._before, self._start = state.seconds, time.monotonic()
         self._saved = self._looked = self._start
@@ -302,7 +307,8 @@ class _Search:
         try:
             if len(task.what) == 2:
                 shard = task.what[1]
-                future = self._workers.submit(run_part, subject, options, shard, self._kinds, self._known())
+                known = Known(self._known(), self._state.covered)
+                future = self._workers.submit(run_part, subject, options, shard, self._kinds, known)
             else:
                 future = self._workers.submit(settle_sighting, subject, options, task.what[1])
         except self._workers.lost:
@@ -417,8 +423,29 @@ class _Search:
 
     def _add(self, held: _Held) -> None:
         """All that a shard showed is settled: it is done."""
+        self._keep_pioneers(held.result)
         self._change(lambda state: state.add(held.at, held.result))
         self._unconfined |= dict.fromkeys(held.result.unconfined)
+
+    def _lines(self) -> tuple[int, int]:
+        covered = self._state.covered
+        if covered != self._counted[0]:
+            reached, others = self._subject.lines_reached(covered)
+            self._counted = covered, (len(reached), len(reached) + len(others))
+        return self._counted[1]
+
+    def _keep_pioneers(self, result: ShardResult) -> None:
+        """Store the cases that reach lines that none before them has reached."""
+        if self._corpus is None or not result.pioneers:
+            return
+        reached, _ = self._subject.lines_reached(self._state.covered)
+        known = {(line.file, line.line) for line in reached}
+        for case, places in result.pioneers:
+            lines = {(line.file, line.line) for line in map(self._subject.line_at, places) if line is not None}
+            if new := sorted(lines - known):
+                known |= lines
+                names = tuple(encodable(f"{os.path.basename(file)}:{line}") for file, line in new)
+                self._new_entries += self._corpus.store(Entry(case, lines=names)) is not None
 
     # ---- what is told --------------------------------------------------------------------------------------
 
@@ -456,6 +483,7 @@ class _Search:
             sum(end - start for start, end in self._state.done),
             len(self._settling),
             self._restarts,
+            self._lines(),
         )
 
     def _outcome(self, seconds: float) -> Outcome:
@@ -473,6 +501,7 @@ class _Search:
             unconfined=tuple(self._unconfined),
             kernel_faults=account(state.kernel_runs, self._reasons | state.not_permitted, interrupted=interrupted),
             features=state.features,
+            covered=state.covered,
         )
         report = make_report(self._subject, self._options, result)
         return Outcome(

@@ -94,6 +94,7 @@ class Lines:
         self.note(
             f"{_time(progress)}: {progress.layouts:,} layouts ({by_layout}), {progress.runs:,} calls ({by_run}), "
             f"{exercised}/{len(clauses())} clauses, {met}/{len(FEATURES)} features, "
+            f"{'{}/{} lines, '.format(*progress.lines) if progress.lines[1] else ''}"
             f"{len(state.findings)} found, {state.deaths} deaths, {state.hangs} hangs"
             f"{'' if self._crew is None else f', {self._crew()}'}"
         )
@@ -149,6 +150,8 @@ class Screen:
         if violated:
             yield _row("violated", ", ".join(violated), style="bold red")
         yield _row("features", f"{met} of {len(FEATURES)} met")
+        if progress.lines[1]:
+            yield _row("lines", "{} of {} reached".format(*progress.lines))
         if state.features:
             yield _row("", f"rarest: {_rarest(progress)}", style="dim")
         kept = f"{progress.new_entries} new in {self._corpus}" if self._corpus is not None else "nothing is kept"

@@ -25,6 +25,7 @@ from vfio_verify import __version__
 from vfio_verify.campaign import MAX_HANGS, Options, ShardResult, summed
 from vfio_verify.errors import InputError
 from vfio_verify.judge.attribution import Key
+from vfio_verify.process import either
 from vfio_verify.report import ViolationEntry
 from vfio_verify.subject import Subject
 
@@ -86,6 +87,8 @@ class State(Struct, tag_field="schema", tag="vfio-verify/search@1"):
     """What was met and did not come again: clause, cause, and how often."""
     lost: list[int] = []
     """Shards whose process ended unexpectedly, each time."""
+    covered: bytes = b""
+    """What of the subject's code ran in any shard: `Worker.covered`."""
 
     def mark(self, index: int) -> None:
         """A shard is done."""
@@ -112,6 +115,7 @@ class State(Struct, tag_field="schema", tag="vfio-verify/search@1"):
         self.features = summed(self.features, result.features)
         self.kernel_runs = summed(self.kernel_runs, result.kernel_runs)
         self.not_permitted |= result.not_permitted
+        self.covered = either(self.covered, result.covered)
 
     def lose(self, index: int) -> None:
         """A shard's process ended unexpectedly, each time."""

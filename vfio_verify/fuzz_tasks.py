@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -18,14 +18,21 @@ _KERNEL_FAULTS_EVERY, _KERNEL_FAULTS_AT = 7, 3
 """Shards: one of so many is run under the kernel's own failures too. A prime number, so that all parts get some."""
 
 
+class Known(NamedTuple):
+    """What a search has already: ways of violating clauses, and what of the subject's code ran."""
+
+    keys: frozenset[Key]
+    covered: bytes
+
+
 def run_part(
-    subject: Subject, options: Options, shard: Shard, kinds: Sequence[KernelFaultKind], known: frozenset[Key]
+    subject: Subject, options: Options, shard: Shard, kinds: Sequence[KernelFaultKind], known: Known
 ) -> ShardResult:
     """A shard, and of some shards also layouts under kernel faults of these kinds. What is `known` is not told."""
-    result = run_shard(subject, options, shard)
+    result = run_shard(subject, options, shard, reached=known.covered)
     if kinds and shard.number % _KERNEL_FAULTS_EVERY == _KERNEL_FAULTS_AT:
         result = together(result, run_kernel_faults(subject, options, result.mapped, kinds))
-    sightings = {key: sighting for key, sighting in result.sightings.items() if key not in known}
+    sightings = {key: sighting for key, sighting in result.sightings.items() if key not in known.keys}
     return replace(result, sightings=sightings, mapped=())
 
 

@@ -35,9 +35,10 @@ def merged(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def exercised(entry: Entry) -> frozenset[Hashable]:
-    """The features of an entry's case, and the clause that it was found to violate, with its cause."""
+    """The features of an entry's case, the lines that it was the first to reach, and the clause that it was found to
+    violate, with its cause."""
     found = () if entry.origin is None else ((entry.origin.clause, entry.origin.cause),)
-    return frozenset((*features(entry.case), *found))
+    return frozenset((*features(entry.case), *found, *entry.lines))
 
 
 def _smallest_of_each_cause(known: dict[str, Entry], costs: dict[str, Any]) -> set[str]:

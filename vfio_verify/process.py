@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -185,6 +185,7 @@ class Process:
         self._is_suspected = False
         self._granted = 0
         self._covered_before = b""
+        self._code_bytes = min(library.stat().st_size, _COVERED_BYTES) if library is not None else 0
         self._lost = False
         self._slower = 1.0
         """How many times slower this machine is than those for which the limits are made."""
@@ -615,8 +616,14 @@ class Process:
     def covered(self) -> bytes:
         """What of the subject's library ever ran in this worker and those before it: a byte for each place, not 0 for
         those where a block began."""
-        now = self._read(_SHARED_BYTES - _COVERED_BYTES, _COVERED_BYTES).rstrip(b"\0")
+        now = self._read(_SHARED_BYTES - _COVERED_BYTES, self._code_bytes).rstrip(b"\0")
         return either(now, self._covered_before)
+
+    def mark_covered(self, places: Iterable[int], *, now: bool) -> None:
+        """Let these places be covered, or not."""
+        for place in places:
+            if place < self._code_bytes:
+                self._write(_SHARED_BYTES - _COVERED_BYTES + place, bytes([now]))
 
     def _note(self) -> str:
         """Why a worker says that it ended."""

@@ -7,7 +7,7 @@ import functools
 import itertools
 import operator
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
@@ -142,6 +142,10 @@ class Worker:
     def covered(self) -> bytes:
         """A byte for each place in the subject's library, not 0 where a block of code began that ever ran here."""
         return self._process.covered() if self._library is not None else b""
+
+    def mark_covered(self, places: Iterable[int], *, now: bool) -> None:
+        """Let these places be covered, or not."""
+        self._process.mark_covered(places, now=now)
 
     def renew(self) -> None:
         """Go on in a fresh process."""
