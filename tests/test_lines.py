@@ -300,6 +300,22 @@ PLACES = {
     "CONFINED": ('munmap(iov->iov_base, 4096); /* at fault */ error_setg(errp, "no");', VALID),
     "NO_LEAK": ('*addr = strdup("kept"); /* at fault */ error_setg(errp, "no");', VALID),
     "UNMAP_ON_ERROR": ('reserve(total_size); error_setg(errp, "no"); /* at fault */', VALID),
+    "FAULT_REPORTED": (
+        (
+            "vfio_device_lookup(iov, &(struct VFIODevice *){NULL}, NULL); /* at fault */ *addr = reserve(total_size);"
+            " return true;"
+        ),
+        VALID.with_faults(Fault("find_device", 1)),
+    ),
+    "CONTENTS": (
+        (
+            "*addr = reserve(total_size); struct VFIODevice *d = NULL; vfio_device_lookup(iov, &d, NULL);"
+            " for (unsigned i = 0; i < 2; i++)\n"
+            "        mmap(*addr, 4096, 1, 0x11, d->fd, 0);\n"
+            "    mmap((char *)*addr + 4096, 8192, 1, 0x11, d->fd, 0); /* at fault */\n    return true;"
+        ),
+        VALID,
+    ),
     "CONTIGUOUS": ("*addr = reserve(total_size); return true;", VALID),
     "SIZE_AGREES": ("*addr = reserve(total_size); return true;", replace(VALID, total_size=PAGE)),
 }

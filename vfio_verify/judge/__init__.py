@@ -13,7 +13,7 @@ from vfio_verify.judge import conduct, mapping, outcome
 from vfio_verify.judge.consequences import roots
 from vfio_verify.judge.facts import ClauseJudge, Facts, Finding
 from vfio_verify.model import Expectation
-from vfio_verify.observation import Observation
+from vfio_verify.observation import NOWHERE, Observation
 
 _JUDGES: dict[str, ClauseJudge] = {**mapping.CLAUSES, **outcome.CLAUSES, **conduct.CLAUSES}
 
@@ -40,6 +40,9 @@ class Violation(Struct, frozen=True):
     consequences: tuple[Consequence, ...] = ()
     runs: int = 1
     """How many runs have shown it."""
+    where: int = NOWHERE
+    position: int | None = None
+    """As a `Finding` has them."""
 
     @property
     def whole(self) -> tuple[Consequence, ...]:
@@ -90,6 +93,8 @@ def _with_consequences(case: Case, seen: Observation, found: list[tuple[str, Fin
             consequences=tuple(
                 Consequence(other, c.cause, c.summary) for (other, c), root in zip(found, by, strict=True) if root == i
             ),
+            where=f.where,
+            position=f.position,
         )
         for i, (name, f) in enumerate(found)
         if by[i] is None

@@ -19,6 +19,7 @@ from vfio_verify.observation import (
     BY_KERNEL,
     FAULTED,
     MAX_STRAYS,
+    NOWHERE,
     READ,
     SHARED,
     STEPS,
@@ -38,6 +39,10 @@ class Finding(Struct, frozen=True):
     expected: str
     seen: str
     cause: str = ""
+    where: int = NOWHERE
+    """The place in the subject that made the step at fault, where there is one."""
+    position: int | None = None
+    """The first byte of the mapping that is wrong, where that is known."""
 
 
 class Left(NamedTuple):

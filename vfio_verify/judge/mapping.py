@@ -121,10 +121,12 @@ def _wrong_page(piece: Piece, cause: str, case: Case) -> Finding:
     wanted = memory_name(*piece.wanted, case)
     if piece.got == piece.wanted:
         summary = "a page is a private copy of the segment's memory"
-        return Finding(summary, f"{at}: {wanted}, shared", f"{at}: a private mapping of it", cause)
+        return Finding(
+            summary, f"{at}: {wanted}, shared", f"{at}: a private mapping of it", cause, position=piece.position
+        )
     how = "; or ".join(SAYS[name] for name in cause.split(OR) if name in SAYS)
     summary = "a page shows other memory than the segment's" + (f": {how}" if how else "")
-    return Finding(summary, f"{at}: {wanted}", f"{at}: {memory_name(*piece.got, case)}", cause)
+    return Finding(summary, f"{at}: {wanted}", f"{at}: {memory_name(*piece.got, case)}", cause, position=piece.position)
 
 
 _WHAT = {

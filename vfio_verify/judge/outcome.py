@@ -141,6 +141,7 @@ def _fault_reported(facts: Facts) -> list[Finding] | None:
             "failure, or another step that did the same with success",
             "success",
             _what_failed(event),
+            event.caller,
         )
     ]
 

@@ -23,6 +23,7 @@ def places_of(violation: Violation) -> Iterator[int]:
 
 def _candidates(violation: Violation) -> Iterator[int]:
     seen = violation.observation
+    yield violation.where
     if seen.death is not None:
         # What runs in a thread may be found sleeping in the world, whose caller is a frame all the same.
         yield from seen.death.frames
@@ -67,7 +68,9 @@ def _mapped(violation: Violation, seen: Observation) -> Iterator[int]:
 
 
 def _first_wrong(violation: Violation, seen: Observation) -> int | None:
-    """The position in the mapping of the first word that is wrong."""
+    """The position in the mapping of the first page or word that is wrong."""
+    if violation.position is not None:
+        return violation.position
     if not seen.differences:
         return None
     worst = seen.differences[0]
