@@ -50,6 +50,7 @@ def read(path: Path) -> SubjectFile:
 
 
 BROKEN = [read(path) for path in sorted(DIRECTORY.glob("broken/*.c"))]
+TWO_FAULTS = [read(path) for path in sorted(DIRECTORY.glob("two_faults/*.c"))]
 CORRECT = [read(path) for path in sorted(DIRECTORY.glob("correct/*.c"))]
 HOSTILE = [read(path) for path in sorted(DIRECTORY.glob("hostile/*.c"))]
 ONE_CALL = [read(path) for path in sorted(DIRECTORY.glob("hostile/one_call/*.c"))]

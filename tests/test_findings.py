@@ -90,7 +90,7 @@ def test_what_follows_from_a_violation_is_told_with_it() -> None:
 
 
 def test_what_does_not_follow_is_a_violation_of_its_own() -> None:
-    both = success([reserve(), failed(overlay(0, 1, 0)), GOOD[2]], runs=runs((0, None)), lowest_fd_after=8)
+    both = success([reserve(), failed(overlay(0, 1, 0)), GOOD[2]], runs=runs((0, None)), heap_live=1)
     assert [v.clause for v in judged(both).violations] == ["FAULT_REPORTED", "NO_LEAK"]
 
 

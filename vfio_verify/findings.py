@@ -133,7 +133,7 @@ def _sides(violation: Violation, ways: Mapping[Any, int]) -> Iterator[tuple[Any,
     if clause in ("CONTENTS", "CONTIGUOUS", "CONFINED", "REPEATABLE"):
         yield "case", clause, case
     if clause in ("CONTENTS", "CONTIGUOUS") and case.kernel_fault is not None:
-        yield "kernel", clause, case.kernel_fault.kind  # how much of it is left is chance
+        yield "kernel", clause  # how much of it is left is chance
     if clause == "SURVIVES" and case.errp == "null":
         yield "no errp", clause
     if clause in _MEMORY and len(case.iovec) >= _MANY_SEGMENTS and not case.sequence and not case.earlier:

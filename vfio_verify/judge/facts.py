@@ -132,9 +132,10 @@ class Facts:
             return template(self.seen.message.decode(errors="backslashreplace"))
         if self.has_errp and not self.seen.error_given:
             return UNTOLD
-        if self.failed_steps:
-            return STEPS[self.seen.event(self.failed_steps[-1]).step]
-        return STEPS[self.seen.event(self.seen.n_events - 1).step] if self.seen.events else "start"
+        if not self.seen.events:
+            return "start"
+        last = self.seen.event(self.failed_steps[-1] if self.failed_steps else self.seen.n_events - 1)
+        return STEPS[last.step] + ("" if self.has_errp or last.caller == NOWHERE else f" {at(last.caller)}")
 
     @property
     def completed(self) -> bool:

@@ -60,7 +60,7 @@ def _accepts_valid(facts: Facts) -> list[Finding] | None:
 
 def _refused_by_rule(facts: Facts) -> tuple[str, str] | None:
     """What is wrong with the overlay that the device has refused, and the cause; None if that is not why it failed."""
-    refused = [event for event in facts.events(BY_RULE) if event.step == MMAP]
+    refused = [event for event in facts.events(BY_RULE) if event.step == MMAP and event.a3 & _MAP_FIXED]
     if not refused:
         return None
     event = refused[-1]

@@ -135,11 +135,9 @@ def explanations(piece: Piece, segments: Segments) -> set[Explanation]:
         return {frozenset({"plain RAM"})}
     number = segments.at(piece.position)
     changes = dict(_changed_offsets(piece.wanted, number, piece.position, segments))
-    found = {frozenset({name}) for name, places in changes.items() if piece.got in places}
-    if found:
-        return found
     others = list(_others(number, piece.position, segments))
-    found = {frozenset({name}) for places, name in others if piece.got in places}
+    found = {frozenset({name}) for name, places in changes.items() if piece.got in places}
+    found |= {frozenset({name}) for places, name in others if piece.got in places}
     if found:
         return found
     for places, name in others:
@@ -202,7 +200,7 @@ def _low(offset: int) -> int:
 
 def _areas(case: Case, block: int) -> list[int]:
     region = case.region_of(block)
-    return [] if region is None else [area.offset for area in region.areas or () if area.offset]
+    return [] if region is None else [area.offset for area in region.areas or ()]
 
 
 def _regions(case: Case, block: int) -> list[tuple[int, int]]:

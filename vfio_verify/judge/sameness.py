@@ -69,6 +69,9 @@ def _same_as(key: Key, keys: Collection[Key]) -> Iterable[Key]:
     if clause == "ACCEPTS_VALID" and cause.startswith("refused: "):
         # What only a refusal shows is one thing, whatever the offset comes to.
         yield from sorted(other for other in keys if other[0] == "CONTENTS")
+        yield from sorted(o for o in keys if o[0] == clause and o[1].startswith("refused: ") and o < key)
+    if cause.startswith("at once: ") and clause != "REPEATABLE":
+        yield from ({("REPEATABLE", "at once: disturbed")} & set(keys))
     if cause.endswith(UNTOLD):
         yield from sorted(other for other in keys if other[0] == clause and other[1].startswith(cause[:-1]))
     if clause == "NO_LEAK" and not cause.endswith(": success"):
@@ -86,6 +89,14 @@ def _on_success(cause: str) -> str:
     return f"{cause.partition(': ')[0]}: success"
 
 
+_OTHERS_MEMORY = ("CONTENTS: ", "ACCEPTS_VALID: refused: ")
+"""What a call shows of the memory that it remembers from another: how that relates to its own is chance."""
+
+
+def _first_told(key: Key) -> tuple[bool, Key]:
+    return not key[1].startswith("CONTENTS"), key
+
+
 _SECOND = ("second fails", "unlike", "damaged")
 """What the second of two calls shows; a sequence shows it with more to tell."""
 _DAMAGE = ("gone", "replaced", "overlap", "contents", "CONFINED: ", "not gone", "pages", "unlike", "damaged", "fork")
@@ -98,6 +109,12 @@ def _needs_no_others(cause: str, keys: Collection[Key]) -> Iterable[Key]:
     head, colon, tail = cause.removeprefix("at once: ").partition(": ")
     if colon:
         yield from (one for one in ((head, tail), (head, _on_success(tail))) if one in keys)
+        # What is removed or kept wrongly stands in other calls' way.
+        alone = ("CONFINED", "UNMAP_ON_ERROR") if head in ("CONFINED", "UNMAP_ON_ERROR") else ()
+        yield from sorted(one for one in keys if one[0] in alone)
+    if cause.startswith(_OTHERS_MEMORY):
+        alike = [o for o in keys if o[0] == "REPEATABLE" and o[1].startswith(_OTHERS_MEMORY)]
+        yield from (o for o in sorted(alike, key=_first_told) if _first_told(o) < _first_told(("REPEATABLE", cause)))
     others = sorted(other for clause, other in keys if clause == "REPEATABLE" and other != cause)
     if cause.startswith("at once: "):
         yield from (("REPEATABLE", other) for other in others if not other.startswith("at once: "))
