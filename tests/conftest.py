@@ -81,6 +81,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "not_under_asan(reason): skipped by `tox -e asan`, and why")
+    config.addinivalue_line("markers", "long: takes many minutes; `tox -e long` runs these and no others")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -103,6 +104,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    passed = [dict(report.user_properties) for report in terminalreporter.getreports("passed")]
+    if long_runs := [properties["long_run_cases"] for properties in passed if "long_run_cases" in properties]:
+        text = f"{sum(long_runs):,} cases on {len(long_runs)} correct subjects: no alarm, and nothing unconfirmed"
+        terminalreporter.write_line(text)
     for report in sanitizer_reports():
         terminalreporter.section(f"sanitizer {report.name}", red=True, bold=True)
         terminalreporter.write_line(report.read_text(errors="backslashreplace"))

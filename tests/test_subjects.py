@@ -12,7 +12,6 @@ from vfio_verify.campaign import Options, Result, check
 from vfio_verify.spec import clauses
 from vfio_verify.subject import open_subject
 
-ALARM_SEEDS = (0, 1)
 MORE_LAYOUTS = {
     *("empty_entries_skipped", "no_entries_accepted", "offset_in_32_bits", "pairs_compared", "region_offset_ignored"),
     *(
@@ -69,10 +68,10 @@ def test_a_broken_subject_is_caught_under_its_clause(file: SubjectFile) -> None:
     assert set(reported) <= {*file.violates, *file.may_violate}, said
 
 
-@pytest.mark.parametrize("seed", ALARM_SEEDS)
 @pytest.mark.parametrize("file", list(files(CORRECT)))
-def test_a_correct_subject_raises_no_alarm(file: SubjectFile, seed: int) -> None:
-    result = check_file(file, seed, examples=100)
+def test_a_correct_subject_raises_no_alarm(file: SubjectFile) -> None:
+    """A few thousand cases each; test_long_run.py has a million."""
+    result = check_file(file, seed=0, examples=80)
     assert not [violation for violation in result.confirmed if clauses()[violation.clause].fails_a_check]
     assert not result.unconfirmed
     assert result.checked["ACCEPTS_VALID"] > 25
