@@ -90,6 +90,14 @@ def test_two_blocks_shrink_to_a_page_of_each():
     assert {refusal.clause for refusal in expect(small).refusals} == {"SAME_BLOCK"}
 
 
+def test_a_segment_longer_than_its_area_shrinks_together_with_the_area_and_the_region():
+    region = Region(0, 7 * PAGE, (Area(PAGE, 2 * PAGE),))
+    case = Case((Device((region,)),), (RamBlock(0, 0, 0),), (Segment(0, 0, 3 * PAGE),), 3 * PAGE)
+    small = settled("bound_wraps", case, "WITHIN_BLOCK").violation.case
+    assert small.devices == (Device((Region(0, 2 * PAGE, (Area(0, PAGE),)),)),)
+    assert small.iovec == (Segment(0, 0, 2 * PAGE),)
+
+
 def test_a_number_of_segments_that_matters_stays_and_nothing_else_does():
     case = layout(*((2, i * 3 % 7, 1 + i % 2) for i in range(150)))
     small = settled("over_128_entries_refused", case, "ACCEPTS_VALID").violation.case

@@ -23,6 +23,7 @@ from vfio_verify.model import expect
 from vfio_verify.shrink import minimal
 from vfio_verify.simpler_calls import alike_segments, evened_segments, joined_segments, swapped_segments
 from vfio_verify.simpler_world import (
+    areas_as_regions,
     blocks_cut_at_the_start,
     blocks_of_devices,
     defaults,
@@ -325,6 +326,11 @@ CANDIDATES = [
     (blocks_cut_at_the_start, first_area(4, 3, page(), page(2, 2)), first_area(2, 1, page(), page(0, 2))),
     (merged_devices, case(TWO_DEVICES, page(block=1)), case(world(Region(0, PAGE), Region(1, PAGE)), page(block=1))),
     (blocks_of_devices, Case((), (RamBlock(size=PAGE),), (page(),), PAGE), ONE),
+    (
+        areas_as_regions,
+        case(world(Region(0, 3 * PAGE, (Area(0, PAGE), Area(PAGE, 2 * PAGE)))), page(block=1)),
+        case(world(Region(0, PAGE), Region(1, 2 * PAGE)), page(block=1)),
+    ),
     (lower_indexes, case(world(Region(300, PAGE)), page()), case(world(Region(150, PAGE)), page())),
 ]
 

@@ -233,6 +233,25 @@ def _ending_sooner(case: Case, block: RamBlock, by: int) -> Case | None:
     return with_region(case, block.device, region, _shifted(region, block.area, replace(area, size=area.size - by)))
 
 
+def areas_as_regions(case: Case) -> Iterator[Case]:
+    """Each area of a region a region of its own."""
+    for i, device in enumerate(case.devices):
+        for region in device.regions:
+            if region.areas is None or len(region.areas) < 2:
+                continue
+            taken = {other.index for other in device.regions if other is not region}
+            free = (index for index in itertools.count() if index not in taken)
+            apart = [replace(region, index=next(free), size=area.size, areas=None) for area in region.areas]
+            regions = (*(other for other in device.regions if other is not region), *apart)
+            blocks = tuple(
+                replace(b, region=apart[b.area].index, area=0)
+                if (b.device, b.region) == (i, region.index) and b.area is not None
+                else b
+                for b in case.ram_blocks
+            )
+            yield replace(_with_device(case, i, replace(device, regions=regions)), ram_blocks=blocks)
+
+
 def smaller_blocks(case: Case) -> Iterator[Case]:
     """Regions and plain RAM of whole pages, and of fewer."""
     unit = unit_of(case)
