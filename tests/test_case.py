@@ -170,6 +170,10 @@ def test_a_field_that_a_case_does_not_have_is_refused_by_its_name(path):
         ("devices.0.regions.1.offset", PAGE, "device 0: regions overlap in its file"),
         ("devices.0.regions.1.offset", PAGE + 8, "device 0, region 2: it cannot begin at 0x1008 of its file"),
         ("devices.0.regions.1.offset", (1 << 60) - PAGE, "device 0, region 2: it cannot begin"),
+        ("devices.0.regions.1.msix", "cut", "device 0, region 2: its areas are not all but the MSI-X table"),
+        ("devices.0.regions.1.msix", "mappable", "device 0, region 2: it has areas, and a mappable MSI-X table"),
+        ("devices.0.regions.0.msix", "cut", "device 0, region 0: its areas are not all"),
+        ("ram_blocks.0.touches", True, "RAM block 0 touches one before it"),
         ("devices.0.region_files", True, "device 0: files of regions need descriptors of them"),
         ("devices.0.mmap_rule", "file", "device 0: its regions are not in ordinary files"),
         ("devices.0.regions.1.areas.0.offset", 1, "device 0, region 2: areas"),
@@ -207,6 +211,31 @@ def test_regions_may_begin_anywhere_in_their_file_and_share_a_place_in_files_of_
     check(Case((Device(together, "file", region_fds=True, region_files=True),), (), (), 0))
     with pytest.raises(InputError, match="regions overlap"):
         check(Case((Device(together, "file", region_fds=True),), (), (), 0))
+
+
+@pytest.mark.parametrize(
+    ("areas", "right"),
+    [
+        ([(2, 4)], True),
+        ([(0, 3)], True),
+        ([(0, 1), (2, 4)], True),
+        ([(0, 1), (4, 2)], True),
+        ([(0, 6)], False),
+        ([(1, 4)], False),
+        ([(0, 1), (2, 3)], False),
+        ([(0, 1), (1, 2), (4, 2)], False),
+        ([], False),
+    ],
+)
+def test_what_qemu_leaves_around_an_msix_table_is_all_of_the_region_but_for_one_piece(areas, right):
+    region = Region(1, 6 * PAGE, tuple(Area(at * PAGE, size * PAGE) for at, size in areas), msix="cut")
+    case = Case((Device((region,)),), (), (), 0)
+    if right:
+        check(case)
+        assert from_json(case.to_json()) == case
+    else:
+        with pytest.raises(InputError, match="MSI-X"):
+            check(case)
 
 
 def test_what_a_device_has_not_is_not_written():
@@ -281,8 +310,8 @@ def test_a_fault_plan_can_be_given_and_taken_away_again(case, plan):
     assert faulty.without_faults() == case
 
 
-def test_a_block_has_the_size_of_its_area_or_its_own():
-    assert [CASE.block_size(i) for i in range(3)] == [4 * PAGE, 4 * PAGE, 100]
+def test_a_block_has_the_size_of_its_area_or_its_own_in_whole_pages():
+    assert [CASE.block_size(i) for i in range(3)] == [4 * PAGE, 4 * PAGE, PAGE]
     assert CASE.area_of(1) == Area(8 * PAGE, 4 * PAGE)
     assert CASE.area_of(0) == Area(0, 4 * PAGE)
     assert CASE.area_of(2) is None

@@ -144,11 +144,59 @@ def test_a_single_byte_may_be_refused_or_mapped_whole():
     assert expected.overlays == (Overlay(0, PAGE, 0, 7 * PAGE),)
 
 
-def test_a_block_that_ends_inside_a_page_may_be_mapped_to_its_end_and_not_beyond():
-    case = Case((Device((Region(0, PAGE + 100),)),), (RamBlock(0, 0, 0),), (Segment(0, 0, PAGE + 100),), PAGE + 100)
-    assert expect(case).may_map
-    past = Case(case.devices, case.ram_blocks, (Segment(0, 0, PAGE + 101),), PAGE + 101)
+@pytest.mark.parametrize("size", [1, 0x100, PAGE - 1, PAGE + 100, 2 * PAGE - 1])
+def test_a_region_that_ends_inside_a_page_must_be_mapped_to_the_end_of_it_and_not_beyond(size):
+    """QEMU's RAMBlock is of whole pages, and vfio-pci maps them."""
+    whole = -(-size // PAGE) * PAGE
+    case = Case((Device((Region(0, size),)),), (RamBlock(0, 0, 0),), (Segment(0, 0, whole),), whole)
+    expected = expect(case)
+    assert expected.must_map
+    assert expected.overlays == (Overlay(0, whole, 0, 0),)
+    past = replace(case, iovec=(Segment(0, 0, whole + 1),), total_size=whole + 1)
     assert refused_by(past) == {("WITHIN_BLOCK", 0)}
+
+
+@pytest.mark.parametrize("total", [7 * PAGE + 1, 7 * PAGE + PAGE // 2, 8 * PAGE - 1])
+@pytest.mark.parametrize("last", [0, 1, 8])
+def test_lengths_that_reach_to_the_end_of_the_total_sizes_last_page_may_be_refused_or_mapped_whole(total, last):
+    """SIZE_AGREES"""
+    expected = expect(layout(pages(WHOLE, 0, 4), Segment(WHOLE, 4 * PAGE, 4 * PAGE - last), total=total))
+    if 8 * PAGE - last < total:
+        assert expected.refusals
+        return
+    assert expected.may_map
+    assert expected.must_map == (total == 8 * PAGE - last and not last)
+    assert expected.overlays == (Overlay(0, 8 * PAGE, 0, 0),)
+
+
+def test_a_blob_of_131268_bytes_may_be_refused_or_mapped_whole_in_one_segment_and_in_33_pages():
+    """SIZE_AGREES, ALIGNED"""
+    case = Case((Device((Region(0, 1 << 20),)),), (RamBlock(0, 0, 0),), (Segment(0, 0, 131_268),), 131_268)
+    whole = replace(case, iovec=tuple(Segment(0, i * 4096, 4096) for i in range(33)))
+    for layout_of_it in (case, whole):
+        expected = expect(layout_of_it)
+        assert expected.may_map
+        assert not expected.must_map
+        assert expected.overlays == (Overlay(0, 33 * 4096, 0, 0),)
+    longer = replace(whole, iovec=(*whole.iovec, Segment(0, 0, 4096)))
+    assert refused_by(longer) == {("SIZE_AGREES", None)}
+    assert refused_by(replace(whole, iovec=whole.iovec[:-1])) == {("SIZE_AGREES", None)}
+
+
+def test_areas_that_qemu_cut_are_blocks_of_their_own():
+    region = Region(2, 6 * PAGE, (Area(0, PAGE), Area(3 * PAGE, 3 * PAGE)), msix="cut")
+    case = Case((Device((region,)),), (RamBlock(0, 2, 0), RamBlock(0, 2, 1)), (Segment(1, PAGE, PAGE),), PAGE)
+    assert expect(case).overlays == (Overlay(0, PAGE, 0, REGION_2 + 4 * PAGE),)
+    assert refused_by(replace(case, iovec=(Segment(0, 0, 2 * PAGE),), total_size=2 * PAGE)) == {("WITHIN_BLOCK", 0)}
+
+
+def test_a_block_that_touches_the_one_before_it_is_another_one():
+    case = Case(
+        (Device((Region(0, PAGE), Region(1, PAGE))),), (RamBlock(0, 0, 0), RamBlock(0, 1, 0, touches=True)), (), 0
+    )
+    on = replace(case, iovec=(Segment(0, 0, PAGE), Segment(1, 0, PAGE)), total_size=2 * PAGE)
+    assert refused_by(on) == {("SAME_BLOCK", 1)}
+    assert refused_by(replace(on, iovec=(Segment(0, 0, 2 * PAGE),))) == {("WITHIN_BLOCK", 0)}
 
 
 # ---- must refuse -------------------------------------------------------------------------------------------
@@ -167,7 +215,7 @@ def test_an_empty_segment_is_refused_wherever_it_is(position):
     assert refused_by(layout(*segments)) == {("NOT_EMPTY", position)}
 
 
-@pytest.mark.parametrize("by", [1, -1, PAGE, -PAGE, 1 << 32])
+@pytest.mark.parametrize("by", [1, PAGE - 1, PAGE, -PAGE, -PAGE - 1, 1 << 32])
 def test_a_total_that_is_not_the_sum_is_refused(by):
     """SIZE_AGREES"""
     assert refused_by(layout(pages(WHOLE, 0, 2), total=2 * PAGE + by)) == {("SIZE_AGREES", None)}
@@ -270,7 +318,7 @@ def the_bytes(case: Case, block: int) -> tuple[int | None, int, int]:
     """The file, and the first offset and the end of a block in it: from the layout of vfio-pci, or from the case."""
     entry = case.ram_blocks[block]
     if entry.device is None:
-        return None, 0, entry.size
+        return None, 0, entry.size + PAGE - 1 & -PAGE
     files = [(d, r.index) for d, device in enumerate(case.devices) if device.region_files for r in device.regions]
     for region in case.devices[entry.device].regions:
         if region.index == entry.region:
@@ -279,7 +327,8 @@ def the_bytes(case: Case, block: int) -> tuple[int | None, int, int]:
             own = (entry.device, entry.region) in files
             usual = 0 if own else region.index * 2**40
             offset += usual if region.offset is None else region.offset
-            return 16 + files.index((entry.device, entry.region)) if own else entry.device, offset, offset + size
+            end = offset + (size + PAGE - 1 & -PAGE)
+            return 16 + files.index((entry.device, entry.region)) if own else entry.device, offset, end
     raise AssertionError("the case is no case")
 
 
@@ -316,7 +365,8 @@ def by_pages(case: Case, policy: str) -> tuple[set[str], list[tuple[int, int]]]:
             mapped += [(file, page) for page in range(at, at + segment.length, PAGE)]
         else:
             mapped += [(file, at), (file, at + segment.length - 1 & -PAGE)]
-    if left:
+    listed = case.total_size - left
+    if left > 0 or (left < 0 and (listed - 1) // PAGE != (case.total_size - 1) // PAGE):
         reasons.add("SIZE_AGREES")
     if len(shared) > 1:
         reasons.add("SAME_BLOCK")
@@ -365,7 +415,8 @@ def test_the_model_says_the_same_as_a_page_by_page_account(case, policy):
     if reasons:
         assert expected.overlays == ()
         return
-    assert expected.must_map == (case.iovec[-1].length % PAGE == 0)
+    odd = case.iovec[-1].length % PAGE != 0 or sum(segment.length for segment in case.iovec) > case.total_size
+    assert expected.must_map != odd
     assert unfolded(case, expected.overlays) == mapped
 
 

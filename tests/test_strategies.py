@@ -97,6 +97,7 @@ def test_malformations_in_any_order_leave_a_case(first, second, data):
 
 BREAKS = {
     "other block": "SAME_BLOCK",
+    "next block": "SAME_BLOCK",
     "other device": "SAME_BLOCK",
     "plain RAM": "SAME_BLOCK",
     "no block": "SAME_BLOCK",
@@ -187,6 +188,31 @@ WORLDS = {
     "a high region index": lambda case: any(r.index >= 300 for d in case.devices for r in d.regions),
     "a read-only region": lambda case: any(not r.writable for d in case.devices for r in d.regions),
     "a driver that minds areas": lambda case: any(d.mmap_rule == "areas" for d in case.devices),
+    "a region that ends inside a page, mapped to the end of it": lambda case: (
+        expect(case).must_map and any(s.offset + s.length > case.area_of(s.block).size for s in case.iovec)
+    ),
+    "a region smaller than a page": lambda case: any(r.size < PAGE for d in case.devices for r in d.regions),
+    "an MSI-X table cut out": lambda case: any(r.msix == "cut" for d in case.devices for r in d.regions),
+    "an MSI-X table that may be mapped": lambda case: any(
+        r.msix == "mappable" for d in case.devices for r in d.regions
+    ),
+    "a segment that runs on into the next block": lambda case: any(
+        s.block is not None
+        and s.offset + s.length > case.block_size(s.block)
+        and s.block + 1 < len(case.ram_blocks)
+        and case.ram_blocks[s.block + 1].touches
+        for s in case.iovec
+    ),
+    "neighbours in the host of two blocks": lambda case: any(
+        None not in (a.block, b.block)
+        and b.block == a.block + 1
+        and case.ram_blocks[b.block].touches
+        and (b.offset, a.offset + a.length) == (0, case.block_size(a.block))
+        for a, b in zip(case.iovec, case.iovec[1:], strict=False)
+    ),
+    "a total that ends inside the last page of the list": lambda case: (
+        expect(case).either and case.total_size < sum(s.length for s in case.iovec)
+    ),
     "files of regions": lambda case: any(d.region_files for d in case.devices),
     "regions in ordinary files": lambda case: any(d.mmap_rule == "file" for d in case.devices),
     "two regions at places of their own in one file": lambda case: any(

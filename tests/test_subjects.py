@@ -33,6 +33,12 @@ MORE_LAYOUTS = {
         "placeholder_looked_for_after_mremap",
         "guard_pages_of_4096",
         "odd_list_never_ends",
+        "area_offset_by_capability",
+        "bounded_by_region_size",
+        "last_page_clipped",
+        "other_capabilities_refused",
+        "sizes_compared_in_64k",
+        "touching_blocks_merged",
     ),
 }
 """Subjects whose fault one layout in a hundred shows, or a sequence."""

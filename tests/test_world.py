@@ -1051,9 +1051,9 @@ def damaged_requests() -> dict[str, bytes]:
 
     n_devices, n_regions = words[2], words[3]
     regions = 12 + 2 * n_devices
-    areas = regions + 7 * n_regions
+    areas = regions + 8 * n_regions
     blocks = areas + 3 * words[4]
-    segments = blocks + 2 * words[5]
+    segments = blocks + 3 * words[5]
     return {
         "nothing": b"",
         "half a head": whole[:40],

@@ -64,6 +64,7 @@ HUGE_PAGE = 2 << 20
 
 
 MmapRule = Literal["region", "areas", "file"]
+Msix = Literal["cut", "mappable"]
 
 
 class Area(Struct, frozen=True, order=True, forbid_unknown_fields=True):
@@ -75,7 +76,9 @@ class Area(Struct, frozen=True, order=True, forbid_unknown_fields=True):
 
 class Region(Struct, frozen=True, order=True, forbid_unknown_fields=True, omit_defaults=True):
     """A VFIO region. ``areas`` is None without the sparse capability: then one area, the whole region. ``offset`` is
-    where it begins in its file; None: where vfio-pci puts it, or at 0 in a file of its own."""
+    where it begins in its file; None: where vfio-pci puts it, or at 0 in a file of its own. ``msix`` is for a region
+    with the MSI-X table: "cut" where QEMU keeps the table's pages out of the areas by itself, and the region's info
+    shows no capability; "mappable" where the info says that they may be mapped, too."""
 
     index: Annotated[int, Meta(ge=0, lt=1 << 19)]
     size: Size
@@ -83,6 +86,7 @@ class Region(Struct, frozen=True, order=True, forbid_unknown_fields=True, omit_d
     writable: bool = True
     mappable: bool = True
     offset: Annotated[int, Meta(ge=0, lt=MAX_FILE_BYTES)] | None = None
+    msix: Msix | None = None
 
     def mmap_areas(self) -> tuple[Area, ...]:
         if not self.mappable:
@@ -104,12 +108,14 @@ class Device(Struct, frozen=True, order=True, forbid_unknown_fields=True, omit_d
 
 
 class RamBlock(Struct, frozen=True, order=True, forbid_unknown_fields=True, omit_defaults=True):
-    """QEMU's RAMBlock: a device's region (by its VFIO index) and the area's position in it, or plain RAM of a size."""
+    """QEMU's RAMBlock: a device's region (by its VFIO index) and the area's position in it, or plain RAM of a size.
+    One that ``touches`` begins at the host address at which the one before it in the case ends."""
 
     device: int | None = None
     region: int | None = None
     area: int | None = None
     size: Size | None = None
+    touches: bool = False
 
 
 class Segment(Struct, frozen=True, order=True, forbid_unknown_fields=True):
@@ -232,9 +238,10 @@ class Case(
         return None if region is None or position is None else region.mmap_areas()[position]
 
     def block_size(self, block: int) -> int:
-        """Bytes of a RAMBlock."""
+        """Bytes of a RAMBlock: QEMU rounds them up to whole pages."""
         area = self.area_of(block)
-        return area.size if area is not None else self.ram_blocks[block].size or 0
+        size = area.size if area is not None else self.ram_blocks[block].size or 0
+        return -(-size // self.page_size) * self.page_size
 
     def without_faults(self) -> Case:
         return replace(self, fault_plan=(), kernel_fault=None) if self.fault_plan or self.kernel_fault else self
@@ -278,8 +285,9 @@ def check(case: Case) -> None:
         _check_device(number, device, case.page_size)
     for number, block in enumerate(case.ram_blocks):
         _check_block(case, number, block)
-    areas = [block for block in case.ram_blocks if block.device is not None]
+    areas = [(block.device, block.region, block.area) for block in case.ram_blocks if block.device is not None]
     _require(len(set(areas)) == len(areas), "two RAM blocks of one mmap area")
+    _require(not any(b.touches for b in case.ram_blocks[:1]), "RAM block 0 touches one before it, and there is none")
     _check_call(case, case)
     # 16 unmapped pages follow each block.
     unit = max(case.page_size, 16 * PAGE)
@@ -380,6 +388,20 @@ def _check_device(number: int, device: Device, page: int) -> None:
                 f"device {number}, region {region.index}: areas must be page aligned, ascending and inside the region",
             )
             end = area.offset + area.size
+        what = f"device {number}, region {region.index}"
+        _require(region.msix != "cut" or _lacks_a_part(region), f"{what}: its areas are not all but the MSI-X table")
+        _require(region.msix != "mappable" or region.areas is None, f"{what}: it has areas, and a mappable MSI-X table")
+
+
+def _lacks_a_part(region: Region) -> bool:
+    """Are the areas all of a region but for some pages in one piece?"""
+    edges = (0, *(edge for a in region.areas or () for edge in (a.offset, a.offset + a.size)), region.size)
+    gaps = [(start, end) for start, end in zip(edges[::2], edges[1::2], strict=True) if start < end]
+    if len(gaps) != 1 or gaps[0][0] % PAGE:
+        return False
+    ((start, end),) = gaps
+    left = tuple(Area(a, b - a) for a, b in ((0, start), (end, region.size)) if a < b)
+    return bool(left) and region.areas == left
 
 
 def _check_offsets(number: int, device: Device, page: int) -> None:

@@ -58,8 +58,16 @@ def expected_text(case: Case, policy: Policy = "same-block") -> str:
         return f"must refuse. {'; '.join(reasons)}"
     steps = " while no step fails, and must fail if one does" if case.fault_plan else ""
     if expected.either:
-        return f"may map or refuse{steps}: the last segment ends inside a page"
+        return f"may map or refuse{steps}: {_why_either(case)}"
     return f"must map{steps}"
+
+
+def _why_either(case: Case) -> str:
+    if case.iovec[-1].length % case.page_size:
+        return "the last segment ends inside a page"
+    if sum(segment.length for segment in case.iovec) != case.total_size:
+        return "the lengths reach beyond total_size, to the end of its last page"
+    return "the kernel may refuse a step"
 
 
 def printable(text: str) -> str:

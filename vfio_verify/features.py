@@ -30,6 +30,9 @@ FEATURES: tuple[str, ...] = (
     *("device: its regions are in ordinary files", "region: at an offset of its own", "errp: NULL"),
     *("kernel: hints not followed", "kernel: MAP_FIXED_NOREPLACE unknown", "kernel: no locked memory"),
     *("kernel: a refused mremap has unmapped its target", "host pages: 16 KiB", "host pages: 64 KiB"),
+    *("region: smaller than a page", "region: ends inside a page", "block: its last page is only partly the region's"),
+    *("region: QEMU leaves the MSI-X table out", "region: its MSI-X table may be mapped"),
+    *("blocks: side by side in the host", "segments: from one block on into the next", "total: ends inside a page"),
     *("expected: maps", "expected: refuses", "expected: either"),
 )
 """Every feature that a generated layout can have. What fails is counted apart: see `fault_features`."""
@@ -50,6 +53,8 @@ def _layout(case: Case) -> Iterator[str]:
         yield "total: the sum overflows"
     elif total != case.total_size:
         yield "total: too large" if case.total_size > total else "total: too small"
+    if case.total_size < total <= -(-case.total_size // case.page_size) * case.page_size:
+        yield "total: ends inside a page"
     if case.errp == "null":
         yield "errp: NULL"
     yield from _kernel(case.kernel)
@@ -119,6 +124,11 @@ def _places(case: Case) -> Iterator[str]:
             over = segment.offset + segment.length - case.block_size(segment.block)
             if over >= 0:
                 yield "block: past its end" if over else "block: at its very end"
+        if segment.block is not None and (area := case.area_of(segment.block)) is not None:
+            end = segment.offset + segment.length
+            if area.size < end <= case.block_size(segment.block):
+                yield "block: its last page is only partly the region's"
+    yield from _touching(case)
     if None in used:
         yield "block: none"
     for number in used - {None}:
@@ -131,12 +141,16 @@ def _places(case: Case) -> Iterator[str]:
         yield "region: index 0" if region.index == 0 else "region: other index"
         if region.index > 8:
             yield "region: index over 8"
-        if region.areas is not None:
+        if region.areas is not None and region.msix is None:
             yield "region: sparse"
         if block.area:
             yield "region: second area"
         if not region.writable:
             yield "region: read-only"
+        if region.size % PAGE:
+            yield "region: smaller than a page" if region.size < PAGE else "region: ends inside a page"
+        if region.msix is not None:
+            yield f"region: {_MSIX[region.msix]}"
         if len(device.regions) > 1:
             yield "regions: several"
         if device.mmap_rule == "areas":
@@ -149,6 +163,22 @@ def _places(case: Case) -> Iterator[str]:
             yield "device: its regions are in ordinary files"
         if region.offset is not None:
             yield "region: at an offset of its own"
+
+
+_MSIX = {"cut": "QEMU leaves the MSI-X table out", "mappable": "its MSI-X table may be mapped"}
+
+
+def _touching(case: Case) -> Iterator[str]:
+    """RAMBlocks that are side by side in the host, and segments that go on from one into the next."""
+    if any(case.ram_blocks[s.block].touches for s in case.iovec if s.block is not None):
+        yield "blocks: side by side in the host"
+    for one, other in itertools.pairwise((*case.iovec, None)):
+        if one is None or one.block is None or one.block + 1 >= len(case.ram_blocks):
+            continue
+        end = one.offset + one.length - case.block_size(one.block)
+        on = other is not None and (other.block, other.offset, end) == (one.block + 1, 0, 0)
+        if case.ram_blocks[one.block + 1].touches and (on or 0 < end <= case.block_size(one.block + 1)):
+            yield "segments: from one block on into the next"
 
 
 def fault_features(case: Case) -> Iterator[str]:

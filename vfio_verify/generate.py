@@ -22,6 +22,7 @@ from vfio_verify.case import (
     Device,
     Kernel,
     MmapRule,
+    Msix,
     RamBlock,
     Region,
     Segment,
@@ -62,14 +63,33 @@ def _region(choices: Choices, index: int, unit: int) -> Region:
     """A region of some pages, or of some GiB; whole, or with one to three areas and holes between them."""
     n_areas = pick(choices, (0, 0, 0, 1, 2, 3))
     writable = pick(choices, (True, True, True, False))
+    short = pick(choices, (*(0,) * 9, PAGE - 0x100, PAGE // 2, 1))  # of whole pages
     if not n_areas:
-        return Region(index, choices.integer(1, 16) * unit, None, writable)
+        region = Region(index, choices.integer(1, 16) * unit - short, None, writable)
+        kind = pick(choices, (*("plain",) * 5, "mappable", "cut"))
+        return _without_table(choices, region) if kind == "cut" else replace(region, msix=_MAPPABLE.get(kind))
     areas, end = [], 0
     for _ in range(n_areas):
         hole, size = choices.integer(0, 3) * PAGE, choices.integer(1, 8) * unit
         areas.append(Area(end + hole, size))
         end += hole + size
-    return Region(index, end + choices.integer(0, 2) * PAGE, tuple(areas), writable)
+    areas[-1] = replace(areas[-1], size=areas[-1].size - short)
+    behind = choices.integer(0, 2) * PAGE
+    return Region(index, end + (behind or -short), tuple(areas), writable)
+
+
+_MAPPABLE: dict[str, Msix] = {"mappable": "mappable"}
+
+
+def _without_table(choices: Choices, region: Region) -> Region:
+    """The region as QEMU maps it where the MSI-X table may not be: without the table's pages, of which it has some."""
+    pages = -(-region.size // PAGE)
+    if pages < 2:
+        return region
+    start = choices.integer(0, min(pages, 64) - 1)
+    end = min(start + choices.integer(1, 2), pages) if start else 1
+    pieces = ((0, start * PAGE), (end * PAGE, region.size))
+    return replace(region, msix="cut", areas=tuple(Area(a, b - a) for a, b in pieces if a < b))
 
 
 def _device(choices: Choices, unit: int) -> Device:
@@ -169,6 +189,8 @@ def well_formed(choices: Choices) -> Case:
     unit = GIB if kind >= 60 else PAGE
     devices = tuple(_device(choices, unit) for _ in range(1 + choices.integer(0, 1)))
     blocks = _blocks(devices)
+    if choices.integer(0, 3) == 3:
+        blocks = (blocks[0], *(replace(block, touches=True) for block in blocks[1:]))
     block = choices.integer(0, len(blocks) - 1)
     base = Case(devices, blocks, (), 0, errp=pick(choices, (*("object",) * 7, "null")))
     size = base.block_size(block)
@@ -252,6 +274,24 @@ def _fitted(case: Case, segment: Segment) -> Segment:
     return replace(segment, offset=(size - segment.length) // PAGE * PAGE)
 
 
+def _next_block(choices: Choices, case: Case) -> Case:
+    """On into the RAMBlock that begins where that of the last segment ends: in the same segment, or in one more."""
+    if not case.iovec or case.iovec[-1].block is None:
+        return case
+    last = case.iovec[-1]
+    block = last.block
+    assert block is not None
+    if block + 1 == len(case.ram_blocks):
+        case = replace(case, ram_blocks=(*case.ram_blocks, RamBlock(size=4 * PAGE)))
+    touching = replace(case.ram_blocks[block + 1], touches=True)
+    case = replace(case, ram_blocks=(*case.ram_blocks[: block + 1], touching, *case.ram_blocks[block + 2 :]))
+    more = min(choices.integer(1, 2) * PAGE, case.block_size(block + 1))
+    left = case.block_size(block) - last.offset
+    if choices.integer(0, 1):
+        return _replace(case, (*case.iovec[:-1], replace(last, length=left + more)))
+    return _replace(case, (*case.iovec[:-1], replace(last, length=left), Segment(block + 1, 0, more)))
+
+
 def _other_device(choices: Choices, case: Case) -> Case:
     """The same area of a second device that is built like the first."""
     if not case.iovec or case.iovec[0].block is None or len(case.devices) > 2:
@@ -305,7 +345,7 @@ def _past_the_area(choices: Choices, case: Case) -> Case:
         return case
     by = pick(choices, (PAGE, 2 * PAGE, 1))
     room = max(region.size, area.offset + area.size + 4 * PAGE)
-    longer = replace(region, areas=region.mmap_areas(), size=room)
+    longer = replace(region, areas=region.mmap_areas(), size=room, msix=None)
     device = case.devices[entry.device]
     regions = _apart(tuple(longer if r is region else r for r in device.regions))
     changed = replace(device, regions=regions, mmap_rule="region")
@@ -373,7 +413,7 @@ def _no_segments(choices: Choices, case: Case) -> Case:
 
 
 def _wrong_total(choices: Choices, case: Case) -> Case:
-    by = pick(choices, (PAGE, -PAGE, 1, -1, 2 * PAGE, 1 << 32, -(1 << 32), 1 << 31, GIB))
+    by = pick(choices, (PAGE, -PAGE, 1, -1, 2 * PAGE, -2 * PAGE, -PAGE, 1 << 32, -(1 << 32), 1 << 31, GIB, 196 - PAGE))
     return replace(case, total_size=max(0, case.total_size + by) % U64)
 
 
@@ -391,6 +431,7 @@ MALFORMATIONS: dict[str, Malformation] = {
     name: Malformation(name, apply)
     for name, apply in {
         "other block": _other_block,
+        "next block": _next_block,
         "other device": _other_device,
         "plain RAM": _plain_ram,
         "no block": _nowhere,

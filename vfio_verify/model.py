@@ -50,7 +50,7 @@ def expect(case: Case, policy: Policy = "same-block") -> Expectation:
     """What the spec demands of a call on this case while no step of it fails by the fault plan."""
     refusals = (*_empty(case), *_sizes(case), *_blocks(case, policy), *_bounds(case), *_alignment(case))
     page = case.page_size
-    either = bool(case.iovec) and case.iovec[-1].length % page != 0
+    either = bool(case.iovec) and (case.iovec[-1].length % page != 0 or _fills_the_last_page(case))
     either = either or (case.kernel_fault is not None and _may_fail(case.kernel_fault))
     overlays = () if refusals else _overlays(case)
     return Expectation(refusals, either, overlays, case.total_size)
@@ -76,11 +76,18 @@ def _empty(case: Case) -> list[Refusal]:
 
 def _sizes(case: Case) -> list[Refusal]:
     total = sum(segment.length for segment in case.iovec)
-    if not case.iovec or total == case.total_size:
+    if not case.iovec or total == case.total_size or _fills_the_last_page(case):
         return []
     difference = total - case.total_size
     how = f"{abs(difference):#x} bytes {'more' if difference > 0 else 'less'} than total_size"
     return [Refusal("SIZE_AGREES", None, f"the lengths add up to {total:#x}, {how}")]
+
+
+def _fills_the_last_page(case: Case) -> bool:
+    """Do the lengths reach beyond total_size, but not beyond the page in which it ends? Then nothing is mapped that
+    the reservation has not, and nothing of it is left."""
+    total = sum(segment.length for segment in case.iovec)
+    return case.total_size < total <= -(-case.total_size // case.page_size) * case.page_size
 
 
 def _blocks(case: Case, policy: Policy) -> list[Refusal]:

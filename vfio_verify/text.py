@@ -13,7 +13,7 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from vfio_verify.case import PAGE, Action, Call, Case, Change, Device, Drop, End, Fault, Fork, Region, Segment
+from vfio_verify.case import PAGE, Action, Call, Case, Change, Device, Drop, End, Fault, Fork, RamBlock, Region, Segment
 from vfio_verify.line_coverage import LineCoverage
 from vfio_verify.report import ClauseEntry, Report, ViolationEntry
 from vfio_verify.source_line import SourceLine
@@ -235,10 +235,10 @@ def case_rows(case: Case) -> Iterator[tuple[str, str]]:
         yield from _device_rows(number, device)
     for number, block in enumerate(case.ram_blocks):
         if block.device is None:
-            yield f"block {number}", f"{block.size:#x} bytes of plain RAM"
+            yield f"block {number}", f"{case.block_size(number):#x} bytes of plain RAM{_touches(block)}"
         elif (area := case.area_of(number)) is not None and case.region_of(number) is not None:
             where = f"device {block.device}, {place(area.offset, f'region {block.region}')}"
-            yield f"block {number}", f"{where}, {area.size:#x} bytes"
+            yield f"block {number}", f"{where}, {case.block_size(number):#x} bytes{_touches(block)}"
     calls: tuple[Case | Call, ...] = (case, *case.alongside)
     for number, call in enumerate(calls, 1):
         thread = f"thread {number}" if case.alongside else ""
@@ -258,6 +258,10 @@ def case_rows(case: Case) -> Iterator[tuple[str, str]]:
     for number, action in enumerate(case.sequence, 1):
         calls_made += isinstance(action, Call)
         yield f"step {number}", action_text(action, calls_made)
+
+
+def _touches(block: RamBlock) -> str:
+    return ", right behind the block before it" if block.touches else ""
 
 
 def _iovec_rows(iovec: tuple[Segment, ...], thread: str) -> Iterator[tuple[str, str]]:
@@ -313,7 +317,9 @@ def _region_text(region: Region) -> str:
     text = f"region {region.index}, {region.size:#x} bytes"
     if region.areas is not None:
         areas = ", ".join(f"[{a.offset:#x}, {a.offset + a.size:#x})" for a in region.areas)
-        text += f", sparse: {areas}"
+        text += f", sparse: {areas}" if region.msix is None else f", without its MSI-X table: {areas}"
+    if region.msix == "mappable":
+        text += ", its MSI-X table may be mapped"
     if region.offset is not None:
         text += f", at {region.offset:#x} of its file"
     if not region.writable:

@@ -51,6 +51,7 @@ MAGIC = 0x3171657276696676
 NONE = (1 << 64) - 1
 TWICE, PARSE_MAPS, BARE = 1, 2, 4
 MMAP_RULES = ("region", "areas", "file")
+MSIX = (None, "cut", "mappable")
 SESSION_MAGIC = 0x3173736573766676
 FIRST, LAST = 1 << 16, 2 << 16
 
@@ -76,14 +77,15 @@ def pack_layout(case: Case, flags: int, n_plans: int) -> bytes:
         devices += (MMAP_RULES.index(device.mmap_rule), device.region_fds)
     for n_regions, (number, region, memory, offset) in enumerate(backings(case), 1):
         access = 1 | 2 * region.writable | 4 * region.mappable
-        regions += (number, region.index, region.size, access, region.areas is not None, memory, offset)
+        regions += (number, region.index, region.size, access, region.areas is not None and region.msix is None)
+        regions += (memory, offset, MSIX.index(region.msix))
         for position, area in enumerate(region.mmap_areas()):
             area_position[number, region.index, position] = len(areas) // 3
             areas += (n_regions - 1, area.offset, area.size)
     blocks: list[int] = []
     for number, block in enumerate(case.ram_blocks):
         key = (block.device, block.region, block.area)
-        blocks += (area_position.get(key, NONE), case.block_size(number))
+        blocks += (area_position.get(key, NONE), case.block_size(number), block.touches)
     segments = segment_words(case.iovec)
     head = (
         *(MAGIC, flags),
@@ -161,7 +163,7 @@ class Head(NamedTuple):
         return 8 * (1 + len(self.fds) + len(self.hosts))
 
 
-HEAD_BYTES = 8 * (1 + MAX_DEVICES + 1 + MAX_BLOCKS)
+HEAD_BYTES = 8 * (1 + _FDS + MAX_BLOCKS)
 """The longest head."""
 
 

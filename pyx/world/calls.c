@@ -260,7 +260,8 @@ static bool is_device(int fd, u64 *memory)
 }
 
 /* vfio-pci's own mmap step: the region's length, rounded up to a page, bounds the mapping. Drivers
- * that are stricter also refuse what lies outside the areas of the sparse capability. An ordinary
+ * that are stricter also refuse what lies outside the areas: of the sparse capability, or the pages
+ * of the MSI-X table, as before Linux 4.16. An ordinary
  * file, which a vfio-user server shares, refuses nothing. */
 static bool device_refuses(u64 memory, u64 offset, u64 length, int flags)
 {
@@ -285,7 +286,7 @@ static bool device_refuses(u64 memory, u64 offset, u64 length, int flags)
             || (flags & MAP_TYPE) == MAP_PRIVATE) {
             return true;
         }
-        if (rule != VV_BY_AREAS || !region->sparse) {
+        if (rule != VV_BY_AREAS || !(region->sparse || region->msix == VV_MSIX_CUT)) {
             return false;
         }
         for (j = 0; j < layout->n_areas; j++) {

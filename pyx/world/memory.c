@@ -21,7 +21,7 @@
 #define ARENA_BYTES (8ull << 40)
 #define ARENA_ADDRESS 0x200000000000ull    /* the same in every process where it is free, so that reports are */
 #define NOWHERE_BYTES (1ull << 30)  /* at the arena's end, where no block is ever mapped */
-#define GUARD_PAGES 16              /* unmapped between two RAM blocks */
+#define GUARD_PAGES 16              /* unmapped between two RAM blocks that do not touch */
 #define KEPT_STAMPED 4096           /* pages; with more, all are given back before the next layout */
 #define STAMP_SLOTS 262144          /* several times what a layout's comparison needs, and KEPT_STAMPED */
 #define STAMP_BATCH 16              /* pages written at once */
@@ -261,6 +261,9 @@ static int map_block(u64 i, u64 ram_offset)
         if (!(region->flags & 2)) {     /* VFIO_REGION_INFO_FLAG_WRITE */
             prot = PROT_READ;
         }
+    }
+    if (block->touches && i) {
+        arena_used -= GUARD_PAGES * vv_page_size;
     }
     arena_used += -((u64)arena + arena_used) & ((vv_kernel.kind == VV_HUGETLB ? VV_HUGE_BYTES : vv_host_page) - 1);
     host = arena + arena_used;

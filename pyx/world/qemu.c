@@ -154,21 +154,25 @@ static void build_region(u64 r, u64 *n_mmaps, u64 guest_address)
     VFIORegion *region = &live.regions[r];
     u64 a;
 
+    /* QEMU takes a whole page where a smaller region has it for itself. */
+    const u64 size = from->size < vv_page_size && (from->flags & VFIO_REGION_INFO_FLAG_MMAP) ? vv_page_size : from->size;
+
     *region = (VFIORegion){
         .vbasedev = &pci->vbasedev,
         .fd_offset = (off_t)from->offset,
         .mem = &live.region_mem[r],
         .size = from->size,
-        .flags = (uint32_t)from->flags,
+        .flags = (uint32_t)(from->flags
+                            | (from->sparse || from->msix == VV_MSIX_MAPPABLE ? VFIO_REGION_INFO_FLAG_CAPS : 0)),
         .mmaps = &live.mmaps[*n_mmaps],
         .nr = (uint32_t)from->index,
     };
     if (from->index < pci->vbasedev.num_initial_regions) {
         pristine_region_fds[from->device][from->index] = vv_memory_fd(from->memory);
     }
-    init_mr(&live.bars[r], "vfio BAR", from->size, pci);
+    init_mr(&live.bars[r], "vfio BAR", size, pci);
     put_in(&live.system, guest_address, &live.bars[r]);
-    init_mr(&live.region_mem[r], "vfio region", from->size, pci);
+    init_mr(&live.region_mem[r], "vfio region", size, pci);
     live.region_mem[r].ops = &vfio_region_ops;
     live.region_mem[r].opaque = region;
     live.region_mem[r].terminates = true;
@@ -186,7 +190,7 @@ static void build_region(u64 r, u64 *n_mmaps, u64 guest_address)
         mapped->mmap = NULL;
         mapped->offset = (off_t)area->offset;
         mapped->size = area->size;
-        init_mr(&mapped->mem, "vfio mmap", area->size, pci);
+        init_mr(&mapped->mem, "vfio mmap", from->size < vv_page_size ? size : area->size, pci);
         mapped->mem.ram = mapped->mem.ram_device = mapped->mem.terminates = true;
         mapped->mem.ops = &mapped_ops;
         mapped->mem.opaque = &mapped->mem;
@@ -626,19 +630,22 @@ VV_EXPORT struct VFIORegion *vfio_get_region_from_mr(struct MemoryRegion *mr)
     return region;
 }
 
-/* With the sparse capability behind it, where the region has one. */
+/* With a capability behind it, where the region has one: that of sparse areas, or of a mappable MSI-X table. */
 static struct vfio_region_info *new_info(u64 r)
 {
     const struct vv_layout *layout = &vv_world.layout;
     const struct vv_region *region = &layout->regions[r];
     const u64 n_areas = region->sparse ? live.regions[r].nr_mmaps : 0;
     struct vfio_region_info_cap_sparse_mmap *sparse;
+    struct vfio_info_cap_header *mappable;
     struct vfio_region_info *info;
     size_t bytes = sizeof(*info);
     u64 a;
 
     if (region->sparse) {
         bytes += sizeof(*sparse) + n_areas * sizeof(sparse->areas[0]);
+    } else if (region->msix == VV_MSIX_MAPPABLE) {
+        bytes += sizeof(*mappable);
     }
     info = vv_heap_alloc(bytes, 16);
     if (!info) {
@@ -649,9 +656,16 @@ static struct vfio_region_info *new_info(u64 r)
     info->index = (uint32_t)region->index;
     info->size = region->size;
     info->offset = region->offset;
-    if (region->sparse) {
+    if (bytes > sizeof(*info)) {
         info->flags |= VFIO_REGION_INFO_FLAG_CAPS;
         info->cap_offset = sizeof(*info);
+    }
+    if (region->msix == VV_MSIX_MAPPABLE) {
+        mappable = (void *)(info + 1);
+        mappable->id = VFIO_REGION_INFO_CAP_MSIX_MAPPABLE;
+        mappable->version = 1;
+    }
+    if (region->sparse) {
         sparse = (void *)(info + 1);
         sparse->header.id = VFIO_REGION_INFO_CAP_SPARSE_MMAP;
         sparse->header.version = 1;

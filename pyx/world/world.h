@@ -110,15 +110,24 @@ struct vv_region {
     u64 flags;                      /* VFIO_REGION_INFO_FLAG_* */
     u64 sparse;                     /* its info has the sparse capability */
     u64 memory, offset;             /* enum vv_memory, and where it begins in that file */
+    u64 msix;                       /* enum vv_msix */
 };
 struct vv_area    { u64 region, offset, size; };                /* region: a position in regions[] */
-struct vv_block   { u64 area, size; };                          /* area: a position in areas[], VV_NONE for plain RAM */
+struct vv_block {
+    u64 area;                       /* a position in areas[], VV_NONE for plain RAM */
+    u64 size;                       /* of whole pages, as QEMU rounds it */
+    u64 touches;                    /* it begins where the block before it ends */
+};
 struct vv_segment { u64 block, offset, length; };               /* block: a position in blocks[], VV_NONE for nowhere */
 struct vv_fault   { u64 step, nth, when, error, persistent; };  /* nth counts from 1 */
 
 /* What a device's driver refuses to map: what lies outside a region, or outside its areas; or nothing, where the regions
  * are ordinary files. The order is part of the wire format: MMAP_RULES in vfio_verify/wire.py. */
 enum vv_mmap_rule { VV_BY_REGION, VV_BY_AREAS, VV_BY_NOTHING };
+
+/* A region with the MSI-X table: QEMU cuts the table out of the areas by itself, or the region's info says that it may be
+ * mapped. The order is part of the wire format: MSIX in vfio_verify/wire.py. */
+enum vv_msix { VV_NO_MSIX, VV_MSIX_CUT, VV_MSIX_MAPPABLE };
 
 struct vv_layout {
     u64 n_devices, n_regions, n_areas, n_blocks, n_segments;

@@ -82,6 +82,11 @@ struct vfio_device_feature {
 #define VFIO_DEVICE_FEATURE_PROBE (1 << 18)
 #endif
 
+/* In the kernel's headers from Linux 4.16 on. */
+#ifndef VFIO_REGION_INFO_CAP_MSIX_MAPPABLE
+#define VFIO_REGION_INFO_CAP_MSIX_MAPPABLE 3
+#endif
+
 /* In the kernel's headers from Linux 6.19 on. */
 #ifndef VFIO_DEVICE_FEATURE_DMA_BUF
 #define VFIO_DEVICE_FEATURE_DMA_BUF 11
@@ -285,7 +290,8 @@ struct VFIORegion *vfio_get_region_from_mr(struct MemoryRegion *mr);
 int vfio_device_get_region_info(struct VFIODevice *vbasedev, int index, struct vfio_region_info **info);
 #endif
 
-/* The capability of that kind, or NULL. Regions with holes between their areas have the sparse one. */
+/* The capability of that kind, or NULL. Regions with holes between their areas have the sparse one, unless it is only the
+ * MSI-X table that QEMU leaves out. */
 #ifndef VFIO_VERIFY_SOURCE_DEFINES_vfio_get_region_info_cap
 struct vfio_info_cap_header *vfio_get_region_info_cap(struct vfio_region_info *info, uint16_t id);
 #endif
