@@ -879,6 +879,49 @@ def test_an_ordinary_file_refuses_no_mapping(probe_reader, rule, refused):
     assert run(probe_reader, case).message.decode() == refused
 
 
+references_reader = worker_of(
+    """
+void vfio_verify_entry(struct vv_call *call)
+{
+    ram_addr_t offset;
+    RAMBlock *block = qemu_ram_block_from_host(call->iov->iov_base, false, &offset);
+    MemoryRegion *mr = block->mr;
+    Object *owner = memory_region_owner(mr);
+
+    WITH_RCU_READ_LOCK_GUARD() {
+        RCU_READ_LOCK_GUARD();
+        if (call->iov_cnt == 1) {
+            memory_region_ref(mr);
+            object_unref(owner);
+            return;
+        }
+    }
+    rcu_read_lock();
+    object_ref(mr);
+    memory_region_ref(NULL);
+    object_unref(owner);
+    object_unref(owner);
+    memory_region_ref(mr);
+    if (call->iov_cnt == 3) {
+        rcu_read_unlock();
+        rcu_read_unlock();
+    }
+}
+"""
+)
+
+
+@needs_compiler
+def test_references_are_counted_for_each_object_and_a_region_lives_as_long_as_its_owner(references_reader):
+    even = run(references_reader, layout((0, 0, 1)))
+    assert (even.references_kept, even.references_dropped, even.read_locks) == (0, 0, 0)
+    odd = run(references_reader, layout((0, 0, 1), (0, 1, 1)))
+    # The owner's went down to two below what it was, and is one below it again; the region's own is kept.
+    assert (odd.references_kept, odd.references_dropped, odd.read_locks) == (1, 2, 1)
+    dead = run(references_reader, layout((0, 0, 1), (0, 1, 1), (0, 2, 1)))
+    assert dead.death.note == "rcu_read_unlock() without rcu_read_lock()"
+
+
 # ---- seeing the address space ------------------------------------------------------------------------------
 
 

@@ -233,6 +233,14 @@ class Observation(Struct, frozen=True):
     """The place that allocated the first block that is not freed."""
     free_at: int = NOWHERE
     """The place that freed first what was not to be freed."""
+    references_kept: int = 0
+    """Of objects of QEMU's: taken and not dropped."""
+    references_dropped: int = 0
+    """Dropped, though the call had not taken them."""
+    read_locks: int = 0
+    """Of RCU, not given back."""
+    reference_at: int = NOWHERE
+    """The place that took the first reference that was kept, or dropped the first that was not the call's."""
     named: tuple[tuple[str, int, int], ...] = ()
     """Names for ranges of addresses, beside that of the mapping: name, start, end."""
     fds_left: int = 0

@@ -56,7 +56,7 @@ SESSION_MAGIC = 0x3173736573766676
 FIRST, LAST = 1 << 16, 2 << 16
 
 _FIXED = 25
-_RECORD = struct.Struct(f"={_FIXED + len(STEPS) + 15}Q")
+_RECORD = struct.Struct(f"={_FIXED + len(STEPS) + 19}Q")
 RECORD_BYTES = _RECORD.size
 _MAX_MESSAGE, _MAX_LEFT = 4096, 7  # MESSAGE_BYTES in pyx/world/run.c; enum vv_left in internal.h
 _FIVE = struct.Struct("=5Q")
@@ -185,7 +185,8 @@ def unpack_record(data: memoryview, head: Head, harness_changes: int) -> tuple[O
     called, second_mapped, _, like_first, second_differences, whole, first_differences, second_flags, left = words[
         _FIXED + len(STEPS) : _FIXED + len(STEPS) + 9
     ]
-    *error_at, heap_at, free_at, fds_left, fds_gone = words[_FIXED + len(STEPS) + 9 :]
+    *error_at, heap_at, free_at, fds_left, fds_gone = words[_FIXED + len(STEPS) + 9 : _FIXED + len(STEPS) + 15]
+    references_kept, references_dropped, read_locks, reference_at = words[_FIXED + len(STEPS) + 15 :]
     truths = mapped, error_given, error_left, called, second_mapped, like_first, whole
 
     events_end = _RECORD.size + n_events * EVENT.size
@@ -245,6 +246,10 @@ def unpack_record(data: memoryview, head: Head, harness_changes: int) -> tuple[O
         free_at=free_at,
         fds_left=fds_left,
         fds_gone=fds_gone,
+        references_kept=references_kept,
+        references_dropped=references_dropped,
+        read_locks=read_locks,
+        reference_at=reference_at,
     )
     return observation, size
 

@@ -58,6 +58,7 @@ void vv_calls_begin(struct vv_event *events, u64 max_events, const struct vv_fau
     vv_calls.n_owned = 0;
     vv_calls.first_reservation = 0;
     vv_calls.nested = 0;
+    vv_calls.n_references = vv_calls.read_locks = 0;
     vv_calls.holed = false;
 }
 
@@ -122,6 +123,47 @@ VV_EXPORT void vv_end(struct vv_event *event, u64 result, int error)
 void vv_nested(int change)
 {
     vv_calls.nested += change;
+}
+
+/* ---- references ------------------------------------------------------------------------------------- */
+
+void vv_refer(const void *object, int change)
+{
+    const u64 most = sizeof(vv_calls.references) / sizeof(*vv_calls.references);
+    struct vv_reference *reference;
+    u64 i;
+
+    if (!vv_calls.active || !object) {
+        return;
+    }
+    for (i = 0; i < vv_calls.n_references && vv_calls.references[i].object != object; i++) {
+    }
+    if (i == most) {
+        vv_die("the subject holds references to more than %zu objects", (size_t)most);
+    }
+    reference = &vv_calls.references[i];
+    if (i == vv_calls.n_references) {
+        vv_calls.n_references++;
+        *reference = (struct vv_reference){.object = object, .taken_at = VV_NONE, .dropped_at = VV_NONE};
+    }
+    reference->count += change;
+    if (change > 0) {
+        reference->taken_at = vv_caller();
+    } else if (reference->count < reference->lowest) {
+        reference->lowest = reference->count;
+        reference->dropped_at = reference->dropped_at == VV_NONE ? vv_caller() : reference->dropped_at;
+    }
+}
+
+void vv_read_lock(int change)
+{
+    if (!vv_calls.active) {
+        return;
+    }
+    if (change < 0 && !vv_calls.read_locks) {
+        vv_die("rcu_read_unlock() without rcu_read_lock()");
+    }
+    vv_calls.read_locks += (u64)(int64_t)change;
 }
 
 /* ---- what the subject holds ------------------------------------------------------------------------ */

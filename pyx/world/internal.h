@@ -89,6 +89,8 @@ struct vv_record {
     u64 heap_at;                /* and where the first block was allocated that is not freed */
     u64 free_at;                /* and where what is not the subject's to free was freed */
     u64 fds_left, fds_gone;     /* descriptors that were not open before, and others' that are not open any more */
+    u64 references_kept, references_dropped, read_locks;    /* of objects; dropped: that were not the subject's */
+    u64 reference_at;           /* and where the first of them was taken, or dropped */
     /* followed by events, vmas, strays, differences, message (padded to 8) */
 };
 
@@ -191,6 +193,13 @@ u64 vv_block_memory(u64 block);                      /* enum vv_memory */
 
 struct vv_range { u64 start, end; };
 
+/* References that a call took of an object and did not drop yet; less than 0: it dropped other people's. */
+struct vv_reference {
+    const void *object;
+    int64_t count, lowest;
+    u64 taken_at, dropped_at;   /* places in the subject: where the last one was taken, and the first of others' dropped */
+};
+
 struct vv_call_state {
     bool active;                /* inside a call of the subject */
     bool at_once;               /* other threads call the subject too */
@@ -211,6 +220,9 @@ struct vv_call_state {
     struct vv_range owned[512]; /* what the subject reserved and still holds */
     u64 n_owned;
     u64 first_reservation;      /* address, 0 before */
+    struct vv_reference references[64];
+    u64 n_references;
+    u64 read_locks;             /* of RCU, held */
 };
 /* That of this thread. A pointer, since a module that is loaded late gets little room for thread-local variables
  * that are reached as fast as any others. Threads that a subject starts itself share that of the first thread. */

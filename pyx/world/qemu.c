@@ -472,8 +472,11 @@ VV_EXPORT bool memory_region_is_ram_device(struct MemoryRegion *mr) { return mr-
 VV_EXPORT bool memory_region_is_rom(struct MemoryRegion *mr) { return mr->ram && mr->readonly; }
 VV_EXPORT bool memory_region_is_romd(struct MemoryRegion *mr) { return mr->rom_device && mr->romd_mode; }
 VV_EXPORT bool memory_region_is_mapped(struct MemoryRegion *mr) { return mr->container; }
-VV_EXPORT void memory_region_ref(struct MemoryRegion *mr) { (void)mr; }
-VV_EXPORT void memory_region_unref(struct MemoryRegion *mr) { (void)mr; }
+
+/* A region lives as long as its owner; one without an owner for ever. */
+VV_EXPORT void memory_region_ref(struct MemoryRegion *mr) { vv_refer(mr ? mr->owner : NULL, 1); }
+VV_EXPORT void memory_region_unref(struct MemoryRegion *mr) { vv_refer(mr ? mr->owner : NULL, -1); }
+
 VV_EXPORT int memory_region_get_fd(struct MemoryRegion *mr) { return mr->ram_block->fd; }
 
 VV_EXPORT uint64_t memory_region_size(struct MemoryRegion *mr)
@@ -580,8 +583,26 @@ VV_EXPORT void *vfio_verify_cast(const void *object, const char *type, const cha
 }
 
 VV_EXPORT const char *object_get_typename(const struct Object *object) { return object->type; }
-VV_EXPORT void *object_ref(void *object) { return object; }
-VV_EXPORT void object_unref(void *object) { (void)object; }
+
+VV_EXPORT void *object_ref(void *object)
+{
+    vv_refer(object, 1);
+    return object;
+}
+
+VV_EXPORT void object_unref(void *object) { vv_refer(object, -1); }
+
+VV_EXPORT int vfio_verify_rcu_enter(void)
+{
+    vv_read_lock(1);
+    return 1;
+}
+
+VV_EXPORT void vfio_verify_rcu_leave(const int *guard)
+{
+    (void)guard;
+    vv_read_lock(-1);
+}
 
 VV_EXPORT struct VFIOPCIDevice *vfio_pci_from_vfio_device(struct VFIODevice *vbasedev)
 {

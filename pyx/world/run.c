@@ -310,6 +310,24 @@ static uint8_t *put_vmas(const struct vv_record *record, uint8_t *at, const stru
     return at + n * sizeof(*vmas);
 }
 
+static void record_references(struct vv_record *record)
+{
+    u64 i;
+
+    record->references_kept = record->references_dropped = 0;
+    record->read_locks = vv_calls.read_locks;
+    record->reference_at = VV_NONE;
+    for (i = 0; i < vv_calls.n_references; i++) {
+        const struct vv_reference *reference = &vv_calls.references[i];
+
+        record->references_kept += (u64)(reference->count > 0 ? reference->count : 0);
+        record->references_dropped += (u64)-reference->lowest;
+        if (record->reference_at == VV_NONE && (reference->count > 0 || reference->lowest < 0)) {
+            record->reference_at = reference->lowest < 0 ? reference->dropped_at : reference->taken_at;
+        }
+    }
+}
+
 u64 vv_record_call(struct vv_record *record, struct vv_call *call, u64 max_runs, bool bare, bool compare)
 {
     struct vv_event *events = (struct vv_event *)(record + 1);
@@ -334,6 +352,7 @@ u64 vv_record_call(struct vv_record *record, struct vv_call *call, u64 max_runs,
     record->events_dropped = vv_calls.dropped;
     record->flags_union = vv_calls.flags_union;
     memcpy(record->counts, vv_calls.counts, sizeof(record->counts));
+    record_references(record);
     if (vv_calls.events != events) {
         memcpy(events, vv_calls.events, record->n_events * sizeof(*events));
     }

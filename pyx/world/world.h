@@ -214,6 +214,8 @@ int vv_mprotect(void *addr, size_t length, int prot);
 void *vv_mremap(void *addr, size_t old_length, size_t new_length, int flags, void *new_addr);
 int vv_dup(int fd);
 int vv_close(int fd);
+void vv_refer(const void *object, int change);  /* +1, -1: a reference that the subject takes or drops */
+void vv_read_lock(int change);                  /* the same for RCU's read lock */
 void vv_nested(int change);     /* +1: what follows is the world's doing (qemu_ram_mmap); -1: no longer */
 
 #endif

@@ -201,6 +201,7 @@ def _no_leak(facts: Facts) -> list[Finding] | None:
         findings.append(
             Finding("cached region information is freed", "the cache keeps it", f"{seen.cached_frees} times", "cache")
         )
+    findings += _unbalanced(facts)
     for bit, what, cause in _LEFT:
         if seen.left & bit:
             findings.append(Finding(f"{what} stays behind", "none when the call returns", what, cause))
@@ -220,6 +221,28 @@ def _closed(facts: Facts, way: str) -> Iterator[Finding]:
             yield Finding("a descriptor is closed that the subject did not open", "left open", text, "close")
         else:
             yield Finding("a descriptor is closed that is not open", "closed once", text, f"twice: {way}")
+
+
+def _unbalanced(facts: Facts) -> list[Finding]:
+    """References of QEMU's objects, and RCU's read lock."""
+    seen = facts.seen
+    findings = []
+    if seen.references_kept:
+        kept = f"{seen.references_kept} reference{'s' * (seen.references_kept != 1)}"
+        findings.append(
+            Finding(
+                "a reference to a QEMU object is kept", "each one that was taken is dropped", kept, "reference kept"
+            )
+        )
+    if seen.references_dropped:
+        dropped = f"{seen.references_dropped} more than it took"
+        summary = "a reference to a QEMU object is dropped that the subject did not take"
+        findings.append(Finding(summary, "left to whose it is", dropped, "reference dropped"))
+    if seen.read_locks:
+        findings.append(
+            Finding("an RCU read lock is kept", "rcu_read_unlock()", f"{seen.read_locks} kept", "read lock")
+        )
+    return findings
 
 
 CLAUSES: dict[str, ClauseJudge] = {

@@ -93,6 +93,8 @@ def _leaked(violation: Violation, seen: Observation) -> Iterator[int]:
         yield seen.heap_at
     if violation.cause.startswith("cache"):
         yield seen.free_at
+    if violation.cause.startswith("reference"):
+        yield seen.reference_at
     if violation.cause.startswith(("close", "twice")):
         yield from _first(seen, lambda event: event.step in (CLOSE, DUP) and bool(event.flags & OUTSIDE))
     closed = [event.a0 for event in trace_of(seen) if event.step == CLOSE]

@@ -397,6 +397,7 @@ int memory_region_get_fd(struct MemoryRegion *mr);
 struct MemoryRegion *memory_region_from_host(void *pointer, uintptr_t *offset);
 #endif
 
+/* References are counted: a call drops all that it takes, and no other. */
 #ifndef VFIO_VERIFY_SOURCE_DEFINES_memory_region_ref
 void memory_region_ref(struct MemoryRegion *mr);
 #endif
@@ -405,23 +406,31 @@ void memory_region_ref(struct MemoryRegion *mr);
 void memory_region_unref(struct MemoryRegion *mr);
 #endif
 
-/* ---- RCU: nothing is reclaimed while a subject runs, so a reader has nothing to do -------------- */
+/* ---- RCU: nothing is reclaimed while a subject runs, but each lock must be given back ------------ */
+
+int vfio_verify_rcu_enter(void);
+void vfio_verify_rcu_leave(const int *guard);
 
 #ifndef VFIO_VERIFY_SOURCE_DEFINES_rcu_read_lock
-#define rcu_read_lock() ((void)0)
+#define rcu_read_lock() ((void)vfio_verify_rcu_enter())
 #endif
 
 #ifndef VFIO_VERIFY_SOURCE_DEFINES_rcu_read_unlock
-#define rcu_read_unlock() ((void)0)
+#define rcu_read_unlock() vfio_verify_rcu_leave(NULL)
 #endif
+
+#define VFIO_VERIFY_RCU_GUARD \
+    const int vfio_verify_rcu_guard __attribute__((unused, cleanup(vfio_verify_rcu_leave))) = vfio_verify_rcu_enter()
 
 #ifndef VFIO_VERIFY_SOURCE_DEFINES_RCU_READ_LOCK_GUARD
-#define RCU_READ_LOCK_GUARD() __attribute__((unused)) const int vfio_verify_rcu_guard = 0
+#define RCU_READ_LOCK_GUARD() VFIO_VERIFY_RCU_GUARD
 #endif
 
-/* As in QEMU the block is a loop of one turn: break leaves it, return unlocks. */
+/* As in QEMU the block is a loop of one turn: break leaves it, and return unlocks. */
 #ifndef VFIO_VERIFY_SOURCE_DEFINES_WITH_RCU_READ_LOCK_GUARD
-#define WITH_RCU_READ_LOCK_GUARD() for (int vfio_verify_rcu_once = 1; vfio_verify_rcu_once; vfio_verify_rcu_once = 0)
+#define WITH_RCU_READ_LOCK_GUARD()                                                   \
+    for (VFIO_VERIFY_RCU_GUARD, *vfio_verify_rcu_once = &vfio_verify_rcu_guard;      \
+         vfio_verify_rcu_once; vfio_verify_rcu_once = NULL)
 #endif
 
 #endif
