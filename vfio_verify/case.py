@@ -389,15 +389,17 @@ def _check_device(number: int, device: Device, page: int) -> None:
             )
             end = area.offset + area.size
         what = f"device {number}, region {region.index}"
-        _require(region.msix != "cut" or _lacks_a_part(region), f"{what}: its areas are not all but the MSI-X table")
+        _require(
+            region.msix != "cut" or _lacks_a_part(region, page), f"{what}: its areas are not all but the MSI-X table"
+        )
         _require(region.msix != "mappable" or region.areas is None, f"{what}: it has areas, and a mappable MSI-X table")
 
 
-def _lacks_a_part(region: Region) -> bool:
+def _lacks_a_part(region: Region, page: int) -> bool:
     """Are the areas all of a region but for some pages in one piece?"""
     edges = (0, *(edge for a in region.areas or () for edge in (a.offset, a.offset + a.size)), region.size)
     gaps = [(start, end) for start, end in zip(edges[::2], edges[1::2], strict=True) if start < end]
-    if len(gaps) != 1 or gaps[0][0] % PAGE:
+    if len(gaps) != 1 or gaps[0][0] % page:
         return False
     ((start, end),) = gaps
     left = tuple(Area(a, b - a) for a, b in ((0, start), (end, region.size)) if a < b)

@@ -147,8 +147,8 @@ def _places(case: Case) -> Iterator[str]:
             yield "region: second area"
         if not region.writable:
             yield "region: read-only"
-        if region.size % PAGE:
-            yield "region: smaller than a page" if region.size < PAGE else "region: ends inside a page"
+        if region.size % case.page_size:
+            yield "region: smaller than a page" if region.size < case.page_size else "region: ends inside a page"
         if region.msix is not None:
             yield f"region: {_MSIX[region.msix]}"
         if len(device.regions) > 1:

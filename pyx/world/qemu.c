@@ -155,7 +155,7 @@ static void build_region(u64 r, u64 *n_mmaps, u64 guest_address)
     u64 a;
 
     /* QEMU takes a whole page where a smaller region has it for itself. */
-    const u64 size = from->size < vv_page_size && (from->flags & VFIO_REGION_INFO_FLAG_MMAP) ? vv_page_size : from->size;
+    const u64 size = from->size < vv_host_page && (from->flags & VFIO_REGION_INFO_FLAG_MMAP) ? vv_host_page : from->size;
 
     *region = (VFIORegion){
         .vbasedev = &pci->vbasedev,
@@ -190,7 +190,7 @@ static void build_region(u64 r, u64 *n_mmaps, u64 guest_address)
         mapped->mmap = NULL;
         mapped->offset = (off_t)area->offset;
         mapped->size = area->size;
-        init_mr(&mapped->mem, "vfio mmap", from->size < vv_page_size ? size : area->size, pci);
+        init_mr(&mapped->mem, "vfio mmap", from->size < vv_host_page ? size : area->size, pci);
         mapped->mem.ram = mapped->mem.ram_device = mapped->mem.terminates = true;
         mapped->mem.ops = &mapped_ops;
         mapped->mem.opaque = &mapped->mem;
