@@ -663,7 +663,13 @@ RESOLVE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctype
 
 
 class CCalls(ctypes.Structure):
-    _fields_ = [("mmap", MMAP), ("munmap", MUNMAP), ("resolve", RESOLVE), ("context", ctypes.c_void_p)]
+    _fields_ = [
+        ("mmap", MMAP),
+        ("munmap", MUNMAP),
+        ("resolve", RESOLVE),
+        ("context", ctypes.c_void_p),
+        ("page_size", ctypes.c_size_t),
+    ]
 
 
 libc = ctypes.CDLL(None, use_errno=True)
