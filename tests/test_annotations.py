@@ -62,6 +62,14 @@ def test_an_interrupted_check_warns() -> None:
     assert [kind for kind, _, _ in told(report(interrupted=True))] == ["warning"]
 
 
+def test_what_is_not_confirmed_warns_and_no_verdict_is_an_error() -> None:
+    ((kind, properties, message),) = told(report(unconfirmed=(violation(summary="a whim"),)))
+    assert (kind, properties["title"]) == ("warning", "vfio-verify: CONTENTS")
+    assert message == "Seen once, and not again in a fresh process: CONTENTS: a whim"
+    assert [kind for kind, _, _ in told(report(left_out={"layouts": 2}))] == ["warning"]
+    assert [kind for kind, _, _ in told(report(layouts=0, runs=0, checked={}))] == ["error"]
+
+
 def test_a_conforming_subject_is_told_nothing_of() -> None:
     assert told(report()) == []
 

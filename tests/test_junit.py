@@ -80,11 +80,22 @@ def test_an_interrupted_check_is_not_green() -> None:
     assert "interrupted after 7 layouts" in str(error.get("message"))
 
 
-def test_what_was_seen_once_fails_nothing_and_is_told_with_the_notes() -> None:
-    suite = suite_of(report(unconfirmed=(violation(summary="a whim"),), cut_short=1))
-    assert suite.get("failures") == "0"
+def test_what_was_seen_once_is_an_error_of_its_clause_and_what_was_left_out_one_of_the_check() -> None:
+    suite = suite_of(report(unconfirmed=(violation(summary="a whim"),), left_out={"layouts": 2}))
+    assert (suite.get("failures"), suite.get("errors")) == ("0", "2")
+    (error,) = case_of(suite, "CONTENTS")
+    assert (error.tag, error.get("type")) == ("error", "unconfirmed")
+    assert "not again in a fresh process: CONTENTS: a whim" in str(error.get("message"))
+    (whole,) = case_of(suite, "the whole check")
+    assert "left out were 2 layouts" in str(whole.get("message"))
     assert "not again in a fresh process: CONTENTS: a whim" in str(suite.findtext("system-out"))
-    assert "hangs often" in str(suite.findtext("system-out"))
+
+
+def test_a_check_that_judged_nothing_is_an_error() -> None:
+    suite = suite_of(report(layouts=0, runs=0, checked={}))
+    (error,) = case_of(suite, "the whole check")
+    assert (error.get("type"), error.get("message")) == ("no verdict", "nothing was judged")
+    assert not [p for p in suite.iter("property") if p.get("name") == "verdict"]
 
 
 def test_seed_version_and_layouts_are_properties_and_the_time_is_the_caller_s() -> None:

@@ -34,7 +34,7 @@ LAYERS = (
     ("worker", "compiler"),
     ("subject", "pool"),
     ("judge",),
-    ("runs", "observe", "cluster", "candidates", "histories"),
+    ("runs", "observe", "cluster", "candidates", "histories", "hangs"),
     ("shrink",),
     ("findings",),
     ("frontier",),

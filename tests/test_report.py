@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 
+from msgspec.structs import replace
 from rich.console import Console
 
 from vfio_verify.campaign import Options, Result
@@ -85,19 +87,55 @@ def test_an_address_in_a_message_is_told_by_what_lies_there() -> None:
 
 def test_what_did_not_come_again_is_no_violation_but_is_told() -> None:
     unsure = report(unconfirmed=(violation(),))
-    assert (unsure.verdict, unsure.exit_status) == ("conforms", 0)
-    assert "Seen once, and not again in a fresh process: ACCEPTS_VALID: a sentence" in text_of(unsure)
+    assert (unsure.verdict, unsure.exit_status) == ("unconfirmed", 4)
+    text = text_of(unsure)
+    assert text.startswith("core: unconfirmed: 1 violation seen once, and not again\n")
+    assert "Seen once, and not again in a fresh process: ACCEPTS_VALID: a sentence" in text
+    assert "vfio-verify check core --case" in text
+    (entry,) = (entry for entry in unsure.clauses if entry.id == "ACCEPTS_VALID")
+    assert entry.status == "unconfirmed"
+
+
+def test_a_confirmed_violation_is_the_verdict_whatever_is_unconfirmed() -> None:
+    both = report(confirmed=(violation(),), unconfirmed=(violation(),), left_out={"layouts": 3})
+    assert (both.verdict, both.exit_status) == ("violates", 1)
+    assert not both.is_whole
+
+
+def test_advice_that_did_not_come_again_changes_no_verdict() -> None:
+    advice = report(unconfirmed=(replace(violation(), clause="UNCHARGED"),))
+    assert (advice.verdict, advice.exit_status) == ("conforms", 0)
+    assert "Seen once, and not again in a fresh process: UNCHARGED" in text_of(advice)
+
+
+def test_what_was_left_out_is_counted_and_no_conformance() -> None:
+    part = report(left_out={"layouts": 84, "calls with a fault": 1007})
+    assert (part.verdict, part.exit_status, part.is_whole) == ("unconfirmed", 4, False)
+    text = " ".join(text_of(part).split())
+    assert text.startswith("core: unconfirmed: part of it was left out")
+    assert "Left out, since the subject hangs, or ends its process, too often: 84 layouts, 1,007 calls" in text
+
+
+def test_where_nothing_was_judged_there_is_no_verdict() -> None:
+    nothing = report(layouts=0, runs=0, checked={}, interrupted=True)
+    assert (nothing.verdict, nothing.exit_status) == (None, 130)
+    assert json.loads(nothing.to_json())["verdict"] is None
+    assert text_of(nothing).startswith("core: no verdict: nothing was judged; the check was interrupted\n")
+    assert replace(nothing, interrupted=False).exit_status == 4
 
 
 def test_an_interrupted_check_says_so_and_has_its_own_exit_status() -> None:
-    stopped = report(confirmed=(violation(),), interrupted=True)
-    assert stopped.exit_status == 130
+    stopped = report(untried=(violation(),), interrupted=True)
+    assert (stopped.verdict, stopped.exit_status) == ("unconfirmed", 130)
     assert "seed 4; interrupted" in text_of(stopped)
+    assert "Seen once, and not yet run again: ACCEPTS_VALID: a sentence" in text_of(stopped)
+    assert report(interrupted=True).verdict == "unconfirmed"
+    assert report(confirmed=(violation(),), interrupted=True).verdict == "violates"
 
 
 def test_layouts_left_out_and_samples_are_noted() -> None:
-    text = " ".join(text_of(report(cut_short=1, sampled=2)).split())
-    assert "The subject hangs often; part of the layouts were left out." in text
+    text = " ".join(text_of(report(left_out={"layouts": 2}, sampled=2)).split())
+    assert "too often: 2 layouts." in text
     assert "In 2 runs with large segments, contents were compared on a sample" in text
 
 

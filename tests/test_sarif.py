@@ -163,6 +163,16 @@ def test_the_invocation_tells_how_the_check_ended(tmp_path: Path) -> None:
         (True, 1),
         (False, 130),
     ]
+    (doubtful,) = run_of(report(unconfirmed=(violation(),)), tmp_path)["invocations"]
+    (part,) = run_of(report(left_out={"layouts": 2}), tmp_path)["invocations"]
+    (nothing,) = run_of(report(layouts=0, runs=0, checked={}), tmp_path)["invocations"]
+    assert [(i["executionSuccessful"], i["exitCode"]) for i in (doubtful, part, nothing)] == [
+        (True, 4),
+        (False, 4),
+        (False, 4),
+    ]
+    assert [note["level"] for note in doubtful["toolExecutionNotifications"]] == ["warning"]
+    assert part["toolExecutionNotifications"][0]["message"]["text"] == "Left out: 2 layouts."
     said = [note["message"]["text"] for note in stopped["toolExecutionNotifications"]]
     assert said[0].startswith("Interrupted")
     assert "CONTENTS: a whim" in said[1]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from vfio_verify.location import Location
 from vfio_verify.markup import fenced, prose, visible
-from vfio_verify.report import Report, ViolationEntry
+from vfio_verify.report import Report, ViolationEntry, left_out_text
 from vfio_verify.spec import clauses
 from vfio_verify.text import line_text, reproduce_line, violation_text
 
@@ -34,8 +34,15 @@ def commands(report: Report, location: Location | None, places: Sequence[Locatio
     if (more := len(ordered) - SHOWN) > 0:
         text = f"{more} more violation{'s' * (more > 1)} of {report.subject.function}(): see the report"
         yield _command("notice", {**_place(location), "title": "vfio-verify"}, text)
+    for entry in report.unconfirmed[:SHOWN]:
+        if spec[entry.clause].fails_a_check:
+            yield _command("warning", {**_place(location), "title": f"vfio-verify: {entry.clause}"}, entry.told)
     if report.interrupted:
         yield _command("warning", {"title": "vfio-verify"}, "interrupted: the report is of a part of the check")
+    if report.left_out:
+        yield _command("warning", {"title": "vfio-verify"}, f"left out: {left_out_text(report.left_out)}")
+    if report.verdict is None:
+        yield _command("error", {"title": "vfio-verify"}, "no verdict: nothing was judged")
 
 
 def stopped_commands() -> tuple[str, str]:
@@ -75,7 +82,10 @@ def summary(report: Report) -> bytes:
     """The page of a job: verdict, the first violations whole, and how each clause fared."""
     subject = report.subject
     name = f"{subject.function}()" if subject.kind == "C" else subject.name
-    lines = [f"## {prose(name)} {report.verdict}{'; interrupted' if report.interrupted else ''}", ""]
+    lines = [
+        f"## {prose(name)} {report.verdict or 'has no verdict'}{'; interrupted' if report.interrupted else ''}",
+        "",
+    ]
     if subject.title:
         lines += [prose(subject.title), ""]
     lines += [f"{report.examples:,} layouts, {report.runs:,} calls with every fault position, seed {report.seed}", ""]
@@ -86,11 +96,11 @@ def summary(report: Report) -> bytes:
     if (more := len(report.violations) - SHOWN) > 0:
         lines += [f"{more} more in the report.", ""]
     for unsure in report.unconfirmed:
-        lines += [f"Seen once, and not again in a fresh process: {prose(f'{unsure.clause}: {unsure.summary}')}", ""]
+        lines += [prose(unsure.told), ""]
     lines += ["| clause | level | status | runs |", "|---|---|---|---:|"]
     lines += [f"| {prose(e.id)} | {e.level} | {e.status} | {e.checked:,} |" for e in report.clauses]
     lines += ["", *(line for note in report.notes for line in (prose(note), ""))]
     text = "\n".join(lines).encode()
     if len(text) > SUMMARY_LIMIT:
-        return f"## {prose(name)} {report.verdict}\n\nThe report is too long for this page.\n\n".encode()
+        return f"{lines[0]}\n\nThe report is too long for this page.\n\n".encode()
     return text

@@ -26,8 +26,9 @@ from vfio_verify.features import features
 from vfio_verify.findings import Seen, to_confirm, told
 from vfio_verify.frontier import Frontier, Pioneer
 from vfio_verify.generate import larger_than, off_by_4_gib, sums_past_4_gib
+from vfio_verify.hangs import HangBudget, hung
 from vfio_verify.judge import Verdict, Violation, judge
-from vfio_verify.judge.attribution import Key
+from vfio_verify.judge.attribution import Key, key
 from vfio_verify.judge.threads import judge_at_once
 from vfio_verify.kernel_faults import (
     FEW,
@@ -43,7 +44,7 @@ from vfio_verify.kernel_faults import (
 from vfio_verify.long_lists import long_list
 from vfio_verify.model import Expectation, expect
 from vfio_verify.observation import Observation
-from vfio_verify.pool import Interrupts, Pool
+from vfio_verify.pool import Interrupts, LostProcessError, Pool
 from vfio_verify.process import either
 from vfio_verify.runs import judge_steps, run_and_judge
 from vfio_verify.sandbox import OFF_NOTE, Parts
@@ -67,8 +68,23 @@ _AT_ONCE_LAYOUTS, _AT_ONCE_ROUNDS = 2, 24
 _SEQUENCE_EVERY = 16
 """Layouts: of one in so many the world is used for a sequence too."""
 
-MAX_HANGS = 2
-"""Hangs after which a shard ends early: each takes seconds."""
+_HANGS: dict[str, tuple[int, int]] = {
+    "layouts": (1, 8),
+    "sequences": (1, 2),
+    "calls at once": (1, 0),
+    "kernel faults": (1, 2),
+}
+"""Of each part of a shard, the hangs that are waited for to the end, which takes seconds, and those given up before."""
+
+_FIRST_HANGS = 2
+"""The same, of layouts of the first shard, waited for to the end."""
+
+_RUNS_OF_CASE = 3
+"""In which what a case that is judged alone has shown must come again, at least once."""
+
+_MAX_HANGS_OF_LAYOUT, _MAX_DEATHS_OF_LAYOUT = 2, 16
+"""After which the rest of a layout's fault positions is left out. Deaths count where it ends the process without a
+fault, too."""
 
 
 class Options(Struct, frozen=True):
@@ -113,16 +129,21 @@ class ShardResult(Struct, frozen=True):
     """What of the subject's code ran: `Worker.covered`."""
     pioneers: tuple[Pioneer, ...] = ()
     """Cases that were the first to reach some of it, where that is asked for."""
+    left_out: dict[str, int] = {}
+    """What was not run since the subject hangs, or ends each process: of each part of the work, how much."""
 
 
 def together(one: ShardResult, other: ShardResult) -> ShardResult:
-    """Two results added up. Where both have a sighting, or a layout to run again, it is the first's."""
+    """Two results added up. Where both have a layout to run again, it is the first's."""
     mapped = {len(case.iovec): case for case in other.mapped} | {len(case.iovec): case for case in one.mapped}
+    sightings = Sightings()
+    for result in (one, other):
+        sightings.merge(result.sightings)
     return ShardResult(
         layouts=one.layouts + other.layouts,
         runs=one.runs + other.runs,
         checked=summed(one.checked, other.checked),
-        sightings=other.sightings | one.sightings,
+        sightings=sightings.found,
         hangs=one.hangs + other.hangs,
         sampled=one.sampled + other.sampled,
         unconfined=tuple(dict.fromkeys((*one.unconfined, *other.unconfined))),
@@ -134,6 +155,7 @@ def together(one: ShardResult, other: ShardResult) -> ShardResult:
         seen=one.seen.with_others(other.seen),
         covered=either(one.covered, other.covered),
         pioneers=(*one.pioneers, *other.pioneers),
+        left_out=summed(one.left_out, other.left_out),
     )
 
 
@@ -143,7 +165,8 @@ def summed(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
 
 
 class Result(Struct, frozen=True):
-    """What a campaign found: one violation for each clause and cause. Those in `unconfirmed` did not come again."""
+    """What a campaign found: one violation for each clause and cause. Those in `unconfirmed` did not come again; those
+    in `untried` were not run again, since the campaign was interrupted."""
 
     layouts: int
     runs: int
@@ -151,7 +174,6 @@ class Result(Struct, frozen=True):
     confirmed: tuple[Violation, ...]
     unconfirmed: tuple[Violation, ...]
     interrupted: bool = False
-    cut_short: int = 0
     sampled: int = 0
     """Runs whose contents were compared on a sample."""
     unconfined: tuple[str, ...] = ()
@@ -161,13 +183,16 @@ class Result(Struct, frozen=True):
     """How many layouts had each feature, and how many runs each kind of fault."""
     covered: bytes = b""
     """What of the subject's code ran in any run: `Worker.covered`."""
+    untried: tuple[Violation, ...] = ()
+    left_out: dict[str, int] = {}
+    """What was not run: of each part of the work, how much."""
 
 
 # ---- one shard --------------------------------------------------------------------------------------------
 
 
 class _Running:
-    """Runs layouts on a worker and keeps the smallest case of each way of violating a clause."""
+    """Runs layouts on a worker and keeps a few cases of each way of violating a clause."""
 
     def __init__(
         self,
@@ -176,6 +201,8 @@ class _Running:
         worker: Worker,
         observer: Observer | None = None,
         frontier: Frontier | None = None,
+        *,
+        is_first: bool = False,
     ) -> None:
         self._subject, self._options, self._worker, self._observer = subject, options, worker, observer
         self._frontier = frontier
@@ -188,10 +215,32 @@ class _Running:
         self.mapped: dict[int, Case] = {}
         self.kernel_runs: Counter[str] = Counter()
         self.not_permitted: dict[str, str] = {}
+        self._left_out: Counter[str] = Counter()
+        self._budgets = {
+            part: HangBudget(worker, _FIRST_HANGS if is_first and part == "layouts" else to_the_end, given_up)
+            for part, (to_the_end, given_up) in _HANGS.items()
+        }
+
+    def _begins(self, part: str) -> bool:
+        """Is there to be one more run of this part? If not, it is counted."""
+        if self._budgets[part].is_spent:
+            self._left_out[part] += 1
+            return False
+        self._budgets[part].begin()
+        return True
+
+    def _counts(self, part: str, seen: Observation) -> bool:
+        """Count a run: is it to be judged? If not, it was given up."""
+        self.hangs += hung(seen)
+        self.deaths += seen.death is not None or any(step.call and step.call.death for step in seen.steps)
+        if self._budgets[part].end(seen):
+            return True
+        self._left_out["calls given up"] += 1
+        return False
 
     def meet(self, drawn: Case) -> None:
         """Run one layout: without a fault, then with a fault at each position."""
-        if self.hangs >= MAX_HANGS:
+        if not self._begins("layouts"):
             return
         case = self._subject.adapt(drawn)
         expected = expect(case, self._options.policy)
@@ -201,13 +250,12 @@ class _Running:
         faultless = ran.seen
         if self._observer is not None:
             self._observer.begin(case, faultless)
-        self._judge(case, expected, [()], [ran])
+        self._judge("layouts", case, expected, [()], [ran])
         if self._frontier is not None:
             self._frontier.look(case, [()])
         if faultless.mapped and expected.must_map:
             self._remember(case)
-        if faultless.death is None:
-            self._sweep(case, expected, faultless)
+        self._sweep(case, expected, faultless)
 
     def _remember(self, case: Case) -> None:
         """A layout that is mapped, for what comes after the shard: several threads, and kernel faults."""
@@ -217,49 +265,58 @@ class _Running:
             self.mapped.setdefault(len(case.iovec), case)
 
     def _sweep(self, case: Case, expected: Expectation, faultless: Observation) -> None:
-        """A fault at each position, and then pairs of faults."""
+        """A fault at each position, and then pairs of faults; of a run that died, at each position before that."""
         # A sweep of thousands of runs is judged in pieces, so that what was observed is not held all at once.
         size = max(1, _PIECE_BYTES // (len(faultless.events) + _RUN_BYTES))
+        if faultless.death is not None:
+            size = min(size, _MAX_DEATHS_OF_LAYOUT // 2)
+        ends = _Ends(hangs=hung(faultless), deaths=faultless.death is not None, counts=faultless.death is not None)
         singles = fault_plans(faultless, self.layouts)
         pairs: list[tuple[Fault, ...]] = []
         for piece in _pieces(singles, size):
-            observations = self._run_plans(case, expected, piece)
+            observations = self._run_plans(case, expected, piece, ends)
             pairs += pair_plans(piece, observations, self.layouts)
-            if _hung(observations[-1]):
-                return
         for piece in _pieces(pairs, size):
-            if _hung(self._run_plans(case, expected, piece)[-1]):
-                return
+            self._run_plans(case, expected, piece, ends)
 
-    def _run_plans(self, case: Case, expected: Expectation, plans: Sequence[tuple[Fault, ...]]) -> list[Observation]:
-        ran = self._worker.runs(case, plans, max_hangs=1)
-        self.tally.plans(plans[: len(ran)])
-        self._judge(case, expected, plans, ran)
-        if self._frontier is not None:
-            self._frontier.look(case, plans[: len(ran)])
-        return [one.seen for one in ran]
+    def _run_plans(
+        self, case: Case, expected: Expectation, plans: Sequence[tuple[Fault, ...]], ends: _Ends
+    ) -> list[Observation]:
+        """What was seen of the plans, as far as they were run."""
+        observations: list[Observation] = []
+        budget = self._budgets["layouts"]
+        while (left := plans[len(observations) :]) and not budget.is_spent and not ends.enough:
+            budget.begin()
+            ran = self._worker.runs(case, left, max_hangs=1)
+            self.tally.plans(left[: len(ran)])
+            self._judge("layouts", case, expected, left, ran)
+            if self._frontier is not None:
+                self._frontier.look(case, left[: len(ran)])
+            ends.add([one.seen for one in ran])
+            observations += [one.seen for one in ran]
+        self._left_out["calls with a fault"] += len(plans) - len(observations)
+        return observations
 
     def meet_sequence(self, case: Case) -> None:
         """Run a case with what is done after its call, in a fresh process: what it shows needs nothing else."""
-        if self.hangs >= MAX_HANGS:
+        if not self._begins("sequences"):
             return
         case = self._subject.adapt(case)
         worker, policy = self._worker, self._options.policy
         worker.renew()
         ((seen, past),) = worker.runs(case)
         self.tally.beyond(case)
-        verdict = judge_steps(worker, self._subject, policy, case, seen)
-        calls = [step.call for step in seen.steps if step.call is not None]
-        self.runs += len(calls)
-        self.hangs += any(map(_hung, calls))
-        self.checked.update(verdict.checked)
-        self._keep(verdict, past)
+        self.runs += sum(step.call is not None for step in seen.steps)
+        if self._counts("sequences", seen):
+            verdict = judge_steps(worker, self._subject, policy, case, seen)
+            self.checked.update(verdict.checked)
+            self._keep(verdict, past)
 
     def meet_kernel_fault(self, case: Case) -> None:
         """Run a layout under a failure that the kernel itself makes, unless this machine is known to refuse that."""
         assert case.kernel_fault is not None
         kind = case.kernel_fault.kind
-        if self.hangs >= MAX_HANGS or kind in self.not_permitted:
+        if kind in self.not_permitted or not self._begins("kernel faults"):
             return
         try:
             ran = self._worker.runs(case, [()])
@@ -269,52 +326,58 @@ class _Running:
             return
         self.kernel_runs[kind] += 1
         self.tally.beyond(case)
-        self._judge(case, expect(case, self._options.policy), [()], ran)
+        self._judge("kernel faults", case, expect(case, self._options.policy), [()], ran)
 
     def result(self) -> ShardResult:
         return ShardResult(
-            *(self.layouts, self.runs, dict(self.checked), self._sightings.found, self.hangs, self.sampled),
-            *(
-                _unconfined(self._options, self._worker),
-                tuple(self.mapped.values()),
-                dict(self.kernel_runs),
-                self.not_permitted,
-                self.tally.counts(),
-                self.deaths,
-            ),
+            layouts=self.layouts,
+            runs=self.runs,
+            checked=dict(self.checked),
+            sightings=self._sightings.found,
+            hangs=self.hangs,
+            sampled=self.sampled,
+            unconfined=_unconfined(self._options, self._worker),
+            mapped=tuple(self.mapped.values()),
+            kernel_runs=dict(self.kernel_runs),
+            not_permitted=self.not_permitted,
+            features=self.tally.counts(),
+            deaths=self.deaths,
+            left_out=dict(+self._left_out),
             seen=self._seen,
             covered=self._worker.covered(),
             pioneers=() if self._frontier is None else tuple(self._frontier.pioneers),
         )
 
-    def _judge(self, case: Case, expected: Expectation, plans: Sequence[tuple[Fault, ...]], ran: list[Ran]) -> None:
+    def _judge(
+        self, part: str, case: Case, expected: Expectation, plans: Sequence[tuple[Fault, ...]], ran: list[Ran]
+    ) -> None:
         for plan, (seen, past) in zip(plans, ran, strict=False):
+            self.runs += 1
+            if not self._counts(part, seen):
+                continue
             verdict = judge(case.with_faults(*plan) if plan else case, expected, seen, has_errp=self._subject.has_errp)
             if self._observer is not None:
                 self._observer.judged(verdict)
-            self.runs += 1
             self.checked.update(verdict.checked)
             self.sampled += seen.pages_compared < seen.pages_total
-            self.hangs += _hung(seen)
-            self.deaths += seen.death is not None
             self._keep(verdict, past)
 
     def call_at_once(self) -> None:
         """Call the subject from several threads, in a process where nothing was called before."""
-        if not self._for_threads or self.hangs >= MAX_HANGS:
+        if not self._for_threads:
             return
         self._worker.renew()
         for drawn in (case for layout in self._for_threads for case in alongside_cases(layout)):
+            if not self._begins("calls at once"):
+                continue
             case = self._subject.adapt(drawn)
             ((seen, past),) = self._worker.runs(case, rounds=_AT_ONCE_ROUNDS)
-            verdict = judge_at_once(case, self._options.policy, seen, has_errp=self._subject.has_errp)
             self.tally.beyond(case)
             self.runs += 1
-            self.checked.update(verdict.checked)
-            self.hangs += _hung(seen)
-            self._keep(verdict, past)
-            if self.hangs >= MAX_HANGS:
-                break
+            if self._counts("calls at once", seen):
+                verdict = judge_at_once(case, self._options.policy, seen, has_errp=self._subject.has_errp)
+                self.checked.update(verdict.checked)
+                self._keep(verdict, past)
 
     def _keep(self, verdict: Verdict, past: Past) -> None:
         for violation in verdict.violations:
@@ -322,12 +385,24 @@ class _Running:
             self._sightings.add(violation, past)
 
 
+class _Ends:
+    """How often a layout's runs have ended the process, and hung. One layout must not take the time of all others."""
+
+    def __init__(self, *, hangs: int, deaths: int, counts: bool) -> None:
+        self._hangs, self._deaths, self._counts = hangs, deaths, counts
+
+    def add(self, observations: Sequence[Observation]) -> None:
+        self._hangs += sum(map(hung, observations))
+        self._deaths += sum(seen.death is not None for seen in observations)
+
+    @property
+    def enough(self) -> bool:
+        """Is the rest to be left out?"""
+        return self._hangs >= _MAX_HANGS_OF_LAYOUT or (self._counts and self._deaths >= _MAX_DEATHS_OF_LAYOUT)
+
+
 def _pieces(plans: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (plans[start : start + size] for start in range(0, len(plans), size))
-
-
-def _hung(seen: Observation) -> bool:
-    return seen.death is not None and seen.death.is_slow
 
 
 class Shard(Struct, frozen=True):
@@ -345,42 +420,57 @@ def run_shard(
     part: Shard,
     between_layouts: Callable[[], None] = lambda: None,
     reached: bytes | None = None,
+    *,
+    cut_short: Callable[[ShardResult], None] = lambda _: None,
 ) -> ShardResult:
     """Generate and run a shard's layouts. Deterministic but for what the subject makes of them.
 
-    Told what of the code was `reached` before, the result names the cases that reach more.
+    Told what of the code was `reached` before, the result names the cases that reach more. `cut_short` is told what was
+    seen until `between_layouts` raised KeyboardInterrupt.
     """
-    examples = part.examples
     with _worker(subject, options) as worker:
         observer = _observer(subject, options)
-        shard = _Running(subject, options, worker, observer, None if reached is None else Frontier(worker, reached))
-        for made in (_made_by_hand(part.number), long_list(part.number)):
-            if made is not None and examples > 1:
-                shard.meet(made)
-                examples -= 1
-        # Imported late: who only hands out tasks does without Hypothesis, and a first case is judged before it comes.
-        from vfio_verify.strategies import SEQUENCE_BYTES, packed_sequence, run_packed_cases
-
-        sequences: list[Case] = []
-
-        def meet(case: Case) -> None:
-            between_layouts()
-            shard.meet(case)
-            if observer is not None:
-                observer.tell()
-            if shard.layouts % _SEQUENCE_EVERY == _SEQUENCE_EVERY // 2:
-                # From a seed of its own: what Hypothesis draws stays the same.
-                data = random.Random(f"{part.seed}, layout {shard.layouts}").randbytes(SEQUENCE_BYTES)
-                sequences.append(packed_sequence(case, data))
-
-        with nullcontext() if observer is None else observer.writing():
-            run_packed_cases(meet, part.seed, examples)
-        # Last, since each begins a fresh process: the layouts share one, where a table can fill.
-        for case in sequences:
-            between_layouts()
-            shard.meet_sequence(case)
-        shard.call_at_once()
+        frontier = None if reached is None else Frontier(worker, reached)
+        shard = _Running(subject, options, worker, observer, frontier, is_first=part.number == 0)
+        try:
+            _run_layouts(shard, part, observer, between_layouts)
+        except KeyboardInterrupt:
+            cut_short(shard.result())
+            raise
         return shard.result()
+
+
+def _run_layouts(shard: _Running, part: Shard, observer: Observer | None, between_layouts: Callable[[], None]) -> None:
+    examples = part.examples
+    for made in (_made_by_hand(part.number), long_list(part.number)):
+        if made is not None and examples > 1:
+            shard.meet(made)
+            examples -= 1
+    # Imported late: who only hands out tasks does without Hypothesis, and a first case is judged before it comes.
+    from vfio_verify.strategies import SEQUENCE_BYTES, packed_sequence, run_packed_cases
+
+    sequences: list[Case] = []
+    drawn = shard.layouts
+
+    def meet(case: Case) -> None:
+        nonlocal drawn
+        between_layouts()
+        shard.meet(case)
+        if observer is not None:
+            observer.tell()
+        drawn += 1
+        if drawn % _SEQUENCE_EVERY == _SEQUENCE_EVERY // 2:
+            # From a seed of its own: what Hypothesis draws stays the same.
+            data = random.Random(f"{part.seed}, layout {drawn}").randbytes(SEQUENCE_BYTES)
+            sequences.append(packed_sequence(case, data))
+
+    with nullcontext() if observer is None else observer.writing():
+        run_packed_cases(meet, part.seed, examples)
+    # Last, since each begins a fresh process: the layouts share one, where a table can fill.
+    for case in sequences:
+        between_layouts()
+        shard.meet_sequence(case)
+    shard.call_at_once()
 
 
 def _made_by_hand(number: int) -> Case | None:
@@ -479,55 +569,61 @@ def check(
     `why_no_kernel_fault` says of a kind why this machine does not permit it. The work is done by the executor if one is
     given, whose number of processes is its own, and else by `jobs` processes here.
 
-    Ctrl-C ends it early: what was found so far is in the result, which is then marked as interrupted.
+    Ctrl-C ends it early: what was found so far is in the result, which is then marked as interrupted. A process that is
+    lost costs what it was at work on: the result says so.
     """
     merged = _Merged(on_sighting or (lambda _: None))
     tasks = [(subject, options, part) for part in shards(options)]
     reasons = reasons_against(why_no_kernel_fault)
     kinds = permitted(reasons)
     interrupted = False
-    unasked: list[Key] = []
-    settled: list[tuple[Candidates, Confirmation]] = []
+    settled: dict[Key, Confirmation] = {}
     with Interrupts() as interrupts, Pool(min(options.jobs, len(tasks)), executor) as pool:
+        here = {"between_layouts": interrupts.raise_if_asked}
         try:
             interrupts.deferred = pool.is_here
-            faulty: Iterator[ShardResult] | None = None
-            for number, result in enumerate(pool.map(run_shard, tasks, between_layouts=interrupts.raise_if_asked), 1):
-                merged.add(result)
-                if faulty is None and (merged.has_enough_to_run_again or number == len(tasks)):
-                    # As soon as may be, so that no process waits for the last shard.
-                    last = [(subject, options, merged.to_run_again(), some) for some in _shared_out(kinds)]
-                    faulty = pool.map(run_kernel_faults, last, between_layouts=interrupts.raise_if_asked)
-            for result in faulty or ():
-                merged.add(result)
-            interrupts.deferred = False
-            wanted, unasked = to_confirm({name: _first(one) for name, one in merged.sightings.items()})
-            found = [merged.sightings[name] for name in wanted]
-            jobs = [(subject, options, candidates) for candidates in found]
-            settled = list(zip(found, pool.map(settle_sighting, jobs), strict=True))
+            try:
+                faulty: Iterator[ShardResult] | None = None
+                for number, result in enumerate(pool.map(run_shard, tasks, **here, cut_short=merged.add), 1):
+                    merged.add(result)
+                    if faulty is None and (merged.has_enough_to_run_again or number == len(tasks)):
+                        # As soon as may be, so that no process waits for the last shard.
+                        last = [(subject, options, merged.to_run_again(), some) for some in _shared_out(kinds)]
+                        faulty = pool.map(run_kernel_faults, last, **here)
+                for result in faulty or ():
+                    merged.add(result)
+                interrupts.deferred = False
+                names, _ = to_confirm({name: _first(one) for name, one in merged.sightings.items()})
+                jobs = [(subject, options, merged.sightings[name]) for name in names]
+                settled.update(zip(names, pool.map(settle_sighting, jobs), strict=True))
+            except LostProcessError:
+                if not merged.total.runs:
+                    raise
+                merged.lose()
+                names, _ = to_confirm({name: _first(one) for name, one in merged.sightings.items()})
+                for name in [name for name in names if name not in settled]:
+                    settled[name] = settle_sighting(subject, options, merged.sightings[name])
         except KeyboardInterrupt:
             interrupted = True
             pool.kill()
-    confirmed = [c.violation for _, c in settled if c.violation is not None]
-    if interrupted:
-        confirmed = [_first(candidates) for candidates in merged.sightings.values()]
+    confirmed = [c.violation for c in settled.values() if c.violation is not None]
+    doubtful = {name: _first(candidates) for name, candidates in sorted(merged.sightings.items())}
+    wanted, unasked = to_confirm(doubtful)
     total = merged.total
     return Result(
         layouts=total.layouts,
         runs=total.runs,
         checked=total.checked,
         confirmed=told(confirmed, total.seen, _line_of(subject)),
-        unconfirmed=(
-            *(_first(candidates) for candidates, c in settled if c.violation is None),
-            *(_first(merged.sightings[name]) for name in unasked),
-        ),
+        unconfirmed=tuple(doubtful[name] for name, c in settled.items() if c.violation is None),
         interrupted=interrupted,
-        cut_short=merged.cut_short,
         sampled=total.sampled,
         unconfined=total.unconfined,
         kernel_faults=account(total.kernel_runs, reasons | total.not_permitted, interrupted=interrupted),
         features=total.features,
         covered=total.covered,
+        untried=tuple(doubtful[name] for name in (*wanted, *unasked) if name not in settled),
+        left_out=total.left_out,
     )
 
 
@@ -564,7 +660,7 @@ def check_case(subject: Subject, options: Options, case: Case) -> Result:
             unconfirmed = tuple(one for one, again in shown_again if again is None)
         else:
             seen, verdict = run_and_judge(worker, subject, options.policy, case)
-            violations = verdict.violations
+            violations, unconfirmed = _confirmed(worker, subject, options.policy, case, verdict)
             sampled = int(seen.pages_compared < seen.pages_total)
         covered = worker.covered()
     return Result(
@@ -580,6 +676,24 @@ def check_case(subject: Subject, options: Options, case: Case) -> Result:
     )
 
 
+def _confirmed(
+    worker: Worker, subject: Subject, policy: Policy, case: Case, verdict: Verdict
+) -> tuple[tuple[Violation, ...], tuple[Violation, ...]]:
+    """What one of a few more runs shows again, each in a fresh process, and what none does."""
+    left = {key(violation): violation for violation in verdict.violations}
+    again: set[Key] = set()
+    for _ in range(_RUNS_OF_CASE):
+        if again >= left.keys():
+            break
+        worker.renew()
+        _, other = run_and_judge(worker, subject, policy, case)
+        again |= set(map(key, other.violations))
+    return (
+        tuple(violation for name, violation in left.items() if name in again),
+        tuple(violation for name, violation in left.items() if name not in again),
+    )
+
+
 def settle_sighting(subject: Subject, options: Options, candidates: Candidates) -> Confirmation:
     """Confirm one of a key's candidates in a fresh process and make it small."""
     with _worker(subject, options) as worker:
@@ -592,7 +706,6 @@ class _Merged:
     def __init__(self, on_sighting: Callable[[Violation], None]) -> None:
         self._on_sighting = on_sighting
         self.total = ShardResult(0, 0, {}, {}, 0, 0)
-        self.cut_short = 0
         self._sightings = Sightings()
 
     @property
@@ -601,10 +714,13 @@ class _Merged:
 
     def add(self, result: ShardResult) -> None:
         self.total = together(self.total, replace(result, sightings={}))
-        self.cut_short += result.hangs >= MAX_HANGS
         for violation in self._sightings.merge(result.sightings):
             if not violation.case.alongside:  # what calls at once show may not come again
                 self._on_sighting(violation)
+
+    def lose(self) -> None:
+        """A process is gone, with what it was at work on."""
+        self.total = together(self.total, ShardResult(0, 0, {}, {}, 0, 0, left_out={"work of a lost process": 1}))
 
     @property
     def has_enough_to_run_again(self) -> bool:

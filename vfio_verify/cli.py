@@ -92,8 +92,9 @@ def check(
 ) -> None:
     """Check SUBJECT against the spec: "core", a C file, a patch or mail in any usual form, or - for standard input.
 
-    Exit status: 0 it conforms, 1 it violates a clause, 2 the input cannot be used, 3 the harness itself failed, 130
-    interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
+    Exit status: 0 it conforms, 1 it violates a clause, 2 the input cannot be used, 3 the harness itself failed, 4
+    unconfirmed (a violation was seen and did not come again, or a part of the check was left out, and nothing is
+    confirmed), 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
     """
     case = None if case_text is None else _read_case(case_text)
     outputs.refuse_unusable()
@@ -138,7 +139,7 @@ def _report(
         else:
             with executor_on(cluster, lambda line: click.echo(f"vfio-verify: {line}", err=True)) as executor:
                 result = run_check(opened, options, _say_found, executor=executor)
-        if corpus is not None and not result.interrupted:  # what an interrupt left is not confirmed
+        if corpus is not None:
             seed = options.seed if case is None else None
             keep(corpus, opened.name, result.confirmed, seed=seed, policy=options.policy)
         return make_report(opened, options, result)

@@ -59,8 +59,8 @@ def replay(
     Each is still failing (it violates the clause that it was found to violate), newly failing (it violates another),
     fixed, passes (it was not known to fail), or is not applicable.
 
-    Exit status: 0 nothing fails, 1 something fails, 2 the input cannot be used, 3 the harness itself failed, 130
-    interrupted.
+    Exit status: 0 nothing fails, 1 something fails, 2 the input cannot be used, 3 the harness itself failed, 4 nothing
+    fails, and a case is unconfirmed, 130 interrupted.
     """
     from vfio_verify.replay import replay as run_replay
     from vfio_verify.sandbox import Parts
@@ -88,7 +88,7 @@ def replay(
         _print_replay(report, len(stored), show_all=show_all)
         if json_file is not None:
             _write_file(json_file, report.to_json())
-    sys.exit(130 if interrupted else int(report.fails))
+    sys.exit(130 if interrupted else report.exit_status)
 
 
 def _loaded(places: Iterable[str]) -> list[Kept]:

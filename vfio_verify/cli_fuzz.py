@@ -119,7 +119,8 @@ def fuzz(
     work.
 
     Exit status: 0 nothing was found, 1 a clause is violated (found now or earlier), 2 the input cannot be used, 3 the
-    harness itself failed, 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
+    harness itself failed, 4 a violation was seen and did not come again, or a part was left out, 130 interrupted by
+    Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
     """
     outputs.refuse_unusable()
     if seconds is None and examples is None and not until_found and not fail_fast:

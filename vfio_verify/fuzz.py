@@ -496,12 +496,12 @@ class _Search:
             confirmed=(),
             unconfirmed=(),
             interrupted=interrupted,
-            cut_short=state.cut_short,
             sampled=state.sampled,
             unconfined=tuple(self._unconfined),
             kernel_faults=account(state.kernel_runs, self._reasons | state.not_permitted, interrupted=interrupted),
             features=state.features,
             covered=state.covered,
+            left_out=state.left_out,
         )
         report = make_report(self._subject, self._options, result)
         return Outcome(

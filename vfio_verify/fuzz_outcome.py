@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from vfio_verify.fuzz_state import Finding, State
 from vfio_verify.judge.attribution import Key
 from vfio_verify.markup import json_report
-from vfio_verify.report import Report
+from vfio_verify.report import ClauseEntry, Report
 from vfio_verify.spec import clauses
 
 Reason = Literal["time", "layouts", "found", "interrupted"]
@@ -48,11 +48,20 @@ class Outcome(Struct, frozen=True, tag_field="schema", tag="vfio-verify/fuzz@1")
 
 
 def with_findings(report: Report, state: State, unsettled: Iterable[Key]) -> Report:
-    """A report of all searches so far. Findings are there as they were told: an earlier search may have made them."""
+    """A report of all searches so far. Findings are there as they were told: an earlier search may have made them. A
+    search that ends by its own budget is whole."""
+    unsettled = list(unsettled)
     order = list(clauses())
     found = sorted((finding.violation for finding in state.findings), key=lambda entry: order.index(entry.clause))
     violated = {entry.clause for entry in found}
-    entries = [replace(entry, status="violated") if entry.id in violated else entry for entry in report.clauses]
+    doubted = {clause for clause, cause, _ in state.unconfirmed if (clause, cause) not in state.settled}
+    doubted |= {clause for clause, _ in unsettled}
+    entries = [_entry(entry, violated, doubted) for entry in report.clauses]
+    verdict = report.verdict
+    if any(clauses()[name].fails_a_check for name in violated):
+        verdict = "violates"
+    elif any(clauses()[name].fails_a_check for name in doubted) or (state.lost and verdict is not None):
+        verdict = "unconfirmed"
     notes = [
         *report.notes,
         *(f"Met at the very end, and neither confirmed nor counted: {clause}: {cause}" for clause, cause in unsettled),
@@ -65,8 +74,14 @@ def with_findings(report: Report, state: State, unsettled: Iterable[Key]) -> Rep
     ]
     return replace(
         report,
-        verdict="violates" if any(clauses()[name].fails_a_check for name in violated) else "conforms",
+        verdict=verdict,
         clauses=tuple(entries),
         violations=tuple(found),
         notes=tuple(notes),
     )
+
+
+def _entry(entry: ClauseEntry, violated: set[str], doubted: set[str]) -> ClauseEntry:
+    if entry.id in violated:
+        return replace(entry, status="violated")
+    return replace(entry, status="unconfirmed") if entry.id in doubted else entry

@@ -22,7 +22,7 @@ import msgspec
 from msgspec import Struct
 
 from vfio_verify import __version__
-from vfio_verify.campaign import MAX_HANGS, Options, ShardResult, summed
+from vfio_verify.campaign import Options, ShardResult, summed
 from vfio_verify.errors import InputError
 from vfio_verify.judge.attribution import Key
 from vfio_verify.process import either
@@ -76,6 +76,7 @@ class State(Struct, tag_field="schema", tag="vfio-verify/search@1"):
     deaths: int = 0
     hangs: int = 0
     cut_short: int = 0
+    """Of earlier versions."""
     checked: dict[str, int] = {}
     features: dict[str, int] = {}
     kernel_runs: dict[str, int] = {}
@@ -89,6 +90,8 @@ class State(Struct, tag_field="schema", tag="vfio-verify/search@1"):
     """Shards whose process ended unexpectedly, each time."""
     covered: bytes = b""
     """What of the subject's code ran in any shard: `Worker.covered`."""
+    left_out: dict[str, int] = {}
+    """What was not run: of each part of the work, how much."""
 
     def mark(self, index: int) -> None:
         """A shard is done."""
@@ -110,7 +113,7 @@ class State(Struct, tag_field="schema", tag="vfio-verify/search@1"):
         self.sampled += result.sampled
         self.deaths += result.deaths
         self.hangs += result.hangs
-        self.cut_short += result.hangs >= MAX_HANGS
+        self.left_out = summed(self.left_out, result.left_out)
         self.checked = summed(self.checked, result.checked)
         self.features = summed(self.features, result.features)
         self.kernel_runs = summed(self.kernel_runs, result.kernel_runs)

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from vfio_verify.markup import visible
-from vfio_verify.report import ClauseEntry, Report, ViolationEntry
+from vfio_verify.report import ClauseEntry, Report, ViolationEntry, left_out_text
 from vfio_verify.spec import clauses
 from vfio_verify.text import violation_text
 
@@ -15,15 +15,16 @@ def to_junit(report: Report, seconds: float | None = None) -> bytes:
     """One document. `seconds` is what the check took; a report does not know.
 
     A violated clause is a failure with all of its violations, one that no run exercised is skipped, and advice never
-    fails. An interrupted check is an error: it did not look at what its clauses say they hold for.
+    fails. A clause that was seen violated, and not again, is an error. So is a check that was interrupted or left a
+    part out: it did not look at all that its clauses say they hold for.
     """
     found: dict[str, list[tuple[int, ViolationEntry]]] = {}
     for number, violation in enumerate(report.violations, 1):
         for clause in violation.clauses:
             found.setdefault(clause, []).append((number, violation))
     cases = [_test_case(entry, found.get(entry.id, []), report) for entry in report.clauses]
-    if report.interrupted:
-        cases.append(_interrupted(report))
+    if not report.is_whole:
+        cases.append(_not_whole(report))
     counts = {
         "tests": str(len(cases)),
         "failures": str(sum(case.find("failure") is not None for case in cases)),
@@ -38,7 +39,7 @@ def to_junit(report: Report, seconds: float | None = None) -> bytes:
     for name, value in _properties(report):
         SubElement(properties, "property", {"name": name, "value": visible(value)})
     suite.extend(cases)
-    said = [f"Seen once, and not again in a fresh process: {v.clause}: {v.summary}" for v in report.unconfirmed]
+    said = [entry.told for entry in report.unconfirmed]
     if said or report.notes:
         SubElement(suite, "system-out").text = visible("\n".join((*said, *report.notes)))
     ElementTree.indent(root)
@@ -75,6 +76,9 @@ def _test_case(entry: ClauseEntry, found: list[tuple[int, ViolationEntry]], repo
     if entry.status == "not exercised":
         SubElement(element, "skipped", {"message": "not exercised: no run got as far as this clause asks about"})
     if not found:
+        if entry.status == "unconfirmed" and clauses()[entry.id].fails_a_check:
+            told = [one.told for one in report.unconfirmed if one.clause == entry.id]
+            SubElement(element, "error", {"type": "unconfirmed", "message": visible("; ".join(told))})
         return element
     blocks = visible("\n".join(violation_text(number, violation, report) for number, violation in found).rstrip("\n"))
     if not clauses()[entry.id].fails_a_check:
@@ -91,8 +95,16 @@ def _placed(violation: ViolationEntry) -> str:
     return violation.summary if where is None else f"{where.file}:{where.line}: {violation.summary}"
 
 
-def _interrupted(report: Report) -> Element:
+def _not_whole(report: Report) -> Element:
     element = Element("testcase", {"name": "the whole check", "classname": f"vfio-verify.{report.subject.function}"})
-    message = f"interrupted after {report.examples} layouts: the other results are of those alone"
-    SubElement(element, "error", {"type": "interrupted", "message": message})
+    if report.interrupted:
+        kind, message = (
+            "interrupted",
+            f"interrupted after {report.examples} layouts: the other results are of those alone",
+        )
+    elif report.left_out:
+        kind, message = "left out", f"the other results are of a part: left out were {left_out_text(report.left_out)}"
+    else:
+        kind, message = "no verdict", "nothing was judged"
+    SubElement(element, "error", {"type": kind, "message": message})
     return element

@@ -22,6 +22,10 @@ _PROCESSES = "processes for the work"
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
+class LostProcessError(HarnessError):
+    """A process that runs tasks is gone, and nothing of the pool's is to be had any more."""
+
+
 def processes(jobs: int) -> ProcessPoolExecutor:
     """Processes that end with this one. What is submitted must be so while `deaf_to_interrupts`."""
     # spawn: a fork of this process would carry Hypothesis's state and any thread's locks.
@@ -124,7 +128,7 @@ def _result(future: Future[T]) -> T:
     try:
         return future.result()
     except BrokenProcessPool as error:
-        raise HarnessError("one of the processes ended unexpectedly (out of memory?)") from error
+        raise LostProcessError("one of the processes ended unexpectedly (out of memory?)") from error
 
 
 def _end_with_parent() -> None:

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from vfio_verify.case import Policy
 from vfio_verify.outlet import harmless
-from vfio_verify.report import ClauseEntry, Report
+from vfio_verify.report import UNCONFIRMED_STATUS, ClauseEntry, Report
 from vfio_verify.spec import clauses
 from vfio_verify.text import print_clause
 
@@ -96,7 +96,7 @@ def _run(ask: Ask) -> _Answer:
     done = subprocess.run(
         ask.command(), cwd=ask.directory, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
-    if done.returncode in (0, 1):
+    if done.returncode in (0, 1, UNCONFIRMED_STATUS):
         return _Answer(msgspec.json.decode(done.stdout, type=Report))
     if done.returncode == 130:
         raise KeyboardInterrupt
@@ -112,13 +112,19 @@ class Outcome(Struct, frozen=True):
 
 
 def outcome(report: Report, name: str) -> Outcome:
-    """What a report says of one clause."""
+    """What a report says of one clause. One that was seen violated and is not confirmed fails: it must not pass unseen.
+    So does every clause where nothing was judged."""
+    if report.verdict is None:
+        return Outcome("failed", f"{name}: nothing was judged, and there is no verdict")
     entry = next(entry for entry in report.clauses if entry.id == name)
     clause = clauses()[name]
     if entry.status == "holds":
         return Outcome("passed")
     if entry.status == "not exercised":
         return Outcome("skipped", _why_skipped(report, entry))
+    if entry.status == "unconfirmed":
+        told = [one.told for one in report.unconfirmed if one.clause == name]
+        return Outcome("failed" if clause.fails_a_check else "advice", "\n".join([f"{name} is unconfirmed", *told]))
     return Outcome("failed" if clause.fails_a_check else "advice", _violations_text(report, name))
 
 

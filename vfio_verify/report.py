@@ -23,7 +23,10 @@ from vfio_verify.spec import Level, Severity, clauses
 from vfio_verify.subject import Subject
 from vfio_verify.words import call_text, relative_text
 
-Status = Literal["holds", "violated", "not exercised"]
+Status = Literal["holds", "violated", "unconfirmed", "not exercised"]
+Verdict = Literal["conforms", "violates", "unconfirmed"]
+UNCONFIRMED_STATUS = 4
+"""The exit status where something was seen that is not confirmed, or a part was left out, and nothing is confirmed."""
 _CALLS_SHOWN = 12
 _PLACES_TRIED = 64
 
@@ -91,12 +94,28 @@ class ViolationEntry(Struct, frozen=True):
         return tuple(dict.fromkeys((self.clause, *(one.clause for one in self.consequences))))
 
 
+class UnconfirmedEntry(ViolationEntry, frozen=True):
+    """A violation that was seen and is not confirmed: it did not come again; or, where it is not `tried`, it was not
+    run again, since the check was interrupted."""
+
+    tried: bool = True
+
+    @property
+    def told(self) -> str:
+        """In a sentence."""
+        how = "and not again in a fresh process" if self.tried else "and not yet run again"
+        return f"Seen once, {how}: {self.clause}: {self.summary}"
+
+
 class Report(Struct, frozen=True, tag_field="schema", tag="vfio-verify/report@1"):
-    """The outcome of a check. `examples` counts the layouts that were run, `runs` the calls with all faults.
+    """The outcome of a check. `verdict` is "violates" where a violation of a clause that fails a check is confirmed;
+    else "unconfirmed" where one was seen and is not, or a part of the check was left out; null where nothing was
+    judged.
+    `examples` counts the layouts that were run, `runs` the calls with all faults, and `left_out` what was not run.
     `features` says how many layouts had each feature, and how many runs each kind of fault."""
 
     subject: SubjectEntry
-    verdict: Literal["conforms", "violates"]
+    verdict: Verdict | None
     examples: int
     seed: int
     clauses: tuple[ClauseEntry, ...]
@@ -104,20 +123,40 @@ class Report(Struct, frozen=True, tag_field="schema", tag="vfio-verify/report@1"
     runs: int
     policy: str
     interrupted: bool
-    unconfirmed: tuple[ViolationEntry, ...]
+    unconfirmed: tuple[UnconfirmedEntry, ...]
     notes: tuple[str, ...]
     kernel_faults: tuple[KernelRuns, ...]
     version: str
     features: dict[str, int] = {}
     coverage: LineCoverage | None = None
     """Which lines of the subject some run reached. None for the core, and where that is not known."""
+    left_out: dict[str, int] = {}
 
     @property
     def exit_status(self) -> int:
         """What ``vfio-verify check`` exits with."""
         if self.interrupted:
             return 130
-        return 1 if self.verdict == "violates" else 0
+        return {"conforms": 0, "violates": 1}.get(self.verdict or "", UNCONFIRMED_STATUS)
+
+    @property
+    def is_whole(self) -> bool:
+        """Was all run that the check promises?"""
+        return not self.interrupted and not self.left_out and self.verdict is not None
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why the verdict is not "conforms" although nothing is confirmed, or why there is none."""
+        seen = [entry for entry in self.unconfirmed if clauses()[entry.clause].fails_a_check]
+        again = sum(entry.tried for entry in seen)
+        untried = len(seen) - again
+        return (
+            *(["nothing was judged"] if self.verdict is None else []),
+            *([f"{again} violation{'s' * (again != 1)} seen once, and not again"] if again else []),
+            *([f"{untried} violation{'s' * (untried != 1)} seen, and not yet run again"] if untried else []),
+            *(["the check was interrupted"] if self.interrupted else []),
+            *(["part of it was left out"] if self.left_out else []),
+        )
 
     def to_json(self) -> bytes:
         """One object, indented, with the keys in a fixed order."""
@@ -138,7 +177,7 @@ def make_report(subject: Subject, options: Options, result: Result) -> Report:
         subject=SubjectEntry(
             subject.name, subject.kind, subject.function, subject.signature, subject.place, subject.title
         ),
-        verdict="violates" if fails else "conforms",
+        verdict=_verdict(result, fails=fails),
         examples=result.layouts,
         seed=options.seed,
         clauses=entries,
@@ -146,30 +185,61 @@ def make_report(subject: Subject, options: Options, result: Result) -> Report:
         runs=result.runs,
         policy=options.policy,
         interrupted=result.interrupted,
-        unconfirmed=tuple(_entry(violation, subject) for violation in result.unconfirmed),
+        unconfirmed=(
+            *(_unconfirmed(violation, subject, tried=True) for violation in result.unconfirmed),
+            *(_unconfirmed(violation, subject, tried=False) for violation in result.untried),
+        ),
         notes=_notes(result),
         kernel_faults=result.kernel_faults,
         version=__version__,
         features=result.features,
         coverage=line_coverage(subject, result.covered),
+        left_out=result.left_out,
     )
+
+
+def _verdict(result: Result, *, fails: bool) -> Verdict | None:
+    if fails:
+        return "violates"
+    seen = [*result.unconfirmed, *result.untried]
+    if not result.runs and not seen:
+        return None
+    doubtful = any(clauses()[violation.clause].fails_a_check for violation in seen)
+    return "unconfirmed" if doubtful or result.interrupted or result.left_out else "conforms"
+
+
+def _unconfirmed(violation: Violation, subject: Subject, *, tried: bool) -> UnconfirmedEntry:
+    entry = _entry(violation, subject)
+    return UnconfirmedEntry(**{name: getattr(entry, name) for name in entry.__struct_fields__}, tried=tried)
 
 
 def _status(name: str, violated: set[str], result: Result) -> Status:
     if name in violated:
         return "violated"
+    if any(name == violation.clause for violation in (*result.unconfirmed, *result.untried)):
+        return "unconfirmed"
     return "holds" if result.checked.get(name) else "not exercised"
 
 
 def _notes(result: Result) -> tuple[str, ...]:
     notes = []
-    if result.cut_short:
-        notes.append("The subject hangs often; part of the layouts were left out.")
+    if result.left_out:
+        notes.append(f"Left out, {_why_left_out(result)}: {left_out_text(result.left_out)}.")
     if result.sampled:
         notes.append(
             f"In {result.sampled} runs with large segments, contents were compared on a sample of their pages."
         )
     return (*notes, *result.unconfined)
+
+
+def _why_left_out(result: Result) -> str:
+    lost = "work of a lost process" in result.left_out
+    return "since a process ended unexpectedly" if lost else "since the subject hangs, or ends its process, too often"
+
+
+def left_out_text(left_out: dict[str, int]) -> str:
+    """What was not run, in words."""
+    return ", ".join(f"{count:,} {what}" for what, count in left_out.items())
 
 
 def _entry(violation: Violation, subject: Subject) -> ViolationEntry:

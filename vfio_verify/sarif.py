@@ -15,7 +15,7 @@ import msgspec
 
 from vfio_verify.location import Location
 from vfio_verify.markup import fenced, prose, visible
-from vfio_verify.report import Report, ViolationEntry
+from vfio_verify.report import Report, ViolationEntry, left_out_text
 from vfio_verify.spec import Clause, Severity, clauses
 from vfio_verify.text import reproduce_line, violation_text
 
@@ -83,12 +83,14 @@ def _level_of(violation: ViolationEntry) -> str:
 
 def _invocation(report: Report) -> dict[str, Any]:
     said = [("warning", "Interrupted: the results are of a part of the check.")] if report.interrupted else []
-    for violation in report.unconfirmed:
-        text = f"Seen once, and not again in a fresh process: {violation.clause}: {violation.summary}"
-        said.append(("note", visible(text)))
+    if report.left_out:
+        said.append(("warning", f"Left out: {left_out_text(report.left_out)}."))
+    if report.verdict is None:
+        said.append(("error", "Nothing was judged."))
+    said += [("warning", visible(entry.told)) for entry in report.unconfirmed]
     said += [("note", visible(note)) for note in report.notes]
     return {
-        "executionSuccessful": not report.interrupted,
+        "executionSuccessful": report.is_whole,
         "exitCode": report.exit_status,
         "toolExecutionNotifications": [{"level": level, "message": {"text": text}} for level, text in said],
     }

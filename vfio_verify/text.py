@@ -28,7 +28,7 @@ _LONGEST_LINE = 120
 _MAX_ARGUMENT = 100_000
 """Bytes of an argument; Linux takes no more than 128 KiB."""
 _PARTS_SHOWN = 12
-_STYLES = {"holds": "green", "violated": "bold red", "not exercised": "yellow"}
+_STYLES = {"holds": "green", "violated": "bold red", "unconfirmed": "bold yellow", "not exercised": "yellow"}
 
 
 class _Page:
@@ -75,8 +75,11 @@ def print_report(report: Report, console: Console) -> None:
     for number, violation in enumerate(report.violations[:_WHOLE], 1):
         _print_violation(number, violation, report, page)
     _print_in_lines(report.violations[_WHOLE:], page)
-    for violation in report.unconfirmed:
-        page.paragraph(f"Seen once, and not again in a fresh process: {violation.clause}: {violation.summary}")
+    for entry in report.unconfirmed:
+        page.paragraph(entry.told)
+        page.line()
+        # One line, however long: it is to be copied.
+        page.line(Text("   " + reproduce_line(entry.case, report)))
         page.line()
     _print_clauses(report.clauses, page)
     _print_kernel_faults(report, page)
@@ -113,8 +116,11 @@ def _print_verdict(report: Report, page: _Page) -> None:
     name = Text(f"{subject.function}()" if subject.kind == "C" else subject.name, style="bold")
     if violated:
         page.line(name + Text(f" violates {len(violated)} of {len(report.clauses)} clauses", style="bold red"))
-    else:
+    elif report.verdict == "conforms":
         page.line(name + Text(" conforms", style="bold green"))
+    else:
+        verdict = "no verdict" if report.verdict is None else "unconfirmed"
+        page.line(name + Text(f": {verdict}: {'; '.join(report.doubts)}", style="bold yellow"))
     if subject.title:
         page.paragraph(subject.title)
     if subject.place:

@@ -277,7 +277,7 @@ class Worker:
                 self.renew() if ended is None else self._restart()
                 continue
             for plan, seen in zip(rest, finished, strict=False):
-                ran.append(Ran(seen, self._past()))
+                ran.append(Ran(seen, self.past()))
                 self.history.append(case.with_faults(*plan))
             fresh = fresh and not finished
             if finished:
@@ -291,7 +291,7 @@ class Worker:
             if ended == SUSPECTED:
                 self._restart()
                 continue
-            last = Ran(self._unfinished(progress, ended), self._past())
+            last = Ran(self._unfinished(progress, ended), self.past())
             self._restart()
             certain = progress.in_subject and ended not in DAMAGE and ended != REFUSED
             earlier = not fresh or ended in (PARENT_ENDED, PARENT_STOPPED, REFUSED)
@@ -307,7 +307,8 @@ class Worker:
                 ran.append(last)
         return ran
 
-    def _past(self) -> Past:
+    def past(self) -> Past:
+        """What was called in the present process until now."""
         return Past(self.history, len(self.history))
 
     def _unpacked(self, progress: Progress, asked: int, unpack: Callable[[int], list[T]]) -> list[T] | None:
@@ -327,10 +328,10 @@ class Worker:
 
     def _run_sequence(self, case: Case) -> Ran:
         actions = (Call(case.iovec, case.total_size, case.fault_plan), *case.sequence)
-        past = self._past()
+        past = self.past()
         played = self.play(case, actions, last=True)
         if played.outside:
-            past = self._past()
+            past = self.past()
             played = self.play(case, actions, last=True)  # the damage may be an earlier run's
             if played.outside and self._library is None:
                 raise HarnessError("the world itself fails in the middle of a sequence")
@@ -373,7 +374,7 @@ class Worker:
             world = None  # the reply had no room for all
 
     def _run_at_once(self, case: Case, rounds: int, *, again: bool = False) -> Ran:
-        past = self._past()
+        past = self.past()
         self._process.segments = max(len(case.iovec), *(len(call.iovec) for call in case.alongside))
         ended = self._process.ask(thread_wire.pack(case, self._flags, rounds, self._process.restarts))
         progress = self._process.progress()

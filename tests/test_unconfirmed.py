@@ -1,0 +1,207 @@
+"""No check says "conforms" when something was seen, or when it did not look at all that it promises."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from subject_files import needs_compiler
+
+from vfio_verify.campaign import Options, ShardResult, check, check_case
+from vfio_verify.case import PAGE, Case, Device, RamBlock, Region, Segment
+from vfio_verify.corpus import Entry
+from vfio_verify.errors import HarnessError
+from vfio_verify.judge import Violation
+from vfio_verify.pool import LostProcessError, Pool
+from vfio_verify.replay import replay
+from vfio_verify.report import make_report
+from vfio_verify.subject import CORE, open_subject
+from vfio_verify.worker import Worker
+
+SUBJECTS = Path(__file__).parent / "subjects"
+ONE_PAGE = Case((Device((Region(0, PAGE),)),), (RamBlock(0, 0, 0),), (Segment(0, 0, PAGE),), PAGE)
+
+# Crashes in the first call of its process, as long as this file's clock says so.
+FLAKY = """
+#include <time.h>
+#include "helper.h"
+
+bool vfio_device_mmap_dmabuf(struct iovec *iov, unsigned int iov_cnt,
+                             void **addr, size_t total_size, Error **errp)
+{
+    static unsigned int calls;
+    struct timespec now;
+    DmabufSource source;
+    void *map;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (calls++ == 0 && now.tv_sec < UNTIL) {
+        *(volatile int *)NULL = 1;
+    }
+    if (!prepare(iov, iov_cnt, total_size, &source, errp)) {
+        return false;
+    }
+    map = reserve(total_size, errp);
+    if (!map) {
+        return false;
+    }
+    if (!overlay_all(map, iov, iov_cnt, &source, errp)) {
+        munmap(map, total_size);
+        return false;
+    }
+    *addr = map;
+    return true;
+}
+"""
+
+
+def flaky(tmp_path: Path, seconds: float) -> Path:
+    """A subject that crashes until so many seconds from now."""
+    (tmp_path / "helper.h").write_text((SUBJECTS / "broken" / "helper.h").read_text())
+    path = tmp_path / "flaky.c"
+    path.write_text(FLAKY.replace("UNTIL", f"{time.time() + seconds:.0f}"))
+    return path
+
+
+@needs_compiler
+def test_a_crash_that_does_not_come_again_is_unconfirmed(tmp_path: Path) -> None:
+    """SURVIVES"""
+    path = flaky(tmp_path, 3)
+
+    def wait_until_it_is_over(_: Violation) -> None:
+        time.sleep(4)
+
+    with open_subject(str(path)) as subject:
+        options = Options(examples=10)
+        report = make_report(subject, options, check(subject, options, wait_until_it_is_over))
+    assert [entry.clause for entry in report.unconfirmed] == ["SURVIVES"]
+    assert (report.violations, report.verdict, report.exit_status) == ((), "unconfirmed", 4)
+
+
+@needs_compiler
+def test_a_single_case_must_show_again_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_subject(str(SUBJECTS / "broken" / "everything_refused.c")) as subject:
+        sure = check_case(subject, Options(), ONE_PAGE)
+    assert [violation.clause for violation in sure.confirmed] == ["ACCEPTS_VALID"]
+    assert not sure.unconfirmed
+    with open_subject(str(flaky(tmp_path, 2))) as subject:
+        monkeypatch.setattr(Worker, "renew", lambda self, renew=Worker.renew: (time.sleep(3), renew(self)))
+        doubtful = check_case(subject, Options(), ONE_PAGE)
+    assert [violation.clause for violation in doubtful.unconfirmed] == ["SURVIVES"]
+    assert not doubtful.confirmed
+
+
+@needs_compiler
+def test_a_case_seen_once_is_unconfirmed_in_a_replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vfio_verify.replay import _Batch
+
+    seen: list[object] = []
+    shown = _Batch._violations
+
+    def once(self: _Batch, worker: object, entry: Entry) -> tuple[Violation, ...]:
+        seen.append(entry)
+        return shown(self, worker, entry) if len(seen) == 1 else ()  # type: ignore[arg-type]
+
+    monkeypatch.setattr(_Batch, "_violations", once)
+    with open_subject(str(SUBJECTS / "broken" / "everything_refused.c")) as subject:
+        (outcome,) = replay(subject, [Entry(ONE_PAGE)])
+    assert outcome.status == "unconfirmed"
+    assert outcome.reason == "violated ACCEPTS_VALID once, and not again in a fresh process"
+    assert not outcome.fails
+
+
+# ---- cut short ---------------------------------------------------------------------------------------------------
+
+
+def test_a_lost_process_costs_its_work_and_not_the_verdict_of_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Pool.map
+    asked: list[object] = []
+
+    def loses(self: Pool, function: object, tasks: object, **here: object) -> object:
+        asked.append(function)
+        if len(asked) == 1:
+            yield from list(whole(self, function, tasks, **here))[:1]  # type: ignore[arg-type, call-overload]
+            raise LostProcessError("gone")
+        yield from whole(self, function, tasks, **here)  # type: ignore[arg-type, call-overload]
+
+    monkeypatch.setattr(Pool, "map", loses)
+    result = check(CORE, Options(examples=20))
+    assert 0 < result.layouts < 20
+    report = make_report(CORE, Options(examples=20), result)
+    assert (report.verdict, report.exit_status) == ("unconfirmed", 4)
+    assert report.left_out == {"work of a lost process": 1}
+
+
+def test_a_process_lost_before_anything_was_judged_is_a_fault_of_the_harness(monkeypatch: pytest.MonkeyPatch) -> None:
+    def loses(*_: object, **__: object) -> list[ShardResult]:
+        raise LostProcessError("gone")
+
+    monkeypatch.setattr(Pool, "map", loses)
+    with pytest.raises(HarnessError, match="gone"):
+        check(CORE, Options(examples=20))
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("subject", "jobs", "seconds", "number"),
+    [
+        ("core", "1", 0.3, signal.SIGINT),
+        ("core", "2", 1, signal.SIGINT),
+        ("core", "1", 3, signal.SIGTERM),
+        ("correct/check_first.c", "1", 1, signal.SIGINT),
+        ("correct/check_first.c", "2", 3, signal.SIGTERM),
+        ("correct/check_first.c", "2", 0.3, signal.SIGINT),
+    ],
+)
+def test_an_interrupted_check_never_conforms_in_any_form(
+    tmp_path: Path, subject: str, jobs: str, seconds: float, number: signal.Signals
+) -> None:
+    name = subject if subject == "core" else str(SUBJECTS / subject)
+    forms = {form: tmp_path / form for form in ("json", "junit", "sarif")}
+    options = [text for form, path in forms.items() for text in (f"--{form}", str(path))]
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "vfio_verify", "check", name, "--examples", "1000000", "--jobs", jobs, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    time.sleep(seconds)
+    os.killpg(process.pid, number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode in (128 + number, -number), err
+    assert "conforms" not in out
+    assert "Traceback" not in err
+    if not out:  # it had not begun
+        return
+    report = json.loads(forms["json"].read_text())
+    assert report["verdict"] == ("unconfirmed" if report["runs"] else None)
+    suite = ElementTree.parse(forms["junit"]).getroot()
+    assert int(suite.get("errors", "0")) >= 1
+    (run,) = json.loads(forms["sarif"].read_text())["runs"]
+    assert run["invocations"][0]["executionSuccessful"] is False
+
+
+# ---- what hangs, and what dies -------------------------------------------------------------------------------------
+
+
+@needs_compiler
+def test_sequences_and_calls_at_once_are_run_where_layouts_hang(tmp_path: Path) -> None:
+    """A layout of many segments hangs; what is wrong with sequences is found all the same."""
+    source = (SUBJECTS / "broken" / "table_dropped_on_failure.c").read_text()
+    source = source.replace("    map = reserve(", "    while (iov_cnt >= 3) {\n    }\n    map = reserve(")
+    (tmp_path / "helper.h").write_text((SUBJECTS / "broken" / "helper.h").read_text())
+    path = tmp_path / "hangs_and_crashes.c"
+    path.write_text(source)
+    with open_subject(str(path)) as subject:
+        result = check(subject, Options(examples=40, seed=1))
+    assert result.left_out["calls given up"]
+    found = {violation.summary.rpartition(": ")[2] for violation in result.confirmed}
+    assert found >= {"does not return", "SIGSEGV at NULL"}
