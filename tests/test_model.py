@@ -344,9 +344,9 @@ def by_pages(case: Case, policy: str) -> tuple[set[str], list[tuple[int, int]]]:
         left -= segment.length
         if segment.length == 0:
             reasons.add("NOT_EMPTY")
-        if segment.offset & (PAGE - 1):
+        if segment.offset & (case.page_size - 1):
             reasons.add("ALIGNED")
-        if segment.length & (PAGE - 1) and case.iovec[number + 1 :]:
+        if segment.length & (case.page_size - 1) and case.iovec[number + 1 :]:
             reasons.add("ALIGNED")
         if segment.block is None:
             reasons.add("SAME_BLOCK")
@@ -361,12 +361,12 @@ def by_pages(case: Case, policy: str) -> tuple[set[str], list[tuple[int, int]]]:
         at = first + segment.offset
         if at + segment.length > end:
             reasons.add("WITHIN_BLOCK")
-        elif segment.length <= 4096 * PAGE:
-            mapped += [(file, page) for page in range(at, at + segment.length, PAGE)]
+        elif segment.length <= 4096 * case.page_size:
+            mapped += [(file, page) for page in range(at, at + segment.length, case.page_size)]
         else:
-            mapped += [(file, at), (file, at + segment.length - 1 & -PAGE)]
+            mapped += [(file, at), (file, at + segment.length - 1 & -case.page_size)]
     listed = case.total_size - left
-    if left > 0 or (left < 0 and (listed - 1) // PAGE != (case.total_size - 1) // PAGE):
+    if left > 0 or (left < 0 and (listed - 1) // case.page_size != (case.total_size - 1) // case.page_size):
         reasons.add("SIZE_AGREES")
     if len(shared) > 1:
         reasons.add("SAME_BLOCK")
@@ -377,10 +377,10 @@ def unfolded(case: Case, overlays: tuple[Overlay, ...]) -> list[tuple[int, int]]
     """The page behind each page, where by_pages() asks for it, read from the overlays."""
     asked, done = [], 0
     for segment in case.iovec:
-        if segment.length <= 4096 * PAGE:
-            asked += range(done, done + segment.length, PAGE)
+        if segment.length <= 4096 * case.page_size:
+            asked += range(done, done + segment.length, case.page_size)
         else:
-            asked += [done, done + segment.length - 1 & -PAGE]
+            asked += [done, done + segment.length - 1 & -case.page_size]
         done += segment.length
     found = []
     for at in asked:
@@ -415,7 +415,7 @@ def test_the_model_says_the_same_as_a_page_by_page_account(case, policy):
     if reasons:
         assert expected.overlays == ()
         return
-    odd = case.iovec[-1].length % PAGE != 0 or sum(segment.length for segment in case.iovec) > case.total_size
+    odd = case.iovec[-1].length % case.page_size != 0 or sum(segment.length for segment in case.iovec) > case.total_size
     assert expected.must_map != odd
     assert unfolded(case, expected.overlays) == mapped
 
@@ -428,9 +428,9 @@ def test_overlays_tile_the_whole_mapping_and_are_merged_as_far_as_they_can_be(ca
     at = 0
     for overlay in expected.overlays:
         assert overlay.start == at < overlay.end
-        assert overlay.offset % PAGE == overlay.end % PAGE == 0
+        assert overlay.offset % case.page_size == overlay.end % case.page_size == 0
         at = overlay.end
-    assert at == -(-case.total_size // PAGE) * PAGE
+    assert at == -(-case.total_size // case.page_size) * case.page_size
     for one, next_one in zip(expected.overlays, expected.overlays[1:], strict=False):
         assert (one.memory, one.offset + one.end - one.start) != (next_one.memory, next_one.offset)
 
