@@ -209,10 +209,14 @@ class Process:
         fcntl.fcntl(self._memory, fcntl.F_ADD_SEALS, _SEALS)
         control, data = (socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2))
         self._control, self._data = keep(control[0]), keep(data[0])
-        with control[1], data[1]:
-            fds = (control[1].fileno(), data[1].fileno(), self._memory)
-            with starting("a process for the subject"):
-                self._parent = self._spawn(fds)
+        # Opened anew: the flags of an open file belong to all who share it, and with O_APPEND a request is not written
+        # where it should be.
+        theirs = os.open(f"/proc/self/fd/{self._memory}", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            with control[1], data[1], starting("a process for the subject"):
+                self._parent = self._spawn((control[1].fileno(), data[1].fileno(), theirs))
+        finally:
+            os.close(theirs)
         self._resources.callback(self._end_process)
         self._expect_start()
 

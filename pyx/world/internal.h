@@ -172,6 +172,7 @@ _Noreturn void vv_where_give_up(void);       /* and ends it */
 #define VV_HUGE_BYTES (2ull << 20)
 
 int vv_memory_init(void);                            /* once a process tree; 0 or -1 with errno */
+void vv_memory_reopen(void);                         /* the memfds with their first flags */
 int vv_memory_build(const struct vv_layout *layout); /* map the RAM blocks of a layout */
 void *vv_room(size_t bytes);                         /* memory of the world's own, which stays; NULL if there is none */
 void vv_memory_of_inode(u64 dev, u64 inode, u64 *memory);

@@ -76,6 +76,18 @@ static int make_memfd(const char *name, int *fd, int slot)
     return 0;
 }
 
+/* The flags of an open file are those of all processes that inherit it: a worker before may have had all that is
+ * written put at its end. */
+void vv_memory_reopen(void)
+{
+    int i;
+
+    for (i = 0; i < VV_DEVICE_FILES; i++) {
+        fcntl(vv_world.device_fd[i], F_SETFL, 0);
+    }
+    fcntl(vv_world.ram_fd, F_SETFL, 0);
+}
+
 int vv_memory_use(u64 slot, int fd)
 {
     struct stat status;

@@ -93,6 +93,7 @@ int vv_after_fork(void)
     stack_t stack = {.ss_sp = signal_stack, .ss_size = SIGNAL_STACK};
 
     vv_kernel_init();
+    vv_memory_reopen();
     vv_forget_stamps();
     return sigaltstack(&stack, NULL) < 0 ? -1 : vv_observe_init();
 }

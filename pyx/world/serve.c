@@ -94,6 +94,7 @@ static _Noreturn void work(int control, int data, int overseer, uint8_t *shared,
     u64 length;
 
     close(control);
+    fcntl(data, F_SETFL, 0);        /* the worker before had it, too */
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     default_signals();

@@ -29,7 +29,7 @@
 #define WAITS 40                    /* for a thread that is joined and not quite gone */
 #define WAIT_US 250
 
-struct place { dev_t device; ino_t inode; };
+struct place { dev_t device; ino_t inode; u64 flags; };     /* what file, and as of fcntl(F_GETFL) */
 
 static struct state {
     sigset_t mask;
@@ -54,9 +54,9 @@ static struct place place_of(int fd)
     struct stat status;
 
     if (fstat(fd, &status) < 0) {
-        return (struct place){0, 0};
+        return (struct place){0};
     }
-    return (struct place){status.st_dev, status.st_ino};
+    return (struct place){status.st_dev, status.st_ino, (u64)fcntl(fd, F_GETFL)};
 }
 
 static bool same_place(struct place a, struct place b)
@@ -125,7 +125,7 @@ static void look(struct state *state)
         getrlimit(i, &state->limits[i]);
     }
     if (stat(".", &here) == 0) {
-        state->directory = (struct place){here.st_dev, here.st_ino};
+        state->directory = (struct place){here.st_dev, here.st_ino, 0};
     }
     for (i = 0; i < VV_DEVICE_FILES; i++) {
         state->fds[i] = place_of(vv_world.device_fd[i]);
