@@ -30,6 +30,7 @@ LAYERS = (
     ("wire", "_world", "source"),
     ("thread_wire",),
     ("usage",),
+    ("leftovers",),
     ("process",),
     ("worker", "compiler"),
     ("subject", "pool"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,13 +61,13 @@ def refuse_unwritable(path: str, what: str = "") -> None:
 @contextmanager
 def private_hypothesis() -> Iterator[None]:
     """Hypothesis keeps a directory for itself, by default where it is run; a check leaves nothing there."""
-    import tempfile
+    from vfio_verify.leftovers import private_directory
 
-    try:
-        private = tempfile.TemporaryDirectory(prefix="vfio-verify-")
-    except OSError as error:
-        raise InputError(f"no directory for temporary files; set TMPDIR to one: {error}") from error
-    with private as directory:
+    with ExitStack() as stack:
+        try:
+            directory = stack.enter_context(private_directory())
+        except OSError as error:
+            raise InputError(f"no directory for temporary files; set TMPDIR to one: {error}") from error
         os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = directory
         yield
 

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from vfio_verify.errors import HarnessError, starting
+from vfio_verify.leftovers import named_semaphores
 from vfio_verify.process import deaf_to_interrupts
 
 T = TypeVar("T")
@@ -30,7 +31,8 @@ def processes(jobs: int) -> ProcessPoolExecutor:
     """Processes that end with this one. What is submitted must be so while `deaf_to_interrupts`."""
     # spawn: a fork of this process would carry Hypothesis's state and any thread's locks.
     context = multiprocessing.get_context("spawn")
-    with starting(_PROCESSES), deaf_to_interrupts():  # the pool's semaphores have a process that looks after them
+    # The pool's semaphores have a process that looks after them, and that may be killed with this one.
+    with starting(_PROCESSES), deaf_to_interrupts(), named_semaphores():
         return ProcessPoolExecutor(jobs, context, initializer=_end_with_parent)
 
 

@@ -92,10 +92,12 @@ def _positive(text: str) -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    from vfio_verify.leftovers import own_prefix
+
     config.addinivalue_line("markers", f"{_MARK}(*clauses): what vfio_verify.pytest_plugin.verifies leaves on a test")
     # By name only: whoever needs the directory makes it. Processes of xdist get the name from the one that starts them.
     inherited = getattr(config, "workerinput", {}).get("vfio_verify")
-    config.stash[_shared_key] = inherited or os.path.join(tempfile.gettempdir(), f"vfio-verify-{uuid.uuid4().hex}")
+    config.stash[_shared_key] = inherited or os.path.join(tempfile.gettempdir(), f"{own_prefix()}{uuid.uuid4().hex}")
     subject = config.getoption("--vfio-subject")
     if subject not in (None, "core") and not _from_invocation(config, subject).is_file():
         raise pytest.UsageError(f"--vfio-subject: there is no file {subject}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -13,6 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from vfio_verify.case import Call, Case
+from vfio_verify.leftovers import private_directory
 from vfio_verify.observation import NOWHERE
 from vfio_verify.sandbox import Parts
 from vfio_verify.source_line import LeftOut, SourceLine, SourceText
@@ -105,7 +105,7 @@ def open_subject(name: str, function: str | None = None, parts: Parts = Parts.AL
     from vfio_verify.source import Signature, read_source
 
     source = read_source(name, function, any_include=not parts)
-    with tempfile.TemporaryDirectory(prefix="vfio-verify-") as directory:
+    with private_directory() as directory:
         library = build(source, Path(directory), parts=parts)
         yield Subject(
             name=source.name,
