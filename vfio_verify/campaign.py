@@ -707,6 +707,7 @@ class _Merged:
         self._on_sighting = on_sighting
         self.total = ShardResult(0, 0, {}, {}, 0, 0)
         self._sightings = Sightings()
+        self._heard: set[str] = set()
 
     @property
     def sightings(self) -> dict[Key, Candidates]:
@@ -715,7 +716,9 @@ class _Merged:
     def add(self, result: ShardResult) -> None:
         self.total = together(self.total, replace(result, sightings={}))
         for violation in self._sightings.merge(result.sightings):
-            if not violation.case.alongside:  # what calls at once show may not come again
+            # What calls at once show may not come again; how many causes a clause has is known at the end.
+            if not violation.case.alongside and violation.clause not in self._heard:
+                self._heard.add(violation.clause)
                 self._on_sighting(violation)
 
     def lose(self) -> None:

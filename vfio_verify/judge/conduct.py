@@ -205,10 +205,10 @@ def _no_leak(facts: Facts) -> list[Finding] | None:
     for bit, what, cause in _LEFT:
         if seen.left & bit:
             findings.append(Finding(f"{what} stays behind", "none when the call returns", what, cause))
-    return [*findings, *_closed(facts, way)]
+    return [*findings, *_closed(facts)]
 
 
-def _closed(facts: Facts, way: str) -> Iterator[Finding]:
+def _closed(facts: Facts) -> Iterator[Finding]:
     """Closes of what is not the subject's. What it has closed already is not its own any more: another thread may have
     the number by then."""
     for event in facts.events(OUTSIDE):
@@ -220,7 +220,7 @@ def _closed(facts: Facts, way: str) -> Iterator[Finding]:
         elif event.flags & REFUSED:
             yield Finding("a descriptor is closed that the subject did not open", "left open", text, "close")
         else:
-            yield Finding("a descriptor is closed that is not open", "closed once", text, f"twice: {way}")
+            yield Finding("a descriptor is closed that is not open", "closed once", text, "twice")
 
 
 def _unbalanced(facts: Facts) -> list[Finding]:

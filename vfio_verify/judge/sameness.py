@@ -112,10 +112,12 @@ def _needs_no_others(cause: str, keys: Collection[Key]) -> Iterable[Key]:
         # What is removed or kept wrongly stands in other calls' way.
         alone = ("CONFINED", "UNMAP_ON_ERROR") if head in ("CONFINED", "UNMAP_ON_ERROR") else ()
         yield from sorted(one for one in keys if one[0] in alone)
+    others = sorted(other for clause, other in keys if clause == "REPEATABLE" and other != cause)
+    if cause == "NO_LEAK: twice":  # of a descriptor that was kept, by which calls map, too
+        yield from (("REPEATABLE", other) for other in others)
     if cause.startswith(_OTHERS_MEMORY):
         alike = [o for o in keys if o[0] == "REPEATABLE" and o[1].startswith(_OTHERS_MEMORY)]
         yield from (o for o in sorted(alike, key=_first_told) if _first_told(o) < _first_told(("REPEATABLE", cause)))
-    others = sorted(other for clause, other in keys if clause == "REPEATABLE" and other != cause)
     if cause.startswith("at once: "):
         yield from (("REPEATABLE", other) for other in others if not other.startswith("at once: "))
     elif cause in _SECOND[:1]:
