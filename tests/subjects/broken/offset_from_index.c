@@ -1,4 +1,5 @@
-/* violates: CONTENTS, ACCEPTS_VALID | guesses where a region begins in its descriptor from the region's index */
+/* violates: CONTENTS | guesses where a region begins in its descriptor from the region's index */
+/* may violate: ACCEPTS_VALID */
 
 #include "helper.h"
 

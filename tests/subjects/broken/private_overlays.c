@@ -1,5 +1,5 @@
-/* violates: ACCEPTS_VALID | asks for MAP_PRIVATE, to which no VFIO device agrees */
-/* may violate: READ_ONLY, CONTENTS */
+/* violates: CONTENTS | asks for MAP_PRIVATE: vfio-pci refuses it, and an ordinary file gives a copy */
+/* may violate: ACCEPTS_VALID, READ_ONLY */
 
 #include "helper.h"
 
