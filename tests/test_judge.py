@@ -902,6 +902,19 @@ def test_deaths_in_different_places_are_different_causes():
     assert told(near).violations[0].cause == told(far).violations[0].cause
 
 
+def test_a_stack_that_ends_in_another_instruction_of_a_recursion_is_the_same_cause():
+    """Where its last level stops is by chance; which functions call themselves is not."""
+    depth = 20
+    causes = {
+        told(dead(signal=11, frames=(*innermost, *levels))).violations[0].cause
+        for innermost in ((0x1200,), (0x1234,), (0x2000, 0x1210))
+        for levels in ((0x1300,) * depth, (0x1300, 0x1340) * (depth // 2), (0x1340, 0x1300) * (depth // 2))
+    }
+    assert causes == {"signal 11 in the recursion @1300"}
+    assert "recursion" not in told(dead(signal=11, frames=(0x1200, *range(0x1300, 0x1300 + depth)))).violations[0].cause
+    assert "recursion" not in told(dead(signal=11, frames=(0x1300,) * 3)).violations[0].cause
+
+
 def test_judging_changes_neither_the_case_nor_the_observation():
     what = success([*GOOD, munmap(3, 1, flags=OUTSIDE | REFUSED)])
     before = msgspec.json.encode(VALID), msgspec.msgpack.encode(what)

@@ -195,7 +195,7 @@ class _Trial:
 
     def accepts(self, case: Case, *, fresh: bool = False) -> bool:
         """Run it; `last` is then the violation. Asked again of the same candidate, the answer is no."""
-        if not fresh and (case in self._known or min(self.left, self.slow_left, self._calls_left) <= 0):
+        if not fresh and (self.is_spent or case in self._known):
             return False
         self._known.add(case)
         self.tries += 1
@@ -211,6 +211,11 @@ class _Trial:
                 # Earlier candidates may have left their mark on the process.
                 return fresh or self.fresh or self.accepts(case, fresh=True)
         return False
+
+    @property
+    def is_spent(self) -> bool:
+        """Is nothing more to be tried? To make and weigh what is not costs time, too, where a list is long."""
+        return min(self.left, self.slow_left, self._calls_left) <= 0
 
     @property
     def earlier_end(self) -> int | None:
@@ -246,6 +251,10 @@ class _Repeated:
         last = self._trial.last
         return last and replace(last, case=replace(last.case, earlier=()))
 
+    @property
+    def is_spent(self) -> bool:
+        return self._trial.is_spent
+
     def accepts(self, case: Case) -> bool:
         return self._trial.accepts(replace(case, earlier=(case,) * self._times))
 
@@ -276,6 +285,8 @@ def _reduced(trial: _Trial | _Repeated, best: Violation) -> Violation:
 def _first(trial: _Trial | _Repeated, candidates: Iterable[Case], best: Violation) -> Violation | None:
     """The first candidate that is simpler than the best one, and violates the clause as well."""
     for candidate in map(trial.adapt, candidates):
+        if trial.is_spent:
+            break
         if is_simpler(candidate, best.case) and trial.accepts(candidate):
             return trial.last
     return None

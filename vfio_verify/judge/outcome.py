@@ -22,6 +22,7 @@ from vfio_verify.observation import (
     SHARED,
     STEPS,
     UNPLANNED,
+    Death,
     Event,
     Run,
 )
@@ -29,6 +30,8 @@ from vfio_verify.words import call_text, death_text, step_text
 
 _MAP_NORESERVE = 0x4000  # asm-generic/mman.h; Python's mmap lacks it
 _MAP_FIXED = 0x10
+_INNERMOST, _MAX_CALLED = 4, 4
+"""Frames of a recursion that may be of what it calls, and of how many places the others can be."""
 _LARGE = 64 << 30
 """Bytes of a dmabuf that a machine may lack the memory for."""
 
@@ -209,6 +212,14 @@ def _survives(facts: Facts) -> list[Finding] | None:
     return [Finding(f"{text}{after}", "a return, with success or failure", text, _death_cause(facts, last))]
 
 
+def _recursion(death: Death) -> int | None:
+    """A place of functions that call themselves, or each other, over and over. Which instruction of such a level meets
+    the end of the stack depends on where the stack begins, and differs from process to process."""
+    levels = set(death.frames[_INNERMOST:])
+    many = len(death.frames) >= _INNERMOST + 4 * _MAX_CALLED
+    return min(levels) if many and len(levels) <= _MAX_CALLED else None
+
+
 def _death_cause(facts: Facts, last: Event | None) -> str:
     """How the process ended, and where the code was. Not by the address: one fault of the subject's may read many."""
     death = facts.seen.death
@@ -217,6 +228,8 @@ def _death_cause(facts: Facts, last: Event | None) -> str:
         return death.code
     if death.is_slow or death.how == "damage":
         return death.how
+    if death.how == "signal" and (place := _recursion(death)) is not None:
+        return f"signal {death.signal} in the recursion {at(place)}"
     if death.how == "signal" and death.frames:
         return f"signal {death.signal} {at(death.frames[0])}"
     if death.how == "abort":
