@@ -41,7 +41,7 @@ FLOORS = {
     "segments: none": 20,
     # Fixed tables of 16, 64, 128 or 256 entries: each costs a lot of time, so that they are rare.
     "segments: 7 to 16": 10,
-    "segments: 17 to 64": 10,
+    "segments: 17 to 64": 5,
     "segments: 65 to 256": 4,
     "segments: 257 to 4096": 4,
     # Sizes and offsets kept in 32 bits.
@@ -72,6 +72,18 @@ FLOORS = {
     "devices: several": 480,
     "device: its areas bound its mmap": 380,
     "device: a descriptor for each region": 180,
+    # What tells a guess of where a region lies, and how large it is, from what a device says.
+    "device: a file for each region": 160,
+    "device: its regions are in ordinary files": 150,
+    "region: at an offset of its own": 180,
+    "region: smaller than a page": 4,
+    "region: ends inside a page": 120,
+    "block: its last page is only partly the region's": 90,
+    "region: QEMU leaves the MSI-X table out": 35,
+    "region: its MSI-X table may be mapped": 50,
+    "blocks: side by side in the host": 130,
+    "segments: from one block on into the next": 45,
+    "total: ends inside a page": 1,
     # The error that a caller does not want.
     "errp: NULL": 60,
     # Kernels that answer otherwise than the newest one.
