@@ -221,3 +221,13 @@ def test_no_number_of_causes_hides_one() -> None:
     assert ("SURVIVES", "hang") in first[:2]
     assert set(first) | set(rest) == set(many)
     assert key(many["SURVIVES", "hang"]) == ("SURVIVES", "hang")
+
+
+def test_a_lost_offset_that_hits_another_segments_place_is_not_the_order() -> None:
+    """Segments as far from each other as the area's offset: one shows the other, which does not show itself."""
+    steps = tuple(Segment(0, 8 * i * PAGE, PAGE) for i in (1, 0))
+    case = msgspec.structs.replace(SPARSE, iovec=steps, total_size=2 * PAGE)
+    base = (2 << 40) + 8 * PAGE
+    shown = (page(0, offset=base), page(1, offset=base - 8 * PAGE))
+    found = judged(success(runs=shown, pages_after=1002), case).violations
+    assert [(v.clause, v.cause) for v in found] == [("CONTENTS", "area offset")]

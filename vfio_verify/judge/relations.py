@@ -230,7 +230,9 @@ def displaced(pieces: Sequence[Piece], runs: Sequence[Run], segments: Segments) 
     overlays are the right ones, and not where they should be."""
     if not pieces:
         return False
-    return all(any(backing_at(runs, home) != p.got for home in segments.homes(p.got)) for p in pieces)
+    page_size = segments.case.page_size
+    pages = ((p.got[0], p.got[1] + at) for p in pieces for at in (0, p.end - p.position - page_size))
+    return all(any(backing_at(runs, home) != page for home in segments.homes(page)) for page in pages)
 
 
 def backing_at(runs: Sequence[Run], position: int) -> tuple[int, int] | None:

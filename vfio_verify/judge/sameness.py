@@ -74,6 +74,8 @@ def _same_as(key: Key, keys: Collection[Key]) -> Iterable[Key]:
         yield from ({("REPEATABLE", "at once: disturbed")} & set(keys))
     if cause.endswith(UNTOLD):
         yield from sorted(other for other in keys if other[0] == clause and other[1].startswith(cause[:-1]))
+    if clause == "CONTENTS" and OR in cause:
+        yield from ({("CONTIGUOUS", "order")} & set(keys))
     if clause == "NO_LEAK" and not cause.endswith(": success"):
         yield from ({(clause, _on_success(cause))} & set(keys))
     if clause == "FAULT_REPORTED" and cause == "find_block":
