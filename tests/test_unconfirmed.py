@@ -14,15 +14,19 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from made_reports import report, violation
 from subject_files import needs_compiler
 
 from vfio_verify.campaign import Options, ShardResult, check, check_case
 from vfio_verify.case import PAGE, Case, Device, RamBlock, Region, Segment
 from vfio_verify.corpus import Entry
 from vfio_verify.errors import HarnessError
+from vfio_verify.fuzz_outcome import with_findings
+from vfio_verify.fuzz_state import State
 from vfio_verify.judge import Verdict, Violation
 from vfio_verify.observation import Observation
 from vfio_verify.pool import LostProcessError, Pool
+from vfio_verify.pytest_checks import outcome
 from vfio_verify.replay import replay
 from vfio_verify.report import make_report
 from vfio_verify.runs import run_and_judge
@@ -78,9 +82,9 @@ def test_a_crash_that_does_not_come_again_is_unconfirmed(tmp_path: Path, monkeyp
 
     with open_subject(str(path)) as subject:
         options = Options(examples=10)
-        report = make_report(subject, options, check(subject, options, other_circumstances))
-    assert {entry.clause for entry in report.unconfirmed} == {"SURVIVES"}
-    assert (report.violations, report.verdict, report.exit_status) == ((), "unconfirmed", 4)
+        made = make_report(subject, options, check(subject, options, other_circumstances))
+    assert {entry.clause for entry in made.unconfirmed} == {"SURVIVES"}
+    assert (made.violations, made.verdict, made.exit_status) == ((), "unconfirmed", 4)
 
 
 @needs_compiler
@@ -116,10 +120,10 @@ def test_a_case_seen_once_is_unconfirmed_in_a_replay(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(_Batch, "_violations", once)
     with open_subject(str(SUBJECTS / "broken" / "everything_refused.c")) as subject:
-        (outcome,) = replay(subject, [Entry(ONE_PAGE)])
-    assert outcome.status == "unconfirmed"
-    assert outcome.reason == "violated ACCEPTS_VALID once, and not again in a fresh process"
-    assert not outcome.fails
+        (replayed,) = replay(subject, [Entry(ONE_PAGE)])
+    assert replayed.status == "unconfirmed"
+    assert replayed.reason == "violated ACCEPTS_VALID once, and not again in a fresh process"
+    assert not replayed.fails
 
 
 # ---- cut short ---------------------------------------------------------------------------------------------------
@@ -139,9 +143,9 @@ def test_a_lost_process_costs_its_work_and_not_the_verdict_of_the_rest(monkeypat
     monkeypatch.setattr(Pool, "map", loses)
     result = check(CORE, Options(examples=20))
     assert 0 < result.layouts < 20
-    report = make_report(CORE, Options(examples=20), result)
-    assert (report.verdict, report.exit_status) == ("unconfirmed", 4)
-    assert report.left_out == {"work of a lost process": 1}
+    made = make_report(CORE, Options(examples=20), result)
+    assert (made.verdict, made.exit_status) == ("unconfirmed", 4)
+    assert made.left_out == {"work of a lost process": 1}
 
 
 def test_a_process_lost_before_anything_was_judged_is_a_fault_of_the_harness(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,8 +190,8 @@ def test_an_interrupted_check_never_conforms_in_any_form(
     assert "Traceback" not in err
     if not out:  # it had not begun
         return
-    report = json.loads(forms["json"].read_text())
-    assert report["verdict"] == ("unconfirmed" if report["runs"] else None)
+    written = json.loads(forms["json"].read_text())
+    assert written["verdict"] == ("unconfirmed" if written["runs"] else None)
     suite = ElementTree.parse(forms["junit"]).getroot()
     assert int(suite.get("errors", "0")) >= 1
     (run,) = json.loads(forms["sarif"].read_text())["runs"]
@@ -210,3 +214,30 @@ def test_sequences_and_calls_at_once_are_run_where_layouts_hang(tmp_path: Path) 
     assert result.left_out["calls given up"]
     found = {violation.summary.rpartition(": ")[2] for violation in result.confirmed}
     assert found >= {"does not return", "SIGSEGV at NULL"}
+
+
+# ---- pytest, and a search ------------------------------------------------------------------------------------------
+
+
+def test_a_clause_that_was_seen_violated_does_not_pass_under_pytest() -> None:
+    doubtful = report(unconfirmed=(violation(summary="a whim"),))
+    assert outcome(doubtful, "CONTENTS").kind == "failed"
+    assert "not again in a fresh process: CONTENTS: a whim" in outcome(doubtful, "CONTENTS").text
+    assert outcome(doubtful, "SURVIVES").kind == "passed"
+    nothing = report(layouts=0, runs=0, checked={})
+    assert {outcome(nothing, entry.id).kind for entry in nothing.clauses} == {"failed"}
+
+
+def test_a_search_that_saw_something_once_or_lost_a_shard_does_not_conform() -> None:
+    def verdict(state: State, *unsettled: tuple[str, str], **fields: object) -> str | None:
+        return with_findings(report(**fields), state, unsettled).verdict
+
+    assert verdict(State()) == "conforms"  # ended by its own budget
+    assert verdict(State(unconfirmed=[("CONTENTS", "x", 2)])) == "unconfirmed"
+    assert verdict(State(unconfirmed=[("UNCHARGED", "x", 2)])) == "conforms"
+    assert verdict(State(unconfirmed=[("CONTENTS", "x", 1)], settled=[("CONTENTS", "x")])) == "conforms"
+    assert verdict(State(lost=[3])) == "unconfirmed"
+    assert verdict(State(), ("CONTENTS", "x")) == "unconfirmed"
+    assert verdict(State(), interrupted=True) == "unconfirmed"
+    assert verdict(State(), left_out={"layouts": 2}) == "unconfirmed"
+    assert verdict(State(), layouts=0, runs=0, checked={}) is None
