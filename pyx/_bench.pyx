@@ -48,6 +48,7 @@ cdef extern from "core_calls.h" nogil:
         int (*munmap)(void *, size_t) noexcept nogil
         int (*resolve)(void *, uintptr_t, core_block *) noexcept nogil
         void *context
+        size_t page_size
 
 
 ctypedef int (*map_function)(void *, const core_calls *, const c_iovec *, unsigned int, size_t) noexcept nogil
@@ -102,6 +103,7 @@ def core_time(int fd, unsigned int segments, unsigned int rounds) -> int:
         iov[i].iov_len = page
     block.host, block.length, block.fd, block.file_offset, block.id = HOST, 2 * page * segments, fd, 0, 0
     calls.mmap, calls.munmap, calls.resolve, calls.context = mmap, munmap, one_block, &block
+    calls.page_size = page
     placeholder = _core.Placeholder()
     # SAFETY: the placeholder is referenced by this frame, and used by this thread alone.
     cdef void *raw = <void *>placeholder
