@@ -30,6 +30,7 @@ from vfio_verify.simpler_world import (
     lower_indexes,
     merged_devices,
     numbers_lowered_together,
+    pages_of_this_machine,
     simpler_areas,
 )
 from vfio_verify.small_cases import small_cases
@@ -45,6 +46,8 @@ class Found(NamedTuple):
 
 class Trial:
     """In the place of a subject: a case shows the fault if it meets a condition."""
+
+    is_spent = False
 
     def __init__(self, shows: Callable[[Case], bool], start: Case) -> None:
         self._shows = shows
@@ -157,7 +160,7 @@ def end_beyond_four_gib(c: Case) -> bool:
 
 @condition
 def odd_lengths_that_add_up(c: Case) -> bool:
-    return reasons(c) == {"ALIGNED"} and c.total_size % PAGE == 0 and all(s.offset % PAGE == 0 for s in c.iovec)
+    return reasons(c) == {"ALIGNED"} and not any(n % c.page_size for n in (c.total_size, *(s.offset for s in c.iovec)))
 
 
 @condition
@@ -324,6 +327,11 @@ CANDIDATES = [
     (swapped_segments, whole(2, page(1), page()), whole(2, page(), page(1))),
     (numbers_lowered_together, first_area(7, 2, page(0, 3)), first_area(6, 1, page(0, 2))),
     (blocks_cut_at_the_start, first_area(4, 3, page(), page(2, 2)), first_area(2, 1, page(), page(0, 2))),
+    (
+        pages_of_this_machine,
+        replace(case(world(Region(0, 16 * PAGE)), page(0, 8), page(0, 8)), page_size=16 * PAGE),
+        case(WHOLE, Segment(0, 0, PAGE // 2), Segment(0, 0, PAGE // 2)),
+    ),
     (merged_devices, case(TWO_DEVICES, page(block=1)), case(world(Region(0, PAGE), Region(1, PAGE)), page(block=1))),
     (blocks_of_devices, Case((), (RamBlock(size=PAGE),), (page(),), PAGE), ONE),
     (

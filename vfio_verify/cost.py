@@ -24,6 +24,7 @@ _STRUCTURE = frozenset(
 """Fields that say what there is in a world or what happens in it. All others should have their defaults."""
 
 _A_FEW_PAGES = 16
+_ODD = 2
 
 STEPS: tuple[Step, ...] = Step.__args__  # type: ignore[attr-defined]  # as a Literal
 
@@ -60,6 +61,7 @@ def _layout_cost(case: Case) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[An
     reasons = {refusal.clause for refusal in expect(case).refusals}
     regions = [region for device in case.devices for region in device.regions]
     areas = [area for region in regions for area in region.areas or ()]
+    things = parts(case.devices, case.ram_blocks)
     first = (
         sum(1 + len(before.sequence) for before in case.earlier),
         sum(len(before.sequence) for before in case.earlier),
@@ -72,8 +74,8 @@ def _layout_cost(case: Case) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[An
     )
     second = (
         len(case.iovec),
-        parts(case.devices, case.ram_blocks),
-        oddities(case),
+        things + oddities(case),
+        things,
         sizes(case.iovec),
         _bits(abs(case.total_size - sum(s.length for s in case.iovec))),
         sum(r.size for r in regions),
@@ -99,11 +101,13 @@ def parts(devices: Sequence[Device], blocks: Sequence[RamBlock]) -> int:
 
 
 def oddities(case: Case) -> int:
-    """How many fields of the case and its world have another value than they need: not their default."""
+    """How many fields of the case and its world have another value than their default. One of them is as hard to read
+    as two things more; a higher index or a size in mid-page is as one."""
     regions = [region for device in case.devices for region in device.regions]
     odd = sum(len(odd_fields(part)) for part in (case, *case.devices, *regions, *case.ram_blocks))
-    world = (*(r.size for r in regions), *(b.size or 0 for b in case.ram_blocks))
-    return odd + sum(r.index > 0 for r in regions) + sum(size % PAGE > 0 for size in world)
+    areas = (area.size for r in regions for area in r.areas or ())
+    world = (*(r.size for r in regions), *areas, *(b.size or 0 for b in case.ram_blocks))
+    return _ODD * odd + sum(r.index > 0 for r in regions) + sum(size % PAGE > 0 for size in world)
 
 
 def odd_fields(part: Struct) -> list[str]:

@@ -31,6 +31,7 @@ from vfio_verify.simpler_world import (
     merged_blocks,
     merged_devices,
     numbers_lowered_together,
+    pages_of_this_machine,
     put_at,
     simpler_areas,
     smaller_blocks,
@@ -144,15 +145,8 @@ _OF_A_CALL: tuple[Reducer, ...] = (
 REDUCERS: tuple[Reducer, ...] = (
     *(_fewer_earlier, _fewer_alongside, _fewer_steps, fewer_faults, fewer_segments, without_unused, merged_blocks),
     *(alike_segments, merged_devices, blocks_of_devices, simpler_segments, simpler_total, _simpler_steps),
-    *(
-        defaults,
-        areas_as_regions,
-        lower_indexes,
-        simpler_areas,
-        smaller_blocks,
-        simpler_faults,
-        numbers_lowered_together,
-    ),
+    *(pages_of_this_machine, defaults, areas_as_regions, lower_indexes, simpler_areas, smaller_blocks),
+    *(simpler_faults, numbers_lowered_together),
     *(blocks_cut_at_the_start, joined_segments, evened_segments),
     *(_simpler_earlier, _simpler_alongside, swapped_segments, swapped_blocks),
 )

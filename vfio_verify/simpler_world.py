@@ -153,6 +153,18 @@ def _reset(part: Any) -> Iterator[Any]:
             yield from (replace(part, **{name: less}) for less in lower(value, PAGE))
 
 
+def pages_of_this_machine(case: Case) -> Iterator[Case]:
+    """Smaller pages and as many of them: what ends in the middle of a page still does."""
+    unit = case.page_size
+    if unit > PAGE:
+
+        def scaled(number: int) -> int:
+            odd = number % unit
+            return number // unit * PAGE + (max(1, odd * PAGE // unit) if odd else 0)
+
+        yield _each_number(replace(case, page_size=PAGE), scaled)
+
+
 def lower_indexes(case: Case) -> Iterator[Case]:
     """Each region by a lower index."""
     for i, device in enumerate(case.devices):
@@ -181,7 +193,7 @@ def _area_candidates(region: Region, areas: tuple[Area, ...], unit: int) -> Iter
     packed = tuple(Area((2 * i + 1) * unit, unit) for i in range(len(areas)))
     yield replace(region, areas=packed, size=2 * len(packed) * unit)
     for i, area in enumerate(areas):
-        for size in lower(area.size, unit):
+        for size in (whole(area.size, unit), *lower(area.size, unit)):
             if size:
                 yield replace(region, areas=put_at(areas, i, replace(area, size=size)))
                 yield _shifted(region, i, replace(area, size=size))
@@ -257,16 +269,16 @@ def smaller_blocks(case: Case) -> Iterator[Case]:
     unit = unit_of(case)
     for i, device in enumerate(case.devices):
         for region in device.regions:
-            for size in (_whole(region.size, unit), *lower(region.size, unit, 2 * unit, 4 * unit)):
+            for size in (whole(region.size, unit), *lower(region.size, unit, 2 * unit, 4 * unit)):
                 if size:
                     yield with_region(case, i, region, replace(region, size=size))
     for i, block in enumerate(case.ram_blocks):
-        for size in (_whole(block.size or 0, unit), *lower(block.size or 0, unit)):
+        for size in (whole(block.size or 0, unit), *lower(block.size or 0, unit)):
             if size:
                 yield replace(case, ram_blocks=put_at(case.ram_blocks, i, replace(block, size=size)))
 
 
-def _whole(size: int, unit: int) -> int:
+def whole(size: int, unit: int) -> int:
     return -(-size // unit) * unit
 
 

@@ -52,7 +52,8 @@ def _alike(like: Case, bound: _Bound | None = None) -> set[Case]:
         candidate
         for layout in _layouts(like, counts, reasons, bound)
         if _is_possible(layout) and _reasons(layout) == reasons
-        for candidate in _with_faults(_dressed(layout, like), like, reasons)
+        for world in dict.fromkeys((layout, _dressed(layout, like, devices=False), _dressed(layout, like)))
+        for candidate in _with_faults(world, like, reasons)
     }
 
 
@@ -109,8 +110,8 @@ class _Bound(NamedTuple):
     """What a case costs, as far as it is known of others before they are made. Most of them cost more."""
 
     segments: int
-    parts: int
-    oddities: int
+    things_and_oddities: int
+    things: int
     sizes: tuple[Any, ...]
 
     @classmethod
@@ -118,12 +119,14 @@ class _Bound(NamedTuple):
         """None where a smaller case may have fewer faults, or is known by its other calls."""
         if like.sequence or like.alongside or (like.fault_plan and expect(like).refusals):
             return None
-        return cls(len(like.iovec), parts(like.devices, like.ram_blocks), oddities(like), sizes(like.iovec))
+        things = parts(like.devices, like.ram_blocks)
+        return cls(len(like.iovec), things + oddities(like), things, sizes(like.iovec))
 
     def excludes(self, world: World, places: Sequence[_Place]) -> bool:
         """Does any case of this world and these segments cost more?"""
         odd = sum(region.index > 0 for device in world[0] for region in device.regions)
-        least = (len(places), parts(*world), odd)
+        things = parts(*world)
+        least = (len(places), things + odd, things)
         own = self[:3]
         return least > own or (least == own and sizes(places) > self.sizes)
 
@@ -259,17 +262,18 @@ def _of_two_blocks(unit: int, first: int, second: int) -> Iterator[World]:
 # ---- what the case keeps of its own -------------------------------------------------------------------------
 
 
-def _dressed(layout: Case, like: Case) -> Case:
-    """With what is odd about the devices, regions and blocks of the case, and could not be taken away."""
+def _dressed(layout: Case, like: Case, *, devices: bool = True) -> Case:
+    """With what is odd about the regions and blocks of the case, and could not be taken away; and about its devices."""
     regions = [region for device in like.devices for region in device.regions]
-    of_region, of_device, of_block = map(_oddities, (regions, like.devices, like.ram_blocks))
+    of_region, of_block = _oddities(regions), _oddities(like.ram_blocks)
+    of_device = _oddities(like.devices) if devices else {}
     if not (of_region or of_device or of_block):
         return layout
-    devices = tuple(
+    of_devices = tuple(
         replace(device, regions=tuple(replace(region, **of_region) for region in device.regions), **of_device)
         for device in layout.devices
     )
-    return replace(layout, devices=devices, ram_blocks=tuple(replace(b, **of_block) for b in layout.ram_blocks))
+    return replace(layout, devices=of_devices, ram_blocks=tuple(replace(b, **of_block) for b in layout.ram_blocks))
 
 
 def _oddities(parts: Sequence[Struct]) -> dict[str, Any]:
