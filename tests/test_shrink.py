@@ -213,8 +213,8 @@ def needs_calls(source: str, history: tuple[Case, ...], tmp_path: Path) -> Viola
 
 def test_a_crash_that_needs_the_call_before_it_keeps_that_call(tmp_path: Path) -> None:
     """SURVIVES: an earlier call is part of the case, and the clause stays."""
-    source = forgetful("longest >= 3 && iov_cnt != 3 && *(volatile int *)NULL")
-    found = needs_calls(source, (ONE_PAGE, layout((2, 0, 1), (2, 1, 1), (2, 0, 1)), LONG), tmp_path)
+    source = forgetful("longest >= 3 && iov_cnt < 3 && *(volatile int *)NULL")  # never in the second call of a run
+    found = needs_calls(source, (ONE_PAGE, layout((2, 0, 1), (2, 1, 1), (2, 0, 1)), ONE_PAGE), tmp_path)
     assert found.summary.startswith("after 1 earlier call: SIGSEGV")
     (before,) = found.case.earlier
     assert len(before.iovec) == 3

@@ -34,6 +34,7 @@ from vfio_verify.fuzz_state import Change, FilePlace, Finding, Part, Place, Stat
 from vfio_verify.fuzz_tasks import Known, OwnWorkers, Workers, run_part
 from vfio_verify.judge import Violation
 from vfio_verify.judge.attribution import Key
+from vfio_verify.judge.sameness import absorbed
 from vfio_verify.kernel_faults import account, permitted, reasons_against, why_not
 from vfio_verify.markup import encodable
 from vfio_verify.pool import Interrupts
@@ -363,7 +364,10 @@ class _Search:
     def _meet(self, index: int, shard: Shard, result: ShardResult) -> None:
         self._new_layouts += result.layouts
         self._new_runs += result.runs
-        fresh = {key: candidates for key, candidates in result.sightings.items() if self._is_new(key)}
+        new = {key: candidates for key, candidates in result.sightings.items() if self._is_new(key)}
+        # What another finding tells is not settled: it would be the same fault twice.
+        told = absorbed({*new, *self._settling, *self._state.settled})
+        fresh = {key: candidates for key, candidates in new.items() if key not in told}
         for key, candidates in fresh.items():
             self._settling.add(key)
             self._sightings.append(_Task((key, candidates, shard.number)))
