@@ -117,7 +117,8 @@ def test_a_violation_is_confirmed_kept_and_told_and_its_file_shows_it_again(tmp_
     subject = BROKEN / "never_unmapped.c"
     done = run(subject, "--examples", 50, "--jobs", 2, cwd=tmp_path)
     assert done.returncode == 1
-    (kept,) = load(tmp_path / "vfio-verify-corpus")
+    # Beside them lie the cases that were the first to reach a line.
+    (kept,) = [one for one in load(tmp_path / "vfio-verify-corpus") if not one.entry.lines]
     origin = kept.entry.origin
     assert origin is not None
     assert (origin.subject, origin.clause, origin.seed) == (str(subject), "UNMAP_ON_ERROR", 0)
@@ -136,7 +137,7 @@ def test_a_violation_is_told_and_kept_once(broken, tmp_path):
         outcome = fuzz(broken, Options(), Budget(layouts=40), heard, corpus=tmp_path, executor=Here())
         assert [finding.violation.clause for finding in outcome.state.findings] == ["UNMAP_ON_ERROR"]
         assert outcome.report.exit_status == 1
-        assert len(list(load(tmp_path))) == 1
+        assert len([one for one in load(tmp_path) if not one.entry.lines]) == 1
     assert heard.findings == []
     assert outcome.new_findings == ()
 
