@@ -72,7 +72,8 @@ def test_a_file_whose_name_is_no_text_is_checked_and_shown_in_every_form(odd, mo
     assert suite.attrib["name"].startswith(f"vfio-verify {SHOWN} ")
     found = json.loads((odd / "report.sarif").read_bytes())["runs"][0]["results"][0]
     # A URI has a form for any byte.
-    assert found["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "hel%FFper.c"
+    # The error is set by a line of helper.h; the function is in the file.
+    assert found["relatedLocations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "hel%FFper.c"
     (stored,) = load(odd / "kept")
     assert stored.entry.origin is not None
     assert stored.entry.origin.subject == SHOWN
@@ -83,12 +84,13 @@ def test_a_file_whose_name_is_no_text_is_searched_and_replayed(odd):
     searched = run("fuzz", ODD, "--examples", 10, "--jobs", 1, "--corpus", "kept", "--json", "-", cwd=odd)
     assert searched.returncode == 1, searched.stderr
     assert json.loads(searched.stdout)["report"]["subject"]["name"] == SHOWN
-    (stored,) = load(odd / "kept")
+    (stored,) = (one for one in load(odd / "kept") if one.entry.origin is not None)
     stored.path.rename(odd / "kept" / os.fsdecode(b"\xfe.json"))
     replayed = run("replay", "kept", "--subject", ODD, "--json", "-", cwd=odd)
     assert replayed.returncode == 1, replayed.stderr
     outcome = json.loads(replayed.stdout)
-    assert (outcome["subject"], outcome["cases"][0]["name"]) == (SHOWN, r"kept/\udcfe.json")
+    assert outcome["subject"] == SHOWN
+    assert r"kept/\udcfe.json" in [case["name"] for case in outcome["cases"]]
 
 
 def test_only_what_has_no_place_in_json_is_escaped():
