@@ -51,10 +51,12 @@ def _accepts_valid(facts: Facts) -> list[Finding] | None:
     enough = _ENOUGH.get(fault.kind) if fault is not None else None
     expected = f"a mapping of {n} segment{'s' * (n != 1)}, {facts.expected.total_size:#x} bytes"
     seen = "failure" + (f": {facts.seen.message.decode(errors='backslashreplace')!r}" if facts.seen.message else "")
-    if enough is not None and fault is not None:
-        return [Finding(f"a well-formed layout is refused, although {enough}", expected, seen, fault.kind)]
     summary = "a well-formed layout is refused, and no step failed"
     wrong = _refused_by_rule(facts)
+    if wrong is None and enough is not None and fault is not None:
+        # What refuses this layout without the kernel's doing, too, has the cause that it has there.
+        cause = fault.kind if facts.events(UNPLANNED) else facts.way_out
+        return [Finding(f"a well-formed layout is refused, although {enough}", expected, seen, cause)]
     if wrong is None:
         return [Finding(summary, expected, seen, facts.way_out)]
     how, cause = wrong
