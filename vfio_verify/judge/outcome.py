@@ -54,9 +54,8 @@ def _accepts_valid(facts: Facts) -> list[Finding] | None:
     summary = "a well-formed layout is refused, and no step failed"
     wrong = _refused_by_rule(facts)
     if wrong is None and enough is not None and fault is not None:
-        # What refuses this layout without the kernel's doing, too, has the cause that it has there.
-        cause = fault.kind if facts.events(UNPLANNED) else facts.way_out
-        return [Finding(f"a well-formed layout is refused, although {enough}", expected, seen, cause)]
+        # By the way out: two kernel faults that show one mistake are one cause, and so is a refusal without any.
+        return [Finding(f"a well-formed layout is refused, although {enough}", expected, seen, facts.way_out)]
     if wrong is None:
         return [Finding(summary, expected, seen, facts.way_out)]
     how, cause = wrong
