@@ -17,6 +17,7 @@ from vfio_verify.case import (
     Case,
     Device,
     Fault,
+    Kernel,
     RamBlock,
     Region,
     Segment,
@@ -321,3 +322,9 @@ def test_a_block_has_the_size_of_its_area_or_its_own_in_whole_pages():
 
 def test_a_region_without_the_mmap_flag_has_no_areas_to_map():
     assert Region(0, PAGE, (Area(0, PAGE),), mappable=False).mmap_areas() == ()
+
+
+def test_an_ordinary_kernel_is_not_written_however_it_was_made() -> None:
+    case = Case((), (), (), 0)
+    assert b"kernel" not in msgspec.structs.replace(case, kernel=Kernel()).to_json()
+    assert b"kernel" not in from_json(case.to_json()[:-1] + b',"kernel":{}}').to_json()

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct, field
-from msgspec.structs import replace
+from msgspec.structs import force_setattr, replace
 
 from vfio_verify.errors import InputError
 
@@ -194,6 +194,10 @@ class Fork(Struct, frozen=True, order=True, forbid_unknown_fields=True, tag_fiel
 Action = Call | End | Change | Drop | Fork
 
 
+ORDINARY_KERNEL = Kernel()
+"""The newest one, as a case has it that says nothing of its kernel."""
+
+
 class Case(
     Struct,
     frozen=True,
@@ -222,7 +226,12 @@ class Case(
     sequence: tuple[Action, ...] = ()
     alongside: tuple[Call, ...] = ()
     earlier: tuple[Case, ...] = ()
-    kernel: Kernel = Kernel()
+    kernel: Kernel = ORDINARY_KERNEL
+
+    def __post_init__(self) -> None:
+        # By identity: msgspec leaves out a default that is the very same object.
+        if self.kernel is not ORDINARY_KERNEL and self.kernel == ORDINARY_KERNEL:
+            force_setattr(self, "kernel", ORDINARY_KERNEL)
 
     def region_of(self, block: int) -> Region | None:
         """The region behind a RAMBlock, None for plain RAM."""
