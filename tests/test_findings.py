@@ -148,6 +148,8 @@ def test_of_ambiguous_causes_alone_as_few_as_can_be_are_told() -> None:
         (("REPEATABLE", "SURVIVES: signal 11 @10"), ("SURVIVES", "signal 11 @10")),
         (("REPEATABLE", "at once: disturbed"), ("REPEATABLE", "gone")),
         (("REPEATABLE", "pages"), ("REPEATABLE", "gone")),
+        (("SURVIVES", "signal 11 after munmap"), ("SURVIVES", "signal 11 a.c:7")),
+        (("SURVIVES", "signal 11 after munmap"), ("SURVIVES", "signal 11 after mmap")),
         (("FAULT_REPORTED", "find_block"), ("SAME_BLOCK", "no block")),
     ],
 )

@@ -6,6 +6,7 @@ and by a refusal where it does not. The rules here say which of two findings tel
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
@@ -74,6 +75,8 @@ def _same_as(key: Key, keys: Collection[Key]) -> Iterable[Key]:
         yield from ({("REPEATABLE", "at once: disturbed")} & set(keys))
     if cause.endswith(UNTOLD):
         yield from sorted(other for other in keys if other[0] == clause and other[1].startswith(cause[:-1]))
+    if clause == "SURVIVES" and cause.startswith("signal ") and _PLACELESS.search(cause):
+        yield from _with_a_place(key, keys)
     if clause == "CONTENTS" and OR in cause:
         yield from ({("CONTIGUOUS", "order")} & set(keys))
     if clause == "NO_LEAK" and not cause.endswith(": success"):
@@ -84,6 +87,16 @@ def _same_as(key: Key, keys: Collection[Key]) -> Iterable[Key]:
         yield from ({("SAME_BLOCK", "plain RAM")} & set(keys))
     if clause == "REPEATABLE":
         yield from _needs_no_others(cause, keys)
+
+
+def _with_a_place(key: Key, keys: Collection[Key]) -> Iterable[Key]:
+    """Where the stack is overwritten, nobody can tell whence a crash came: it is none beside those that can be told."""
+    crashes = sorted(other for other in keys if other[0] == "SURVIVES" and other[1].startswith("signal "))
+    yield from (other for other in crashes if not _PLACELESS.search(other[1]))
+    yield from (other for other in crashes if _PLACELESS.search(other[1]) and other < key)
+
+
+_PLACELESS = re.compile(r" after \w+$")
 
 
 def _on_success(cause: str) -> str:
