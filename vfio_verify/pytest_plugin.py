@@ -92,21 +92,28 @@ def _positive(text: str) -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    from vfio_verify.leftovers import own_prefix
-
     config.addinivalue_line("markers", f"{_MARK}(*clauses): what vfio_verify.pytest_plugin.verifies leaves on a test")
-    # By name only: whoever needs the directory makes it. Processes of xdist get the name from the one that starts them.
-    inherited = getattr(config, "workerinput", {}).get("vfio_verify")
-    config.stash[_shared_key] = inherited or os.path.join(tempfile.gettempdir(), f"{own_prefix()}{uuid.uuid4().hex}")
     subject = config.getoption("--vfio-subject")
     if subject not in (None, "core") and not _from_invocation(config, subject).is_file():
         raise pytest.UsageError(f"--vfio-subject: there is no file {subject}")
 
 
+def _shared(config: pytest.Config) -> str:
+    """The directory that all processes of a run share, by name only: whoever needs it makes it. Processes of xdist get
+    the name from the one that starts them."""
+    if _shared_key not in config.stash:
+        from vfio_verify.leftovers import own_prefix
+
+        inherited = getattr(config, "workerinput", {}).get("vfio_verify")
+        own = os.path.join(tempfile.gettempdir(), f"{own_prefix()}{uuid.uuid4().hex}")
+        config.stash[_shared_key] = inherited or own
+    return config.stash[_shared_key]
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """xdist starts a process."""
-    node.workerinput["vfio_verify"] = node.config.stash[_shared_key]
+    node.workerinput["vfio_verify"] = _shared(node.config)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -150,7 +157,7 @@ def _check_clause(item: pytest.Item, ask: Ask, name: str) -> None:
 
     config = item.config
     if _checks_key not in config.stash:
-        config.stash[_checks_key] = Checks(Path(config.stash[_shared_key]))
+        config.stash[_checks_key] = Checks(Path(_shared(config)))
     refusal = ""
     try:
         found: Outcome = outcome(config.stash[_checks_key].report(ask), name)
