@@ -22,7 +22,7 @@ LAYERS = (
     ("case", "core", "sandbox"),
     ("backing",),
     ("observation", "model"),
-    ("words", "generate", "long_lists", "space", "thread_cases", "features", "corpus"),
+    ("words", "generate", "long_lists", "malformed", "space", "thread_cases", "features", "corpus"),
     ("sequences", "distribution", "cost"),
     ("strategies", "sweep", "kernel_faults", "simpler_world"),
     ("simpler_calls", "small_cases"),

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from rich.console import Console
 from subject_files import CORRECT, SubjectFile, needs_compiler
 
-from vfio_verify import shrink, thread_wire
+from vfio_verify import shrink, thread_wire, wire
 from vfio_verify.campaign import Options, check, check_case
 from vfio_verify.case import PAGE, Call, Case, Device, RamBlock, Region, Segment, from_json
 from vfio_verify.case import check as check_makes_sense
@@ -303,7 +303,8 @@ def test_a_damaged_reply_is_an_error_of_the_harness():
     with Worker() as worker:
         worker.run(case)
         reply = bytearray(worker._process.replies())
-    for at, damage in ((0, b"\xff" * 8), (56, b"\xff" * 8), (80, b"\x07")):
+    after = wire.unpack_head(memoryview(reply)).size
+    for at, damage in ((0, b"\xff" * 8), (after, b"\xff" * 8), (after + 24, b"\x07")):
         damaged = bytearray(reply)
         damaged[at : at + len(damage)] = damage
         with pytest.raises(HarnessError):

@@ -1093,7 +1093,7 @@ def damaged_requests() -> dict[str, bytes]:
         return struct.pack(f"={len(words)}Q", *words[:position], value, *words[position + 1 :])
 
     n_devices, n_regions = words[2], words[3]
-    regions = 12 + 2 * n_devices
+    regions = 14 + 2 * n_devices
     areas = regions + 8 * n_regions
     blocks = areas + 3 * words[4]
     segments = blocks + 3 * words[5]

@@ -42,6 +42,7 @@ from vfio_verify.kernel_faults import (
     why_not,
 )
 from vfio_verify.long_lists import long_list
+from vfio_verify.malformed import malformed
 from vfio_verify.model import Expectation, expect
 from vfio_verify.observation import Observation
 from vfio_verify.pool import Interrupts, LostProcessError, Pool
@@ -442,10 +443,10 @@ def run_shard(
 
 def _run_layouts(shard: _Running, part: Shard, observer: Observer | None, between_layouts: Callable[[], None]) -> None:
     examples = part.examples
-    for made in (_made_by_hand(part.number), long_list(part.number)):
-        if made is not None and examples > 1:
-            shard.meet(made)
-            examples -= 1
+    by_hand = made_by_hand(part)
+    for made in by_hand:
+        shard.meet(made)
+    examples -= len(by_hand)
     # Imported late: who only hands out tasks does without Hypothesis, and a first case is judged before it comes.
     from vfio_verify.strategies import SEQUENCE_BYTES, packed_sequence, run_packed_cases
 
@@ -473,8 +474,20 @@ def _run_layouts(shard: _Running, part: Shard, observer: Observer | None, betwee
     shard.call_at_once()
 
 
-def _made_by_hand(number: int) -> Case | None:
-    """The layout with which the shard of this number begins: what every check is to meet, and is hardly ever drawn."""
+def made_by_hand(part: Shard) -> tuple[Case, ...]:
+    """The layouts with which a shard begins: what every check is to meet, and is hardly ever drawn. At most half of
+    its layouts are of these."""
+    first: tuple[Case | None, ...] = (_of_large_numbers(part.number), long_list(part.number))
+    start, end = _MALFORMED.get(part.number, (0, 0))
+    made = (*(case for case in first if case is not None), *malformed()[start:end])
+    return made[: part.examples // 2]
+
+
+_MALFORMED = {1: (0, 19), 2: (19, None)}
+"""By the shard: which of the malformed layouts it has."""
+
+
+def _of_large_numbers(number: int) -> Case | None:
     match number:
         case 0:
             return larger_than(2 * _memory_and_swap())

@@ -105,7 +105,10 @@ class Screen:
 
     def __init__(self, console: Console, title: str, crew: Callable[[], str], corpus: str | None) -> None:
         self._console, self._title, self._crew, self._corpus = console, title, crew, corpus
-        self._live = Live(console=console, auto_refresh=False, transient=True)
+        # All that is written here is the console's, which has the streams as they are: behind an outlet.
+        self._live = Live(
+            console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
+        )
         self._drawn = -_REDRAWN_SECONDS
 
     def __enter__(self) -> Self:

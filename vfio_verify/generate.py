@@ -450,23 +450,48 @@ MALFORMATIONS: dict[str, Malformation] = {
 """Every way to break a case, by name."""
 
 
+class Host(Struct, frozen=True):
+    """What is true of the machine that a helper runs on: how large its pages are, and how its kernel answers."""
+
+    page_size: int = PAGE
+    kernel: Kernel = Kernel()
+
+
+OTHER_HOSTS = (
+    Host(kernel=Kernel(hints=False)),
+    Host(16384),
+    Host(kernel=Kernel(noreplace=False)),
+    Host(kernel=Kernel(mremap_unmaps=True)),
+    Host(65536),
+    Host(kernel=Kernel(locks=False)),
+)
+"""Hosts that are not as most of ours are."""
+_HOSTS = (*(Host(),) * 34, *OTHER_HOSTS)
+
+
 def any_case(choices: Choices) -> Case:
-    """A case without faults: well-formed half the time, else broken in one way or in two."""
+    """A case without faults, on any host."""
+    case = any_layout(choices)
+    return on_host(choices, case, pick(choices, _HOSTS))
+
+
+def any_layout(choices: Choices) -> Case:
+    """A case on an ordinary host: well-formed half the time, else broken in one way or in two."""
     case = well_formed(choices)
     names = tuple(MALFORMATIONS)
     for _ in range(pick(choices, (0, 0, 1, 2))):
         case = MALFORMATIONS[pick(choices, names)].apply(choices, case)
-    return _on_other_hosts(choices, replace(case, kernel=pick(choices, _KERNELS)))
+    return case
 
 
-def _on_other_hosts(choices: Choices, case: Case) -> Case:
-    """The same on a host with larger pages: everything as many times as large, or all but the segments. These are of
-    4 KiB then, as guests have them, and can mostly not be overlaid."""
-    page = pick(choices, _HOST_PAGES)
-    of_the_guest = choices.integer(0, 3) == 3
-    by = page // PAGE
+def on_host(choices: Choices, case: Case, host: Host) -> Case:
+    """The same on another host. Where that has larger pages, everything is as many times as large, or all but the
+    segments: these are of 4 KiB then, as guests have them, and can mostly not be overlaid."""
+    case = replace(case, kernel=host.kernel)
+    by = host.page_size // PAGE
     if by < 2:
         return case
+    of_the_guest = choices.integer(0, 3) == 3
 
     def scaled(number: int) -> int:
         return number * by if number < 1 << 48 else number
@@ -479,7 +504,7 @@ def _on_other_hosts(choices: Choices, case: Case) -> Case:
         case,
         devices=tuple(replace(d, regions=tuple(map(region, d.regions))) for d in case.devices),
         ram_blocks=tuple(replace(b, size=b.size and b.size * by) for b in case.ram_blocks),
-        page_size=page,
+        page_size=host.page_size,
     )
     if not of_the_guest:
         larger = _replace(larger, [replace(s, offset=scaled(s.offset), length=scaled(s.length)) for s in case.iovec])
@@ -489,12 +514,3 @@ def _on_other_hosts(choices: Choices, case: Case) -> Case:
     except InputError:
         return case
     return larger if max(sizes) <= 1 << REGION_SHIFT else case
-
-
-_HOST_PAGES = (*(PAGE,) * 38, 16384, 65536)
-
-
-_KERNELS = (
-    *(Kernel(),) * 36,
-    *(Kernel(hints=False), Kernel(noreplace=False), Kernel(locks=False), Kernel(mremap_unmaps=True)),
-)

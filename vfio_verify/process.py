@@ -185,7 +185,9 @@ class Process:
         self._is_suspected = False
         self._granted = 0
         self._covered_before = b""
-        self._code_bytes = min(library.stat().st_size, _COVERED_BYTES) if library is not None else 0
+        # One that is not there is refused when it is loaded.
+        is_there = library is not None and library.exists()
+        self._code_bytes = min(library.stat().st_size, _COVERED_BYTES) if library is not None and is_there else 0
         self._lost = False
         self._slower = 1.0
         """How many times slower this machine is than those for which the limits are made."""

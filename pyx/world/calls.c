@@ -342,11 +342,11 @@ static bool device_refuses(u64 memory, u64 offset, u64 length, int flags)
     return true;
 }
 
-/* What the kernel refuses before it takes away what MAP_FIXED covers; it says so itself. */
+/* What the kernel refuses before it takes away what MAP_FIXED covers; it says so itself. A hint may be anything. */
 static bool refused_early(u64 addr, u64 length, int flags, off_t offset)
 {
-    return !length || (u64)offset % vv_host_page || ((flags & FIXED_FLAGS) && addr % vv_host_page)
-           || page_up(length) < length || addr + page_up(length) < addr;
+    return !length || (u64)offset % vv_host_page || page_up(length) < length
+           || ((flags & FIXED_FLAGS) && (addr % vv_host_page || addr + page_up(length) < addr));
 }
 
 static void *fail_mmap(struct vv_event *event, int error)
