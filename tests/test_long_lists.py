@@ -7,7 +7,7 @@ from subject_files import DIRECTORY, needs_compiler
 
 from vfio_verify.campaign import Options, Shard, check_case, run_shard
 from vfio_verify.case import MAX_SEGMENTS, check
-from vfio_verify.long_lists import fewest_neighbours, list_of, long_list
+from vfio_verify.long_lists import fewest_neighbours, limited, list_of, long_list
 from vfio_verify.model import expect
 from vfio_verify.process import HANG
 from vfio_verify.subject import CORE, open_subject
@@ -33,6 +33,10 @@ def test_where_few_mappings_are_allowed_more_entries_are_one_mapping():
             neighbours = fewest_neighbours(count, limit)
             assert 2 * -(-count // neighbours) < limit
     assert fewest_neighbours(10, 5) == 10
+    assert limited(65_530) is None
+    said = limited(20_000) or ""
+    assert said.startswith("Lists of 16,384 entries had more neighbours that are one mapping than elsewhere")
+    assert said.endswith("vm.max_map_count is 20,000 here.")
 
 
 def test_each_campaign_begins_some_shards_with_a_long_list():

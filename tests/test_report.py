@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 
+import pytest
 from msgspec.structs import replace
 from rich.console import Console
 
+from vfio_verify import long_lists
 from vfio_verify.campaign import Options, Result
 from vfio_verify.case import PAGE, Area, Case, Device, Fault, RamBlock, Region, Segment
 from vfio_verify.judge import Violation
@@ -69,6 +71,19 @@ def test_everything_that_makes_a_case_odd_is_told() -> None:
     assert "errp NULL" in text
     assert "mmap() number 5 fails with ENOMEM, after what MAP_FIXED covers is gone" in text
     assert "qemu_ram_block_from_host() number 2 and all later ones fail " in text  # it has no errno
+
+
+def test_how_the_subject_was_built_is_told_where_it_is_not_the_usual_way() -> None:
+    assert "built with" not in text_of(report(confirmed=(violation(),)))
+    text = text_of(report(confirmed=(violation(replace(LONG, variables="zero")),)))
+    assert "built with  automatic variables that are zero until they are set" in text
+
+
+def test_a_machine_that_allows_few_mappings_is_told_where_long_lists_were_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(long_lists, "max_map_count", lambda: 20_000)
+    assert not report().notes
+    (note,) = report(features={"segments: 4097 to 65536": 1}).notes
+    assert note.endswith("vm.max_map_count is 20,000 here.")
 
 
 def test_a_long_trace_shows_its_ends_and_what_failed() -> None:

@@ -211,6 +211,7 @@ class _Running:
         self.checked: Counter[str] = Counter()
         self._sightings = Sightings()
         self._seen = Seen()
+        self._zeroed: dict[Key, bool] = {}
         self.tally = Tally()
         self._for_threads: list[Case] = []
         self.mapped: dict[int, Case] = {}
@@ -383,7 +384,22 @@ class _Running:
     def _keep(self, verdict: Verdict, past: Past) -> None:
         for violation in verdict.violations:
             self._seen.add(violation)
-            self._sightings.add(violation, past)
+            if violation.case.variables == "pattern" or self._needs_zero(violation):
+                self._sightings.add(violation, past)
+
+    def _needs_zero(self, violation: Violation) -> bool:
+        """Is it seen only where automatic variables are zero until they are set? If not, what is kept is what the usual
+        build shows, whose places in the code are other ones."""
+        name = key(violation)
+        if name not in self._zeroed:
+            usual = replace(violation.case, variables="pattern")
+            self._worker.renew()
+            _, verdict = run_and_judge(self._worker, self._subject, self._options.policy, usual)
+            for other in verdict.violations:
+                self._seen.add(other)
+                self._sightings.add(other, Past([], 0))
+            self._zeroed[name] = not any(violation.clause in other.clauses for other in verdict.violations)
+        return self._zeroed[name]
 
 
 class _Ends:

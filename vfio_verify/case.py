@@ -198,6 +198,10 @@ ORDINARY_KERNEL = Kernel()
 """The newest one, as a case has it that says nothing of its kernel."""
 
 
+Variables = Literal["pattern", "zero"]
+_PATTERN: Variables = "pattern"
+
+
 class Case(
     Struct,
     frozen=True,
@@ -211,7 +215,8 @@ class Case(
 
     `earlier` are calls made before it in the same process, their mappings ended; it is empty unless a finding needs
     them. `sequence` is done after it, in order, in the same world; `alongside` is called at the same time, each by a
-    thread of its own. Empty ones are not written.
+    thread of its own. Empty ones are not written. `variables` says what the subject's automatic variables hold until
+    they are set: a pattern that is no address and no count, or zero, as QEMU itself is built since 9.1.
     """
 
     devices: tuple[Device, ...]
@@ -227,11 +232,14 @@ class Case(
     alongside: tuple[Call, ...] = ()
     earlier: tuple[Case, ...] = ()
     kernel: Kernel = ORDINARY_KERNEL
+    variables: Variables = _PATTERN
 
     def __post_init__(self) -> None:
         # By identity: msgspec leaves out a default that is the very same object.
         if self.kernel is not ORDINARY_KERNEL and self.kernel == ORDINARY_KERNEL:
             force_setattr(self, "kernel", ORDINARY_KERNEL)
+        if self.variables is not _PATTERN and self.variables == _PATTERN:
+            force_setattr(self, "variables", _PATTERN)
 
     def region_of(self, block: int) -> Region | None:
         """The region behind a RAMBlock, None for plain RAM."""

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -29,6 +30,8 @@ WRAPPED = tuple(
 )
 """What the linker turns into `__wrap_NAME`, which the world defines."""
 
+LIBRARY, _ZEROED = "subject.so", "zeroed.o"
+_ENTRY = "vfio_verify_entry"
 PREPROCESSED = "subject.i"
 """Beside the library: what the preprocessor makes of the text, where a condition can leave a part of a function out."""
 _MOST_PREPROCESSED = 64 << 20
@@ -42,7 +45,7 @@ _SHOWN = 5
 _NOT_THE_COMPILERS = ("DEPENDENCIES_OUTPUT", "SUNPRO_DEPENDENCIES", "LD_PRELOAD")
 
 _FLAGS = (
-    *("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-fPIC", "-shared", "-pthread"),
+    *("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-fPIC", "-pthread"),
     # QEMU is built with these two; without them a subject could behave as it never does there.
     *("-fno-strict-aliasing", "-fwrapv"),
     # A read or write through NULL is made, and seen, where the compiler could conclude that it never happens.
@@ -61,18 +64,25 @@ _FLAGS = (
     "-Wno-error=incompatible-pointer-types",
     "-fmax-errors=20",
 )
+# What a variable that is never set holds is the same in each run. QEMU has zero there, which may be taken for success;
+# a pattern is wrong nearly everywhere.
+_PATTERN, _ZERO = "-ftrivial-auto-var-init=pattern", "-ftrivial-auto-var-init=zero"
 _OPTIONAL_FLAGS = (
     # Each block tells the world that it runs (pyx/world/where.c); clang leaves some of them out unless told otherwise.
     "-fsanitize-coverage=trace-pc",
     "-fsanitize-coverage=no-prune",
-    "-ftrivial-auto-var-init=pattern",  # a variable never set is the same, and wrong, in each run
+    _PATTERN,
+    _ZERO,
     # Clang would make one call of two that are alike, as those of error_setg() are.
     *("-mllvm -simplifycfg-sink-common=false", "-mllvm -enable-tail-merge=false"),
     "-fno-diagnostics-show-caret",
     "-fno-caret-diagnostics",
     "-fno-diagnostics-show-option",
 )
-_LINK_FLAGS = ("-Wl,-Bsymbolic", "-Wl,--emit-relocs", "-Wl,-z,noexecstack", *(f"-Wl,--wrap={name}" for name in WRAPPED))
+_LINK_FLAGS = (
+    *("-shared", "-pthread", "-Wl,-Bsymbolic", "-Wl,--emit-relocs", "-Wl,-z,noexecstack"),
+    *(f"-Wl,--wrap={name}" for name in WRAPPED),
+)
 
 _ERROR = re.compile(r"^(?P<file>.+?):(?P<line>\d+):(?:\d+:)? (?:fatal )?error: (?P<text>.*)$")
 _UNKNOWN = re.compile(
@@ -121,7 +131,7 @@ def build(source: Source, directory: Path, *, parts: Parts = Parts.ALL) -> Path:
     """
     directory = directory.resolve()
     compiler = find_compiler()
-    text, result = directory / "subject.c", directory / "subject.so"
+    text, result = directory / "subject.c", directory / LIBRARY
     result.unlink(missing_ok=True)
     text.write_text(source.unit, encoding="utf-8", errors="surrogateescape")  # file names are in it
     with as_file(files("vfio_verify") / "include") as include:
@@ -133,13 +143,43 @@ def build(source: Source, directory: Path, *, parts: Parts = Parts.ALL) -> Path:
         flags += [f"-I{include}", *(f"-iquote{one}" for one in source.include_dirs)]
         if parts and not (parts & Parts.LANDLOCK and sandbox.landlock_version()):
             _refuse_foreign(source, [*compiler, *flags, str(text)], start)
-        status, messages = _run([*compiler, *flags, *_LINK_FLAGS, "-o", str(result), str(text)], start, TIME_LIMIT)
+        status, messages = _compile([*compiler, *flags], compiler, start)
         if status == 0 and result.is_file():
             _refuse_unresolved(source, result, Path(include), start)
             if source.branches:
                 _run([*compiler, *flags, "-E", "-o", str(directory / PREPROCESSED), str(text)], start, TIME_LIMIT)
             return result
     raise _refusal(source, status, messages, parts)
+
+
+def is_built_twice(library: Path) -> bool:
+    """Has a library its subject also with automatic variables that are zero until they are set?"""
+    return (library.parent / _ZEROED).is_file()
+
+
+def _compile(command: Sequence[str], compiler: Sequence[str], start: Start) -> tuple[int, str]:
+    """The text as one shared object, which has it twice where the compiler can: the second one's names are its own, but
+    for that of its entry. The status and messages of what failed, or of all."""
+    directory = start.writable
+    text, patterned, zeroed = directory / "subject.c", directory / "subject.o", directory / _ZEROED
+    zeroed.unlink(missing_ok=True)
+    flags = [flag for flag in command if flag != _ZERO]
+    commands = [[*flags, "-c", "-o", str(patterned), str(text)]]
+    if _ZERO in command and _PATTERN in command and shutil.which("objcopy"):
+        commands.append([*(flag for flag in command if flag != _PATTERN), "-c", "-o", str(zeroed), str(text)])
+    with ThreadPoolExecutor(len(commands)) as both:
+        ended = list(both.map(lambda one: _run(one, start, TIME_LIMIT), commands))
+    if failed := [one for one in ended if one[0] != 0]:
+        return failed[0]
+    objects = [str(patterned)]
+    if zeroed.is_file():
+        rename = f"--redefine-sym={_ENTRY}={_ENTRY}_zeroed"
+        ended.append(_run(["objcopy", rename, f"--keep-global-symbol={_ENTRY}_zeroed", str(zeroed)], start, TIME_LIMIT))
+        if ended[-1][0] == 0:
+            objects.append(str(zeroed))
+        else:
+            zeroed.unlink()
+    return _run([*compiler, *_LINK_FLAGS, "-o", str(directory / LIBRARY), *objects], start, TIME_LIMIT)
 
 
 def left_out(source: Source, library: Path) -> tuple[LeftOut, ...]:

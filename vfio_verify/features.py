@@ -30,6 +30,7 @@ FEATURES: tuple[str, ...] = (
     *("device: its regions are in ordinary files", "region: at an offset of its own", "errp: NULL"),
     *("kernel: hints not followed", "kernel: MAP_FIXED_NOREPLACE unknown", "kernel: no locked memory"),
     *("kernel: a refused mremap has unmapped its target", "host pages: 16 KiB", "host pages: 64 KiB"),
+    "variables: zero until they are set",
     *("region: smaller than a page", "region: ends inside a page", "block: its last page is only partly the region's"),
     *("region: QEMU leaves the MSI-X table out", "region: its MSI-X table may be mapped"),
     *("blocks: side by side in the host", "segments: from one block on into the next", "total: ends inside a page"),
@@ -58,6 +59,8 @@ def _layout(case: Case) -> Iterator[str]:
     if case.errp == "null":
         yield "errp: NULL"
     yield from _kernel(case.kernel)
+    if case.variables == "zero":
+        yield "variables: zero until they are set"
     if case.page_size > _SMALLEST:
         yield f"host pages: {case.page_size >> 10} KiB"
     expected = expect(case)

@@ -26,6 +26,7 @@ from vfio_verify.case import (
     RamBlock,
     Region,
     Segment,
+    Variables,
     check,
 )
 from vfio_verify.errors import InputError
@@ -451,13 +452,16 @@ MALFORMATIONS: dict[str, Malformation] = {
 
 
 class Host(Struct, frozen=True):
-    """What is true of the machine that a helper runs on: how large its pages are, and how its kernel answers."""
+    """What stays as it is while a helper's process lives: how large pages are, how the kernel answers, and how the
+    helper is built."""
 
     page_size: int = PAGE
     kernel: Kernel = Kernel()
+    variables: Variables = "pattern"
 
 
 OTHER_HOSTS = (
+    Host(variables="zero"),
     Host(kernel=Kernel(hints=False)),
     Host(16384),
     Host(kernel=Kernel(noreplace=False)),
@@ -466,7 +470,7 @@ OTHER_HOSTS = (
     Host(kernel=Kernel(locks=False)),
 )
 """Hosts that are not as most of ours are."""
-_HOSTS = (*(Host(),) * 34, *OTHER_HOSTS)
+_HOSTS = (*(Host(),) * 41, *OTHER_HOSTS)
 
 
 def any_case(choices: Choices) -> Case:
@@ -487,7 +491,7 @@ def any_layout(choices: Choices) -> Case:
 def on_host(choices: Choices, case: Case, host: Host) -> Case:
     """The same on another host. Where that has larger pages, everything is as many times as large, or all but the
     segments: these are of 4 KiB then, as guests have them, and can mostly not be overlaid."""
-    case = replace(case, kernel=host.kernel)
+    case = replace(case, kernel=host.kernel, variables=host.variables)
     by = host.page_size // PAGE
     if by < 2:
         return case

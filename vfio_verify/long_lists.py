@@ -38,6 +38,15 @@ def fewest_neighbours(count: int, limit: int) -> int:
     return -(-count // room)
 
 
+def limited(limit: int) -> str | None:
+    """What a report says where the longest lists are made of more neighbours than elsewhere."""
+    dense = [f"{count:,}" for count, neighbours in _LISTS.values() if fewest_neighbours(count, limit) > neighbours]
+    if not dense:
+        return None
+    lists = f"Lists of {' and '.join(dense)} entries had"
+    return f"{lists} more neighbours that are one mapping than elsewhere: vm.max_map_count is {limit:,} here."
+
+
 def max_map_count() -> int:
     """How many mappings a process may have here."""
     try:

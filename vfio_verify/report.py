@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from vfio_verify import __version__
+from vfio_verify import __version__, long_lists
 from vfio_verify.campaign import Options, Result
 from vfio_verify.case import Case
 from vfio_verify.judge import Violation
@@ -221,6 +221,9 @@ def _status(name: str, violated: set[str], result: Result) -> Status:
     return "holds" if result.checked.get(name) else "not exercised"
 
 
+_VERY_LONG = "segments: 4097 to 65536"
+
+
 def _notes(result: Result) -> tuple[str, ...]:
     notes = []
     if result.left_out:
@@ -229,6 +232,8 @@ def _notes(result: Result) -> tuple[str, ...]:
         notes.append(
             f"In {result.sampled} runs with large segments, contents were compared on a sample of their pages."
         )
+    if _VERY_LONG in result.features and (limited := long_lists.limited(long_lists.max_map_count())):
+        notes.append(limited)
     return (*notes, *result.unconfined)
 
 

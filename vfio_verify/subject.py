@@ -43,6 +43,8 @@ class Subject(Struct, frozen=True):
     """What of its functions was not compiled."""
     told_total: bool = True
     """Is the total size given to it? If not, it is the sum of the lengths, as iov_size() has it."""
+    is_built_twice: bool = False
+    """Is it also there with automatic variables that are zero until they are set?"""
 
     def line_at(self, place: int) -> SourceLine | None:
         """The line of the subject's text that an address in its library belongs to, as events and frames have it. None
@@ -66,6 +68,9 @@ class Subject(Struct, frozen=True):
 
     def adapt(self, case: Case) -> Case:
         """The case as this subject meets it."""
+        if case.variables == "zero" and not self.is_built_twice:
+            earlier = tuple(replace(before, variables="pattern") for before in case.earlier)
+            case = replace(case, variables="pattern", earlier=earlier)
         if self.told_total:
             return case
         sequence = tuple(_summed(action) if isinstance(action, Call) else action for action in case.sequence)
@@ -101,7 +106,7 @@ def open_subject(name: str, function: str | None = None, parts: Parts = Parts.AL
         yield CORE
         return
     # Parsing C needs libraries that a check of the core can do without.
-    from vfio_verify.compiler import build, left_out
+    from vfio_verify.compiler import build, is_built_twice, left_out
     from vfio_verify.source import Signature, read_source
 
     source = read_source(name, function, any_include=not parts)
@@ -119,4 +124,5 @@ def open_subject(name: str, function: str | None = None, parts: Parts = Parts.AL
             text=source.text,
             left_out=left_out(source, library),
             told_total=source.signature is not Signature.POINTER,
+            is_built_twice=is_built_twice(library),
         )

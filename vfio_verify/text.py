@@ -260,6 +260,8 @@ def case_rows(case: Case) -> Iterator[tuple[str, str]]:
         yield "host pages", f"{case.page_size:#x} bytes"
     for rule in kernel_texts(case.kernel):
         yield "kernel", rule
+    if case.variables == "zero":
+        yield "built with", "automatic variables that are zero until they are set"
     calls_made = 0
     for number, action in enumerate(case.sequence, 1):
         calls_made += isinstance(action, Call)

@@ -50,6 +50,7 @@ from vfio_verify.observation import (
 MAGIC = 0x3171657276696676
 NONE = (1 << 64) - 1
 TWICE, PARSE_MAPS, BARE = 1, 2, 4
+_ZEROED = 16
 MMAP_RULES = ("region", "areas", "file")
 MSIX = (None, "cut", "mappable")
 SESSION_MAGIC = 0x3173736573766676
@@ -88,7 +89,7 @@ def pack_layout(case: Case, flags: int, n_plans: int) -> bytes:
         blocks += (area_position.get(key, NONE), case.block_size(number), block.touches)
     segments = segment_words(case.iovec)
     head = (
-        *(MAGIC, flags),
+        *(MAGIC, flags | _ZEROED * (case.variables == "zero")),
         *(len(case.devices), n_regions, len(areas) // 3, len(case.ram_blocks), len(case.iovec), n_plans),
         *(case.total_size, case.errp == "null"),
         *((_KIND_NUMBER[fault.kind], fault.at) if (fault := case.kernel_fault) is not None else (0, 0)),

@@ -15,7 +15,7 @@ from typing import NamedTuple, Self, TypeVar
 from msgspec.structs import replace
 
 from vfio_verify import thread_wire, wire
-from vfio_verify.case import PAGE, Action, Call, Case, Fault, Fork, Kernel
+from vfio_verify.case import PAGE, Action, Call, Case, Fault, Fork, Kernel, Variables
 from vfio_verify.errors import HarnessError, UnrealError
 from vfio_verify.observation import EVENT, STEPS, Event, Observation, StepSeen
 from vfio_verify.process import (
@@ -94,9 +94,10 @@ def _layout(case: Case) -> tuple[bool, Case]:
     return not case.sequence and not case.alongside, case.with_faults()
 
 
-def _host(case: Case) -> tuple[int, Kernel]:
-    """What a process can rely on as long as it lives: how large pages are, and how the kernel answers."""
-    return case.page_size, case.kernel
+def _host(case: Case) -> tuple[int, Kernel, Variables]:
+    """What a process can rely on as long as it lives: how large pages are, how the kernel answers, and how the subject
+    is built."""
+    return case.page_size, case.kernel, case.variables
 
 
 class Worker:

@@ -580,6 +580,11 @@ VV_EXPORT int vv_munmap(void *addr, size_t length)
         return finish(event, -1, (int)event->error);
     }
     if (!length || start % vv_host_page || bytes < length || start + bytes < start || start + bytes > 1ull << 56) {
+        /* An address that was never set is refused only where it happens to be no page's: whose it is, is told. To
+         * unmap what mmap() failed to map does no harm anywhere. */
+        if (length && addr != MAP_FAILED && !owned_bytes(own_page_down(start), vv_page_size)) {
+            event->flags |= VV_OUTSIDE;
+        }
         return finish(event, -1, EINVAL);
     }
     if (owned_bytes(start, bytes) == bytes) {

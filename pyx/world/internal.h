@@ -30,6 +30,7 @@ enum vv_request_flags {
     VV_PARSE_MAPS = 2,          /* do not use PROCMAP_QUERY, even where the kernel has it */
     VV_BARE = 4,                /* observe nothing but the outcome (for benchmarks) */
     VV_KEEP = 8,                /* what the call maps lives on (a session's) */
+    VV_ZEROED = 16,             /* the subject as it is built with automatic variables that are zero until they are set */
 };
 
 struct vv_request {
@@ -355,6 +356,7 @@ bool vv_kernel_fills(u64 address, u64 *end);        /* in the area that fills th
 
 typedef void (*vv_entry)(struct vv_call *call);
 extern vv_entry vv_subject;                 /* the subject of this process */
+extern vv_entry vv_subject_patterned, vv_subject_zeroed;   /* it, as it is built twice; NULL where it is not */
 extern sigjmp_buf vv_probe_escape;          /* where a signal while reading contents goes */
 extern volatile sig_atomic_t vv_probing;
 

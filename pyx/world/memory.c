@@ -306,6 +306,9 @@ int vv_memory_build(const struct vv_layout *layout)
     }
     vv_world.layout = *layout;
     vv_host_page = layout->page_size;
+    if (vv_subject_zeroed) {
+        vv_subject = layout->zeroed ? vv_subject_zeroed : vv_subject_patterned;
+    }
     vv_world.n_files = 0;
     for (i = 0; i < layout->n_regions; i++) {
         if (layout->regions[i].memory >= VV_MEM_FILE) {

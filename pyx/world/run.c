@@ -22,7 +22,7 @@
 #define UNFIT (-3)                  /* the kernel fault cannot be set up here, or not be taken away */
 #define STACK_TOUCHED ((7u << 20) + (512u << 10))    /* nearly all of the 8 MiB that a worker has: serve.c */
 
-vv_entry vv_subject;
+vv_entry vv_subject, vv_subject_patterned, vv_subject_zeroed;
 
 static uint8_t *signal_stack;
 struct vv_vma *vv_first_runs;
@@ -141,6 +141,7 @@ bool vv_read_layout(const struct vv_request *request, struct vv_cursor *cursor, 
     layout->null_errp = request->null_errp;
     layout->kernel_rules = request->kernel_rules;
     layout->page_size = request->page_size;
+    layout->zeroed = request->flags & VV_ZEROED;
     if (layout->page_size % vv_page_size || !layout->page_size || (layout->page_size & (layout->page_size - 1))) {
         return false;
     }

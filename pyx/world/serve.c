@@ -67,6 +67,8 @@ static int load_subject(const char *library)
         return -1;
     }
     vv_where_loaded((const void *)vv_subject);
+    vv_subject_patterned = vv_subject;
+    vv_subject_zeroed = (vv_entry)dlsym(handle, "vfio_verify_entry_zeroed");
     return 0;
 }
 

@@ -140,6 +140,7 @@ struct vv_layout {
     u64 null_errp;                  /* pass errp == NULL */
     u64 kernel_rules;               /* enum vv_kernel_rules */
     u64 page_size;                  /* of the machine that the subject is told of */
+    u64 zeroed;                     /* is the subject built with automatic variables that are zero until they are set? */
 };
 
 extern u64 vv_host_page;            /* the same, between two layouts too */

@@ -1,5 +1,5 @@
 /* violates: CONFINED | overlays are a multiple of 64 KiB long: the last one runs past the reservation */
-/* may violate: CONTIGUOUS, ACCEPTS_VALID, UNMAP_ON_ERROR, REPEATABLE */
+/* may violate: CONTIGUOUS, CONTENTS, ACCEPTS_VALID, UNMAP_ON_ERROR, REPEATABLE */
 
 #include "helper.h"
 #include "qemu/units.h"
