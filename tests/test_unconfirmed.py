@@ -19,6 +19,7 @@ from subject_files import needs_compiler
 
 from vfio_verify.campaign import Options, ShardResult, check, check_case
 from vfio_verify.case import PAGE, Case, Device, RamBlock, Region, Segment
+from vfio_verify.cluster import TaskLostError
 from vfio_verify.corpus import Entry
 from vfio_verify.errors import HarnessError
 from vfio_verify.fuzz_outcome import with_findings
@@ -129,7 +130,11 @@ def test_a_case_seen_once_is_unconfirmed_in_a_replay(tmp_path: Path, monkeypatch
 # ---- cut short ---------------------------------------------------------------------------------------------------
 
 
-def test_a_lost_process_costs_its_work_and_not_the_verdict_of_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("lost", [LostProcessError, TaskLostError])
+def test_a_lost_process_costs_its_work_and_not_the_verdict_of_the_rest(
+    monkeypatch: pytest.MonkeyPatch, lost: type[LostProcessError]
+) -> None:
+    """One of this machine's, or those of a cluster that a task has ended one after the other."""
     whole = Pool.map
     asked: list[object] = []
 
@@ -137,7 +142,7 @@ def test_a_lost_process_costs_its_work_and_not_the_verdict_of_the_rest(monkeypat
         asked.append(function)
         if len(asked) == 1:
             yield from list(whole(self, function, tasks, **here))[:1]  # type: ignore[arg-type, call-overload]
-            raise LostProcessError("gone")
+            raise lost("gone")
         yield from whole(self, function, tasks, **here)  # type: ignore[arg-type, call-overload]
 
     monkeypatch.setattr(Pool, "map", loses)

@@ -29,6 +29,7 @@ from msgspec.structs import replace
 
 from vfio_verify import remote
 from vfio_verify.errors import HarnessError, InputError
+from vfio_verify.pool import LostProcessError
 from vfio_verify.subject import Subject
 
 T = TypeVar("T")
@@ -61,7 +62,7 @@ def _asked(expected: dict[str, str], task: bytes | None) -> tuple[str, dict[str,
     return _EXPRESSION, {"begin": _BEGIN, "scope": scope}
 
 
-class TaskLostError(HarnessError):
+class TaskLostError(LostProcessError):
     """Several workers ended in the middle of one task: it, and not the cluster, may be to blame."""
 
 

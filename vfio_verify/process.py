@@ -277,7 +277,7 @@ class Process:
         self._shared_before = usage.machine_shared_bytes()
         told = False  # of its confinement; what comes later may be the subject's own words
         end = time.monotonic() + _START_SECONDS
-        patience = self._patience()
+        patience = self._patience_to_load()
         while (left := end - time.monotonic()) > 0:
             ready = self._wait(min(left, _TICK_SECONDS))
             if self._data in ready and self.pid:
@@ -295,7 +295,7 @@ class Process:
                 if kind == _STARTED:
                     self.pid = value
                     self._compare_machine()
-                    patience = self._patience()
+                    patience = self._patience_to_load()
                 elif kind == _ENDED:
                     death = self.death(self.progress(), value)
                     raise InputError(f"the subject ends its process while it is loaded: {death_text(death)}")
@@ -535,6 +535,10 @@ class Process:
             with contextlib.suppress(OSError):
                 used = usage.used_seconds(stat_fields(Path(f"/proc/{self._parent.pid}")))
                 self._slower = max(1.0, used / _USUAL_START)
+
+    def _patience_to_load(self) -> _Patience:
+        """The whole of it, whatever a call is granted: what is loaded in vain ends a check."""
+        return _Patience(self._cpu_seconds * self._slower, self._sleep_seconds * self._slower)
 
     def _patience(self) -> _Patience:
         share = self._slower * self.haste * (1 + self.segments / _QUICK_SEGMENTS)
