@@ -448,7 +448,7 @@ def test_a_kernel_fault_is_for_one_call_and_huge_pages_for_whole_ones():
 
 
 def test_the_core_conforms_under_every_kind_that_this_machine_permits():
-    result = check(CORE, Options(examples=60, seed=3))
+    result = check(CORE, Options(examples=400, seed=3))
     assert not result.confirmed
     assert not result.unconfirmed
     assert [entry.kind for entry in result.kernel_faults] == list(KERNEL_FAULT_KINDS)

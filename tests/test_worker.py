@@ -358,7 +358,9 @@ def test_earlier_calls_are_made_first(worker):
 def test_to_be_loaded_takes_as_long_when_calls_are_hurried(tmp_path):
     """A check was ended by a start that took half a second, where hangs had used up the patience for calls."""
     text = "__attribute__((constructor)) static void slowly(void) { usleep(600000); }"
-    with Worker(compiled(tmp_path, f"#include <unistd.h>\n{text}\nvoid vfio_verify_entry(void *c) {{ (void)c; }}")) as worker:
+    with Worker(
+        compiled(tmp_path, f"#include <unistd.h>\n{text}\nvoid vfio_verify_entry(void *c) {{ (void)c; }}")
+    ) as worker:
         worker.hurry(on=True)
         worker.renew()
         (seen,) = worker.run(CASE)

@@ -36,6 +36,7 @@ from vfio_verify.kernel_faults import (
     KernelRuns,
     account,
     kernel_cases,
+    layouts_again,
     long_case,
     permitted,
     reasons_against,
@@ -65,6 +66,8 @@ _PIECE_BYTES, _RUN_BYTES = 2 << 20, 4096
 
 _AT_ONCE_LAYOUTS, _AT_ONCE_ROUNDS = 2, 24
 """Well-formed layouts of a shard that are mapped by several threads at once, and the rounds of each such case."""
+_SMALL_SHARD = 100
+"""Layouts of a shard below which only one is: the calls at once would take longer than all else."""
 
 _SEQUENCE_EVERY = 16
 """Layouts: of one in so many the world is used for a sequence too."""
@@ -204,6 +207,7 @@ class _Running:
         frontier: Frontier | None = None,
         *,
         is_first: bool = False,
+        layouts: int = _SMALL_SHARD,
     ) -> None:
         self._subject, self._options, self._worker, self._observer = subject, options, worker, observer
         self._frontier = frontier
@@ -214,6 +218,7 @@ class _Running:
         self._zeroed: dict[Key, bool] = {}
         self.tally = Tally()
         self._for_threads: list[Case] = []
+        self._most_for_threads = _AT_ONCE_LAYOUTS if layouts >= _SMALL_SHARD else 1
         self.mapped: dict[int, Case] = {}
         self.kernel_runs: Counter[str] = Counter()
         self.not_permitted: dict[str, str] = {}
@@ -261,7 +266,7 @@ class _Running:
 
     def _remember(self, case: Case) -> None:
         """A layout that is mapped, for what comes after the shard: several threads, and kernel faults."""
-        if len(self._for_threads) < _AT_ONCE_LAYOUTS and suits(case):
+        if len(self._for_threads) < self._most_for_threads and suits(case):
             self._for_threads.append(case)
         if len(case.iovec) <= FEW and len(self.mapped) < LAYOUTS:
             self.mapped.setdefault(len(case.iovec), case)
@@ -448,7 +453,7 @@ def run_shard(
     with _worker(subject, options) as worker:
         observer = _observer(subject, options)
         frontier = None if reached is None else Frontier(worker, reached)
-        shard = _Running(subject, options, worker, observer, frontier, is_first=part.number == 0)
+        shard = _Running(subject, options, worker, observer, frontier, is_first=part.number == 0, layouts=part.examples)
         try:
             _run_layouts(shard, part, observer, between_layouts)
         except KeyboardInterrupt:
@@ -601,7 +606,7 @@ def check(
     Ctrl-C ends it early: what was found so far is in the result, which is then marked as interrupted. A process that is
     lost costs what it was at work on: the result says so.
     """
-    merged = _Merged(on_sighting or (lambda _: None))
+    merged = _Merged(on_sighting or (lambda _: None), layouts_again(options.examples))
     tasks = [(subject, options, part) for part in shards(options)]
     reasons = reasons_against(why_no_kernel_fault)
     kinds = permitted(reasons)
@@ -732,8 +737,8 @@ def settle_sighting(subject: Subject, options: Options, candidates: Candidates) 
 class _Merged:
     """Shard results added up in the order of the shards."""
 
-    def __init__(self, on_sighting: Callable[[Violation], None]) -> None:
-        self._on_sighting = on_sighting
+    def __init__(self, on_sighting: Callable[[Violation], None], again: int) -> None:
+        self._on_sighting, self._again = on_sighting, again
         self.total = ShardResult(0, 0, {}, {}, 0, 0)
         self._sightings = Sightings()
         self._heard: set[str] = set()
@@ -757,9 +762,10 @@ class _Merged:
     @property
     def has_enough_to_run_again(self) -> bool:
         """Would further shards add nothing that is needed to `to_run_again`?"""
-        return len(self.total.mapped) >= LAYOUTS
+        return len(self.total.mapped) >= self._again
 
     def to_run_again(self) -> tuple[Case, ...]:
         """Layouts for kernel faults: those with few segments and with many first."""
         by_length = sorted(self.total.mapped, key=lambda case: len(case.iovec))
-        return tuple(by_length[: LAYOUTS // 2] + by_length[LAYOUTS // 2 :][-LAYOUTS // 2 :])
+        half = self._again // 2
+        return tuple(by_length[:half] + by_length[half:][-half:])

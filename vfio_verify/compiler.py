@@ -250,16 +250,24 @@ def _run(command: Sequence[str], start: Start, seconds: float) -> tuple[int, str
         return status, output.read(1 << 20).decode("utf-8", "replace")
 
 
+_known_flags: dict[tuple[object, ...], list[str]] = {}
+"""The optional flags that a compiler knows, by its command and its program's file: asked once by a process."""
+
+
 def _optional_flags(compiler: Sequence[str], start: Start) -> list[str]:
     """Those of the optional flags that this compiler knows."""
-    probe = start.writable / "probe.c"
-    probe.write_text("int probe;\n", encoding="ascii")
-    known = []
-    for flag in _OPTIONAL_FLAGS:
-        status, _ = _run([*compiler, "-Werror", *flag.split(), "-fsyntax-only", str(probe)], start, TIME_LIMIT)
-        known += flag.split() if status == 0 else []
-    probe.unlink()
-    return known
+    program = os.stat(shutil.which(compiler[0]) or compiler[0])
+    asked = (*compiler, program.st_ino, program.st_mtime_ns, start.parts)
+    if asked not in _known_flags:
+        probe = start.writable / "probe.c"
+        probe.write_text("int probe;\n", encoding="ascii")
+        questions = [[*compiler, "-Werror", *flag.split(), "-fsyntax-only", str(probe)] for flag in _OPTIONAL_FLAGS]
+        with ThreadPoolExecutor(len(questions)) as pool:
+            answers = list(pool.map(lambda question: _run(question, start, TIME_LIMIT), questions))
+        probe.unlink()
+        known = [flag for flag, (status, _) in zip(_OPTIONAL_FLAGS, answers, strict=True) if status == 0]
+        _known_flags[asked] = [word for flag in known for word in flag.split()]
+    return _known_flags[asked]
 
 
 def _refusal(source: Source, status: int, messages: str, parts: Parts) -> InputError:

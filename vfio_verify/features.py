@@ -122,14 +122,13 @@ def _places(case: Case) -> Iterator[str]:
         yield "blocks: several"
     if len(case.devices) > 1:
         yield "devices: several"
+    sizes, areas = _sizes(case), [case.area_of(block) for block in range(len(case.ram_blocks))]
     for segment in case.iovec:
         if segment.block is not None:
-            over = segment.offset + segment.length - case.block_size(segment.block)
-            if over >= 0:
-                yield "block: past its end" if over else "block: at its very end"
-        if segment.block is not None and (area := case.area_of(segment.block)) is not None:
-            end = segment.offset + segment.length
-            if area.size < end <= case.block_size(segment.block):
+            size, area, end = sizes[segment.block], areas[segment.block], segment.offset + segment.length
+            if end >= size:
+                yield "block: past its end" if end > size else "block: at its very end"
+            if area is not None and area.size < end <= size:
                 yield "block: its last page is only partly the region's"
     yield from _touching(case)
     if None in used:
@@ -175,13 +174,18 @@ def _touching(case: Case) -> Iterator[str]:
     """RAMBlocks that are side by side in the host, and segments that go on from one into the next."""
     if any(case.ram_blocks[s.block].touches for s in case.iovec if s.block is not None):
         yield "blocks: side by side in the host"
+    sizes = _sizes(case)
     for one, other in itertools.pairwise((*case.iovec, None)):
         if one is None or one.block is None or one.block + 1 >= len(case.ram_blocks):
             continue
-        end = one.offset + one.length - case.block_size(one.block)
+        end = one.offset + one.length - sizes[one.block]
         on = other is not None and (other.block, other.offset, end) == (one.block + 1, 0, 0)
-        if case.ram_blocks[one.block + 1].touches and (on or 0 < end <= case.block_size(one.block + 1)):
+        if case.ram_blocks[one.block + 1].touches and (on or 0 < end <= sizes[one.block + 1]):
             yield "segments: from one block on into the next"
+
+
+def _sizes(case: Case) -> list[int]:
+    return [case.block_size(block) for block in range(len(case.ram_blocks))]
 
 
 def fault_features(case: Case) -> Iterator[str]:

@@ -37,7 +37,13 @@ _MFD_HUGE_2MB = 21 << 26  # linux/memfd.h
 _SECCOMP_MACHINES = ("x86_64", "aarch64", "riscv64")
 
 LAYOUTS, FEW, MANY = 8, 16, 300
-"""How many ordinary layouts are run, and the segments of these, and of the one long one besides."""
+"""How many ordinary layouts are run at most, and the segments of these, and of the one long one besides."""
+
+
+def layouts_again(examples: int) -> int:
+    """How many ordinary layouts a campaign of so many runs: a small one would take longer over them than over the
+    rest."""
+    return max(2, min(LAYOUTS, examples // 100 * 2))
 
 
 def kernel_cases(case: Case, faultless: Observation) -> list[Case]:

@@ -115,10 +115,11 @@ def _blocks(case: Case, policy: Policy) -> list[Refusal]:
 
 def _bounds(case: Case) -> list[Refusal]:
     refusals = []
+    sizes = [case.block_size(block) for block in range(len(case.ram_blocks))]
     for i, segment in enumerate(case.iovec):
         if segment.block is None:
             continue
-        past = segment.offset + segment.length - case.block_size(segment.block)
+        past = segment.offset + segment.length - sizes[segment.block]
         if past > 0:
             refusals.append(Refusal("WITHIN_BLOCK", i, f"segment {i} runs {past:#x} bytes past its RAMBlock"))
     return refusals
@@ -143,17 +144,15 @@ def _overlays(case: Case) -> tuple[Overlay, ...]:
     """The tiling in iovec order; neighbours that continue each other are one, as the kernel merges them."""
     page = case.page_size
     overlays: list[Overlay] = []
+    begins: dict[int, tuple[int, int]] = {}
     start = 0
     for segment in case.iovec:
-        assert segment.block is not None  # else the case is refused, as it is for plain RAM
-        device = case.ram_blocks[segment.block].device
-        area, region = case.area_of(segment.block), case.region_of(segment.block)
-        assert device is not None
-        assert area is not None
-        assert region is not None
+        assert segment.block is not None  # else the case is refused
+        if segment.block not in begins:
+            begins[segment.block] = _begin(case, segment.block)
         length = -(-segment.length // page) * page
-        file = backing(case, device, region.index)
-        memory, offset = file.memory, file.offset + area.offset + segment.offset
+        memory, first = begins[segment.block]
+        offset = first + segment.offset
         last = overlays[-1] if overlays else None
         if last is not None and last.memory == memory and last.offset + (last.end - last.start) == offset:
             overlays[-1] = Overlay(last.start, start + length, memory, last.offset)
@@ -161,3 +160,13 @@ def _overlays(case: Case) -> tuple[Overlay, ...]:
             overlays.append(Overlay(start, start + length, memory, offset))
         start += length
     return tuple(overlays)
+
+
+def _begin(case: Case, block: int) -> tuple[int, int]:
+    """The file of a RAMBlock's memory, and where in it the block begins."""
+    device, area, region = case.ram_blocks[block].device, case.area_of(block), case.region_of(block)
+    assert device is not None  # plain RAM is refused
+    assert area is not None
+    assert region is not None
+    file = backing(case, device, region.index)
+    return file.memory, file.offset + area.offset

@@ -93,7 +93,7 @@ class _LookUps:
         """Was it made again with success, or did others tell the same? What an earlier look-up of the same kind has
         told does not count: who asks again, and goes on although the answer is an error, ignores it."""
         wanted = set(self._tells(event))
-        same = [i for i, done in self._done if done.step == event.step and wanted <= set(self._tells(done))]
+        same = {i for i, done in self._done if done.step == event.step and wanted <= set(self._tells(done))}
         if any(i > number for i in same):
             return True
         if not self._facts.expected.may_map or self._facts.wrong_pages:
