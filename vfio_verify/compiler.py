@@ -16,7 +16,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from vfio_verify import sandbox
-from vfio_verify.errors import HarnessError, InputError
+from vfio_verify.errors import HarnessError, InputError, starting
 from vfio_verify.sandbox import Parts, Start
 from vfio_verify.source import Source, branches, includes
 from vfio_verify.source.unit import ADAPTER_FILE
@@ -167,8 +167,7 @@ def _compile(command: Sequence[str], compiler: Sequence[str], start: Start) -> t
     commands = [[*flags, "-c", "-o", str(patterned), str(text)]]
     if _ZERO in command and _PATTERN in command and shutil.which("objcopy"):
         commands.append([*(flag for flag in command if flag != _PATTERN), "-c", "-o", str(zeroed), str(text)])
-    with ThreadPoolExecutor(len(commands)) as both:
-        ended = list(both.map(lambda one: _run(one, start, TIME_LIMIT), commands))
+    ended = _run_all(commands, start)
     if failed := [one for one in ended if one[0] != 0]:
         return failed[0]
     objects = [str(patterned)]
@@ -217,6 +216,12 @@ def _checked(source: Source, ended: tuple[int, str], start: Start) -> None:
         raise _refusal(source, status, messages, start.parts)
 
 
+def _run_all(commands: Sequence[Sequence[str]], start: Start) -> list[tuple[int, str]]:
+    """Run compilers side by side."""
+    with starting("the compiler"), ThreadPoolExecutor(len(commands)) as pool:
+        return list(pool.map(lambda command: _run(command, start, TIME_LIMIT), commands))
+
+
 def _run(command: Sequence[str], start: Start, seconds: float) -> tuple[int, str]:
     """Run a compiler confined, with limits on time, memory and output; its status and its messages."""
     directory = start.writable
@@ -262,8 +267,7 @@ def _optional_flags(compiler: Sequence[str], start: Start) -> list[str]:
         probe = start.writable / "probe.c"
         probe.write_text("int probe;\n", encoding="ascii")
         questions = [[*compiler, "-Werror", *flag.split(), "-fsyntax-only", str(probe)] for flag in _OPTIONAL_FLAGS]
-        with ThreadPoolExecutor(len(questions)) as pool:
-            answers = list(pool.map(lambda question: _run(question, start, TIME_LIMIT), questions))
+        answers = _run_all(questions, start)
         probe.unlink()
         known = [flag for flag, (status, _) in zip(_OPTIONAL_FLAGS, answers, strict=True) if status == 0]
         _known_flags[asked] = [word for flag in known for word in flag.split()]
