@@ -6,7 +6,7 @@
 static void deed(void)
 {
     kill(getppid(), SIGSTOP);
-    usleep(500000);
+    usleep(250000);
 }
 
 bool vfio_device_mmap_dmabuf(struct iovec *iov, unsigned int iov_cnt,
