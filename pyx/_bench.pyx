@@ -1,5 +1,5 @@
 # cython: auto_pickle=False, cdivision=True
-"""The loops that vfio_verify/bench.py compares: a placeholder by the core, and by bare system calls.
+"""The loops that vfio_verify/cli/bench.py compares: a placeholder by the core, and by bare system calls.
 
 Both map the same layout: segments of one page each, every second page of a file from its start, so that the
 kernel cannot merge neighbours. Times are nanoseconds of this thread's own processor time: what other

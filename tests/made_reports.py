@@ -7,12 +7,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from vfio_verify.campaign import Options, Result
-from vfio_verify.case import PAGE, Case, Device, RamBlock, Region, Segment
+from vfio_verify.campaign.campaign import Options, Result
 from vfio_verify.judge import Violation
-from vfio_verify.observation import Observation
-from vfio_verify.report import Report, make_report
-from vfio_verify.subject import Subject
+from vfio_verify.report.report import Report, make_report
+from vfio_verify.subject.subject import Subject
+from vfio_verify.values.case import PAGE, Case, Device, RamBlock, Region, Segment
+from vfio_verify.values.observation import Observation
 
 # Ends of CDATA, attributes, table rows, blocks of code and lines; what a log obeys; what is no character.
 NASTY = "]]> & <b a='\"'> | ``` \n::error::no\r\x00\x01\x1b[31m\x85\u202e\ud800\ufffe% , : é \U0001f600 @all #1 $x$"

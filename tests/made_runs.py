@@ -8,11 +8,11 @@ from collections.abc import Iterable
 
 import msgspec
 
-from vfio_verify.case import PAGE, Case, Device, RamBlock, Region, Segment
-from vfio_verify.generate import larger_than
+from vfio_verify.generate.layouts import larger_than
 from vfio_verify.judge import Verdict, judge
-from vfio_verify.model import expect
-from vfio_verify.observation import (
+from vfio_verify.values.case import PAGE, Case, Device, RamBlock, Region, Segment
+from vfio_verify.values.model import expect
+from vfio_verify.values.observation import (
     EVENT,
     FAULTED,
     OUTSIDE,

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from subject_files import BROKEN
 
-from vfio_verify.campaign import Options, Result, check
-from vfio_verify.case import Case, KernelFaultKind
-from vfio_verify.cost import cost
-from vfio_verify.kernel_faults import why_not
-from vfio_verify.subject import open_subject
+from vfio_verify.campaign.campaign import Options, Result, check
+from vfio_verify.generate.kernel_faults import why_not
+from vfio_verify.subject.subject import open_subject
+from vfio_verify.values.case import Case, KernelFaultKind
+from vfio_verify.values.cost import cost
 
 _FEW = 3
 """Segments that a case should not exceed."""

@@ -7,9 +7,9 @@ import re
 from made_reports import NASTY, placed, report, violation
 from markdown_it import MarkdownIt
 
-from vfio_verify.annotations import SUMMARY_LIMIT, commands, summary
-from vfio_verify.location import Location
-from vfio_verify.report import Report
+from vfio_verify.report.annotations import SUMMARY_LIMIT, commands, summary
+from vfio_verify.report.location import Location
+from vfio_verify.report.report import Report
 
 PLACE = Location("hw/a.c", 12)
 

@@ -12,13 +12,13 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from vfio_verify.bench import Row, print_rows
-from vfio_verify.bench_commands import command_seconds, command_work, memory_growth
+from vfio_verify.cli.bench import Row, print_rows
+from vfio_verify.cli.bench_commands import command_seconds, command_work, memory_growth
 from vfio_verify.errors import HarnessError
 
 _QUICK = """
 import sys, msgspec
-from vfio_verify.bench import main
+from vfio_verify.cli.bench import main
 sys.stdout.buffer.write(msgspec.json.encode(main(quick=True)))
 """
 

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from subject_files import needs_compiler
 
-from vfio_verify.campaign import Options, Result, check, shards
+from vfio_verify.campaign.campaign import Options, Result, check, shards
 from vfio_verify.errors import InputError
 from vfio_verify.judge import judge
-from vfio_verify.model import expect
-from vfio_verify.spec import clauses
-from vfio_verify.subject import CORE, Subject, open_subject
-from vfio_verify.worker import Worker
+from vfio_verify.subject.subject import CORE, Subject, open_subject
+from vfio_verify.values.model import expect
+from vfio_verify.values.spec import clauses
+from vfio_verify.worker.worker import Worker
 
 SUBJECTS = Path(__file__).parent / "subjects"
 
@@ -95,7 +95,7 @@ def test_the_policy_is_the_campaigns(policy, violated):
 
 @needs_compiler
 def test_a_subject_that_hangs_is_not_waited_for_again_and_again_and_what_is_left_out_is_counted(tmp_path, monkeypatch):
-    monkeypatch.setattr("vfio_verify.shrink._MAX_SLOW_TRIES", 2)  # each takes a second
+    monkeypatch.setattr("vfio_verify.trial.shrink._MAX_SLOW_TRIES", 2)  # each takes a second
     source = tmp_path / "hangs.c"
     source.write_text(
         '#include "qemu/osdep.h"\n#include "qapi/error.h"\n'

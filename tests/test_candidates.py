@@ -5,11 +5,11 @@ from __future__ import annotations
 from made_reports import violation
 from msgspec.structs import replace
 
-from vfio_verify.candidates import Sightings
-from vfio_verify.case import PAGE, Call, Case, Device, End, KernelFault, RamBlock, Region, Segment
 from vfio_verify.judge import Violation
 from vfio_verify.judge.attribution import key
-from vfio_verify.worker import Past
+from vfio_verify.trial.candidates import Sightings
+from vfio_verify.values.case import PAGE, Call, Case, Device, End, KernelFault, RamBlock, Region, Segment
+from vfio_verify.worker.worker import Past
 
 ONE_PAGE = Segment(0, 0, PAGE)
 SMALL, LARGE = (Case((Device((Region(0, PAGE),)),), (RamBlock(0, 0, 0),), (ONE_PAGE,) * n, n * PAGE) for n in (1, 5))

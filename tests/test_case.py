@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vfio_verify.case import (
+from vfio_verify.errors import InputError
+from vfio_verify.generate.strategies import cases
+from vfio_verify.values.case import (
     MAX_SEGMENTS,
     PAGE,
     Area,
@@ -24,8 +26,6 @@ from vfio_verify.case import (
     check,
     from_json,
 )
-from vfio_verify.errors import InputError
-from vfio_verify.strategies import cases
 
 SPARSE = Region(2, 16 * PAGE, (Area(2 * PAGE, 3 * PAGE), Area(8 * PAGE, 4 * PAGE)), writable=False)
 CASE = Case(

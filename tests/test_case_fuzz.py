@@ -16,14 +16,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vfio_verify import drawing, wire
-from vfio_verify.case import Case, from_json
-from vfio_verify.case import check as check_values
-from vfio_verify.corpus import read_entry
+from vfio_verify.corpus.entry import read_entry
 from vfio_verify.errors import HarnessError, InputError
-from vfio_verify.features import features
-from vfio_verify.model import expect
-from vfio_verify.worker import Worker
+from vfio_verify.report import drawing
+from vfio_verify.values.case import Case, from_json
+from vfio_verify.values.case import check as check_values
+from vfio_verify.values.features import features
+from vfio_verify.values.model import expect
+from vfio_verify.worker import wire
+from vfio_verify.worker.worker import Worker
 
 KEPT = [path.read_bytes() for path in sorted((Path(__file__).parent / "corpus").glob("*.json"))]
 MANY = max(300, settings.default.max_examples if settings.default else 0)

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from subject_files import DIRECTORY
 
-from vfio_verify.case import from_json
-from vfio_verify.cli import cli
+from vfio_verify.cli.check import cli
 from vfio_verify.errors import InputError
-from vfio_verify.spec import clauses
+from vfio_verify.values.case import from_json
+from vfio_verify.values.spec import clauses
 
 CORRECT = DIRECTORY / "correct" / "check_first.c"
 NEWLINE = DIRECTORY / "broken" / "newline_in_message.c"
@@ -227,7 +227,7 @@ def test_help_comes_at_once_since_it_reads_nothing_that_only_a_run_needs(command
     code = """
 import atexit, sys
 before = set(sys.modules)  # of coverage, say
-from vfio_verify.cli import main
+from vfio_verify.cli.check import main
 atexit.register(lambda: print(*sys.modules.keys() - before))
 main()
 """
@@ -237,21 +237,27 @@ main()
     ).stdout
     assert out.startswith("Usage: ")
     modules = set(out.splitlines()[-1].split())
-    assert "vfio_verify.cli" in modules
+    assert "vfio_verify.cli.check" in modules
     dear = {"hypothesis", "rich", "tree_sitter", "multiprocessing", "concurrent", "subprocess", "logging", "dask"}
-    assert not modules & {*dear, "vfio_verify.campaign", "vfio_verify.case", "vfio_verify.worker"}
+    assert not modules & {
+        *dear,
+        "vfio_verify.campaign.campaign",
+        "vfio_verify.values.case",
+        "vfio_verify.worker.worker",
+    }
 
 
 def test_a_first_case_is_judged_before_hypothesis_is_read() -> None:
     code = """
 import sys
-from vfio_verify import campaign, judge
+from vfio_verify.campaign import campaign
+from vfio_verify import judge
 was_read = []
 def noting(*arguments, **more):
     was_read.append("hypothesis" in sys.modules)
     return judge.judge(*arguments, **more)
 campaign.judge = noting
-from vfio_verify.subject import open_subject
+from vfio_verify.subject.subject import open_subject
 options = campaign.Options(examples=10)
 with open_subject("core", None, options.parts) as subject:
     campaign.run_shard(subject, options, next(campaign.shards(options)))

@@ -14,9 +14,9 @@ import pytest
 from msgspec.structs import replace
 from subject_files import DIRECTORY
 
-from vfio_verify.case import PAGE, Case, Device, Fault, RamBlock, Region, Segment
-from vfio_verify.corpus import Entry, Origin, load, read_entry, store
-from vfio_verify.schemas import NAMES
+from vfio_verify.corpus.entry import Entry, Origin, load, read_entry, store
+from vfio_verify.report.schemas import NAMES
+from vfio_verify.values.case import PAGE, Case, Device, Fault, RamBlock, Region, Segment
 
 NEWLINE = DIRECTORY / "broken" / "newline_in_message.c"
 CASE = Case((Device((Region(0, 8 * PAGE),)),), (RamBlock(0, 0, 0),), (Segment(0, 0, PAGE),), PAGE)

@@ -20,10 +20,11 @@ import pytest
 from subject_files import DIRECTORY, needs_compiler
 
 import vfio_verify
-from vfio_verify import cluster, remote, specs
-from vfio_verify.campaign import Options, Result, Shard, check, run_shard
+from vfio_verify import specs
+from vfio_verify.campaign import cluster, remote
+from vfio_verify.campaign.campaign import Options, Result, Shard, check, run_shard
 from vfio_verify.errors import HarnessError, InputError
-from vfio_verify.subject import CORE, Subject
+from vfio_verify.subject.subject import CORE, Subject
 
 distributed = pytest.importorskip("distributed", reason="needs Dask: pip install 'vfio-verify[cluster]'")
 pytestmark = [

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from vfio_verify.case import PAGE, Case, Device, RamBlock, Region, Segment
-from vfio_verify.observation import Observation
-from vfio_verify.worker import Worker
+from vfio_verify.values.case import PAGE, Case, Device, RamBlock, Region, Segment
+from vfio_verify.values.observation import Observation
+from vfio_verify.worker.worker import Worker
 
 WHOLE = 32_768
 

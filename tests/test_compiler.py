@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from vfio_verify import _world, compiler
-from vfio_verify.case import Case
+from vfio_verify import _world
 from vfio_verify.errors import InputError
-from vfio_verify.source import read_source
-from vfio_verify.worker import Worker
+from vfio_verify.subject import compiler
+from vfio_verify.subject.source import read_source
+from vfio_verify.values.case import Case
+from vfio_verify.worker.worker import Worker
 
 pytestmark = pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler")
 

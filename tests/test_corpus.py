@@ -19,11 +19,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vfio_verify
-from vfio_verify import corpus
-from vfio_verify.case import PAGE, Case, Device, Fault, RamBlock, Region, Segment
-from vfio_verify.corpus import CASE_MIGRATIONS, MIGRATIONS, Entry, Origin, entry_paths, found, load, read_entry, store
+from vfio_verify.corpus import entry as corpus
+from vfio_verify.corpus.entry import (
+    CASE_MIGRATIONS,
+    MIGRATIONS,
+    Entry,
+    Origin,
+    entry_paths,
+    found,
+    load,
+    read_entry,
+    store,
+)
 from vfio_verify.errors import InputError
-from vfio_verify.strategies import packed_cases
+from vfio_verify.generate.strategies import packed_cases
+from vfio_verify.values.case import PAGE, Case, Device, Fault, RamBlock, Region, Segment
 
 CASE = Case(
     (Device((Region(0, 4 * PAGE),)),),
@@ -324,7 +334,7 @@ WRITERS = """
 import itertools, os, sys
 from pathlib import Path
 from msgspec.structs import replace
-from vfio_verify import corpus
+from vfio_verify.corpus import entry as corpus
 place, entry, said = Path(sys.argv[1]), corpus.read_entry(Path(sys.argv[2]).read_bytes(), "x"), sys.argv[3]
 if sys.argv[4] == "renamed":
     corpus._write_whole = corpus._write_renamed

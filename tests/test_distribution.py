@@ -13,12 +13,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from subject_files import needs_compiler
 
-from vfio_verify.campaign import Options, check, made_by_hand, shards
-from vfio_verify.case import PAGE, Call, Case, Device, Fault, Fork, RamBlock, Region, Segment
-from vfio_verify.distribution import Tally, table
-from vfio_verify.features import FEATURES, features
-from vfio_verify.strategies import cases, run_packed_cases
-from vfio_verify.subject import CORE, open_subject
+from vfio_verify.campaign.campaign import Options, check, made_by_hand, shards
+from vfio_verify.generate.distribution import Tally, table
+from vfio_verify.generate.strategies import cases, run_packed_cases
+from vfio_verify.subject.subject import CORE, open_subject
+from vfio_verify.values.case import PAGE, Call, Case, Device, Fault, Fork, RamBlock, Region, Segment
+from vfio_verify.values.features import FEATURES, features
 
 SUBJECTS = Path(__file__).parent / "subjects"
 LAYOUTS = 2000

@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vfio_verify.case import PAGE, Area, Case, Device, Fault, RamBlock, Region, Segment
-from vfio_verify.corpus import Entry, Origin
-from vfio_verify.drawing import dmabuf, expected_text, memory, shown
-from vfio_verify.strategies import cases, sequences
+from vfio_verify.corpus.entry import Entry, Origin
+from vfio_verify.generate.strategies import cases, sequences
+from vfio_verify.report.drawing import dmabuf, expected_text, memory, shown
+from vfio_verify.values.case import PAGE, Area, Case, Device, Fault, RamBlock, Region, Segment
 
 SPARSE = Region(2, 0x8000, areas=(Area(0x1000, 0x2000), Area(0x4000, 0x3000)))
 

@@ -7,7 +7,8 @@ import random
 import pytest
 from msgspec.structs import replace
 
-from vfio_verify.case import (
+from vfio_verify.generate.strategies import _Decoded, any_case
+from vfio_verify.values.case import (
     PAGE,
     Area,
     Call,
@@ -23,8 +24,7 @@ from vfio_verify.case import (
     Region,
     Segment,
 )
-from vfio_verify.features import FEATURES, features
-from vfio_verify.strategies import _Decoded, any_case
+from vfio_verify.values.features import FEATURES, features
 
 SPARSE = Region(9, 8 * PAGE, areas=(Area(0, PAGE), Area(4 * PAGE, 2 * PAGE)), writable=False)
 PLAIN = Case(

@@ -8,14 +8,14 @@ from made_reports import violation
 from made_runs import GOOD, VALID, failed, failure, munmap, overlay, page, reserve, runs, success
 from made_runs import told as judged
 
-from vfio_verify.case import PAGE, Area, Device, Fault, RamBlock, Region, Segment
-from vfio_verify.findings import MOST_CONFIRMED, Seen, named, to_confirm, told
 from vfio_verify.judge.attribution import key
 from vfio_verify.judge.consequences import roots
 from vfio_verify.judge.sameness import absorbed
 from vfio_verify.judge.severity import severity
-from vfio_verify.observation import ANONYMOUS, OUTSIDE, READ, REFUSED, SHARED, Observation, Run
-from vfio_verify.spec import SEVERITIES, clauses
+from vfio_verify.trial.findings import MOST_CONFIRMED, Seen, named, to_confirm, told
+from vfio_verify.values.case import PAGE, Area, Device, Fault, RamBlock, Region, Segment
+from vfio_verify.values.observation import ANONYMOUS, OUTSIDE, READ, REFUSED, SHARED, Observation, Run
+from vfio_verify.values.spec import SEVERITIES, clauses
 
 SPARSE = msgspec.structs.replace(
     VALID,

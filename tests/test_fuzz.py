@@ -29,15 +29,15 @@ from commands import started
 from huge_pages import huge_pages_as_they_are
 from subject_files import needs_compiler
 
-from vfio_verify.campaign import Options, run_shard, shards
-from vfio_verify.corpus import load
+from vfio_verify.campaign.campaign import Options, run_shard, shards
+from vfio_verify.corpus.entry import load
 from vfio_verify.errors import HarnessError, InputError
-from vfio_verify.features import FEATURES
-from vfio_verify.fuzz import Progress, fuzz
-from vfio_verify.fuzz_outcome import Budget, Outcome
-from vfio_verify.fuzz_state import HIDDEN, Finding, Part, State, identity
-from vfio_verify.spec import clauses
-from vfio_verify.subject import CORE, Subject, open_subject
+from vfio_verify.search.fuzz import Progress, fuzz
+from vfio_verify.search.outcome import Budget, Outcome
+from vfio_verify.search.state import HIDDEN, Finding, Part, State, identity
+from vfio_verify.subject.subject import CORE, Subject, open_subject
+from vfio_verify.values.features import FEATURES
+from vfio_verify.values.spec import clauses
 
 BROKEN = Path(__file__).parent / "subjects" / "broken"
 COMMAND = commands.command("fuzz")
@@ -323,7 +323,7 @@ def test_of_nothing_there_is_no_verdict(tmp_path, monkeypatch):
         def submit(self, _function: Any, /, *_arguments: Any, **_named: Any) -> Future[Any]:
             return Future()
 
-    monkeypatch.setattr("vfio_verify.fuzz._FIRST_GRACE_SECONDS", 0.3)
+    monkeypatch.setattr("vfio_verify.search.fuzz._FIRST_GRACE_SECONDS", 0.3)
     with pytest.raises(HarnessError, match="not one of the first layouts"):
         fuzz(CORE, Options(), Budget(seconds=0.1), Heard(), executor=Never())
 

@@ -17,15 +17,15 @@ from redis_server import needs_server, server
 from subject_files import DIRECTORY, needs_compiler
 from test_fuzz import Heard, Here, totals
 
-from vfio_verify.campaign import Options, whole_shard
-from vfio_verify.corpus import load
+from vfio_verify.campaign.campaign import Options, whole_shard
+from vfio_verify.corpus.entry import load
+from vfio_verify.corpus.shared import RedisCorpus, open_corpus
 from vfio_verify.errors import InputError
-from vfio_verify.fuzz import fuzz
-from vfio_verify.fuzz_outcome import Budget, Outcome
-from vfio_verify.fuzz_shared import CLAIM_SECONDS, SharedPlace
-from vfio_verify.fuzz_state import Part
-from vfio_verify.shared import RedisCorpus, open_corpus
-from vfio_verify.subject import CORE
+from vfio_verify.search.fuzz import fuzz
+from vfio_verify.search.outcome import Budget, Outcome
+from vfio_verify.search.shared import CLAIM_SECONDS, SharedPlace
+from vfio_verify.search.state import Part
+from vfio_verify.subject.subject import CORE
 
 redis = pytest.importorskip("redis", reason="needs the client: pip install 'vfio-verify[redis]'")
 pytestmark = [

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vfio_verify.case import Case
-from vfio_verify.histories import each_needed, fewest, last_needed
+from vfio_verify.trial.histories import each_needed, fewest, last_needed
+from vfio_verify.values.case import Case
 
 CALLS = tuple(Case((), (), (), number) for number in range(60))
 

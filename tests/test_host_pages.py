@@ -6,8 +6,10 @@ import pytest
 from msgspec.structs import replace
 from subject_files import DIRECTORY, needs_compiler
 
-from vfio_verify.campaign import Options, check_case
-from vfio_verify.case import (
+from vfio_verify.campaign.campaign import Options, check_case
+from vfio_verify.errors import InputError
+from vfio_verify.subject.subject import CORE, open_subject
+from vfio_verify.values.case import (
     PAGE,
     PAGE_SIZES,
     Call,
@@ -23,11 +25,9 @@ from vfio_verify.case import (
     check,
     from_json,
 )  # fmt: skip
-from vfio_verify.errors import InputError
-from vfio_verify.features import features
-from vfio_verify.model import expect
-from vfio_verify.subject import CORE, open_subject
-from vfio_verify.worker import Worker
+from vfio_verify.values.features import features
+from vfio_verify.values.model import expect
+from vfio_verify.worker.worker import Worker
 
 LARGER = [size for size in PAGE_SIZES if size > PAGE]
 

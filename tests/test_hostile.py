@@ -20,16 +20,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from subject_files import DIRECTORY, HOSTILE, SubjectFile, needs_compiler
 
-from vfio_verify import wire
-from vfio_verify.campaign import Options, Result, check
-from vfio_verify.case import PAGE, Case, Device, Fault, RamBlock, Region, Segment
+from vfio_verify.campaign.campaign import Options, Result, check
 from vfio_verify.errors import InputError
 from vfio_verify.judge import judge
-from vfio_verify.model import expect
-from vfio_verify.report import make_report
-from vfio_verify.spec import clauses
-from vfio_verify.subject import CORE, Subject, open_subject
-from vfio_verify.worker import Worker
+from vfio_verify.report.report import make_report
+from vfio_verify.subject.subject import CORE, Subject, open_subject
+from vfio_verify.values.case import PAGE, Case, Device, Fault, RamBlock, Region, Segment
+from vfio_verify.values.model import expect
+from vfio_verify.values.spec import clauses
+from vfio_verify.worker import wire
+from vfio_verify.worker.worker import Worker
 
 pytestmark = needs_compiler
 
@@ -144,8 +144,8 @@ def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that hangs is given less time, and is shrunk less."""
-    monkeypatch.setattr("vfio_verify.shrink._MAX_SLOW_TRIES", 2)
-    monkeypatch.setattr("vfio_verify.shrink._MAX_TRIES", 40)
+    monkeypatch.setattr("vfio_verify.trial.shrink._MAX_SLOW_TRIES", 2)
+    monkeypatch.setattr("vfio_verify.trial.shrink._MAX_TRIES", 40)
     monkeypatch.setitem(Worker.__init__.__kwdefaults__, "cpu_seconds", 0.3)
     monkeypatch.setitem(Worker.__init__.__kwdefaults__, "sleep_seconds", 0.6)
 

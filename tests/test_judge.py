@@ -36,9 +36,9 @@ from made_runs import (
 )
 
 from vfio_verify import judge as judge_module
-from vfio_verify.case import PAGE, Change, Drop, End, Fork, KernelFault, Segment
 from vfio_verify.judge.sequence import judge_sequence, step_text
-from vfio_verify.observation import (
+from vfio_verify.values.case import PAGE, Change, Drop, End, Fork, KernelFault, Segment
+from vfio_verify.values.observation import (
     ANONYMOUS,
     BY_KERNEL,
     BY_RULE,
@@ -62,8 +62,8 @@ from vfio_verify.observation import (
     Run,
     StepSeen,
 )
-from vfio_verify.space import actions_of
-from vfio_verify.spec import clauses
+from vfio_verify.values.space import actions_of
+from vfio_verify.values.spec import clauses
 
 # ---- all clauses -------------------------------------------------------------------------------------------
 

@@ -8,9 +8,9 @@ import pytest
 from made_runs import GOOD, VALID, A, dead, failed, failure, munmap, overlay, reserve, success
 from msgspec.structs import replace
 
-from vfio_verify.case import PAGE, Call
 from vfio_verify.judge.threads import judge_at_once
-from vfio_verify.observation import BY_KERNEL, TOOK_AWAY, Death, Observation, Taken, Threads
+from vfio_verify.values.case import PAGE, Call
+from vfio_verify.values.observation import BY_KERNEL, TOOK_AWAY, Death, Observation, Taken, Threads
 
 CASE = replace(VALID, alongside=(Call(VALID.iovec, VALID.total_size),))
 B = A + (1 << 30)

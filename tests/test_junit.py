@@ -11,9 +11,9 @@ import pytest
 import xmlschema
 from made_reports import NASTY, placed, report, violation
 
-from vfio_verify.junit import to_junit
-from vfio_verify.report import Report
-from vfio_verify.spec import clauses
+from vfio_verify.report.junit import to_junit
+from vfio_verify.report.report import Report
+from vfio_verify.values.spec import clauses
 
 SCHEMA = xmlschema.XMLSchema(Path(__file__).parent / "schemas" / "jenkins-junit-10.xsd")
 

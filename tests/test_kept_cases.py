@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from vfio_verify.case import KERNEL_FAULT_KINDS, Step
-from vfio_verify.corpus import Stored, load
-from vfio_verify.replay import replay
-from vfio_verify.spec import clauses
-from vfio_verify.subject import CORE, open_subject
+from vfio_verify.campaign.replay import replay
+from vfio_verify.corpus.entry import Stored, load
+from vfio_verify.subject.subject import CORE, open_subject
+from vfio_verify.values.case import KERNEL_FAULT_KINDS, Step
+from vfio_verify.values.spec import clauses
 
 TESTS = Path(__file__).parent
 KEPT = list(load(TESTS / "corpus"))

@@ -18,9 +18,16 @@ from msgspec.structs import replace
 from rich.console import Console
 from subject_files import needs_compiler
 
-from vfio_verify import kernel_faults
-from vfio_verify.campaign import Options, check, check_case
-from vfio_verify.case import (
+from vfio_verify.campaign.campaign import Options, check, check_case
+from vfio_verify.errors import InputError
+from vfio_verify.generate import kernel_faults
+from vfio_verify.generate.kernel_faults import kernel_cases, long_case
+from vfio_verify.judge import Verdict, judge
+from vfio_verify.report.report import make_report
+from vfio_verify.report.text import print_report
+from vfio_verify.subject.subject import CORE, Subject, open_subject
+from vfio_verify.trial.shrink import settle
+from vfio_verify.values.case import (
     HUGE_PAGE,
     KERNEL_FAULT_KINDS,
     PAGE,
@@ -35,17 +42,10 @@ from vfio_verify.case import (
     Segment,
     from_json,
 )
-from vfio_verify.case import check as check_that_it_is_a_case
-from vfio_verify.errors import InputError
-from vfio_verify.judge import Verdict, judge
-from vfio_verify.kernel_faults import kernel_cases, long_case
-from vfio_verify.model import expect
-from vfio_verify.observation import BY_KERNEL, STARVED, STEPS, STILL_READABLE, TOOK_AWAY, UNPLANNED, Observation
-from vfio_verify.report import make_report
-from vfio_verify.shrink import settle
-from vfio_verify.subject import CORE, Subject, open_subject
-from vfio_verify.text import print_report
-from vfio_verify.worker import Worker
+from vfio_verify.values.case import check as check_that_it_is_a_case
+from vfio_verify.values.model import expect
+from vfio_verify.values.observation import BY_KERNEL, STARVED, STEPS, STILL_READABLE, TOOK_AWAY, UNPLANNED, Observation
+from vfio_verify.worker.worker import Worker
 
 SUBJECTS = Path(__file__).parent / "subjects"
 HAVE_COMPILER = shutil.which("cc") is not None
@@ -542,8 +542,8 @@ def checked_in_a_process(script: str) -> str:
     """What `check` of the core says there of kernel faults."""
     script += """
 import sys
-from vfio_verify.campaign import Options, check
-from vfio_verify.subject import CORE
+from vfio_verify.campaign.campaign import Options, check
+from vfio_verify.subject.subject import CORE
 if __name__ == "__main__":
     result = check(CORE, Options(examples=15))
     assert not result.confirmed and not result.unconfirmed, result

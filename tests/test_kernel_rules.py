@@ -6,13 +6,13 @@ import pytest
 from msgspec.structs import replace
 from subject_files import DIRECTORY, needs_compiler
 
-from vfio_verify.campaign import Options, check_case
-from vfio_verify.case import PAGE, Case, Device, Fault, Kernel, RamBlock, Region, Segment, from_json
-from vfio_verify.features import features
-from vfio_verify.observation import STEPS, TOOK_AWAY
-from vfio_verify.subject import CORE, open_subject
-from vfio_verify.text import case_rows
-from vfio_verify.worker import Worker
+from vfio_verify.campaign.campaign import Options, check_case
+from vfio_verify.report.text import case_rows
+from vfio_verify.subject.subject import CORE, open_subject
+from vfio_verify.values.case import PAGE, Case, Device, Fault, Kernel, RamBlock, Region, Segment, from_json
+from vfio_verify.values.features import features
+from vfio_verify.values.observation import STEPS, TOOK_AWAY
+from vfio_verify.worker.worker import Worker
 
 PLAIN = Case(
     (Device((Region(1, 8 * PAGE),)),),

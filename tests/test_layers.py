@@ -173,4 +173,4 @@ def test_a_check_of_the_core_needs_no_parser_of_c():
         if isinstance(node, ast.ImportFrom)
         for alias in [node.module]
     }
-    assert not {"vfio_verify.compiler", "vfio_verify.source"} & top
+    assert not {"vfio_verify.subject.compiler", "vfio_verify.subject.source"} & top

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from subject_files import DIRECTORY, needs_compiler
 
-from vfio_verify.leftovers import own_prefix, private_directory, sweep
+from vfio_verify.worker.leftovers import own_prefix, private_directory, sweep
 
 
 @pytest.fixture
 def gone() -> str:
     """How the names begin of what a process has made that has ended."""
-    script = "from vfio_verify.leftovers import own_prefix; print(own_prefix())"
+    script = "from vfio_verify.worker.leftovers import own_prefix; print(own_prefix())"
     done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, check=True, text=True)
     return done.stdout.strip()
 

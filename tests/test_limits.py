@@ -17,14 +17,16 @@ from xml.etree import ElementTree
 import pytest
 from subject_files import DIRECTORY, needs_compiler
 
-from vfio_verify import errors, replay, worker
-from vfio_verify.campaign import Options, check
-from vfio_verify.case import PAGE, Case, Device, RamBlock, Region, Segment
-from vfio_verify.corpus import Entry, load, store
+from vfio_verify import errors
+from vfio_verify.campaign import replay
+from vfio_verify.campaign.campaign import Options, check
+from vfio_verify.corpus.entry import Entry, load, store
 from vfio_verify.errors import HarnessError, UnrealError
-from vfio_verify.markup import encodable
-from vfio_verify.subject import CORE, Subject
-from vfio_verify.thread_cases import alongside_cases
+from vfio_verify.generate.concurrent import alongside_cases
+from vfio_verify.subject.subject import CORE, Subject
+from vfio_verify.values.case import PAGE, Case, Device, RamBlock, Region, Segment
+from vfio_verify.values.markup import encodable
+from vfio_verify.worker import worker
 
 CASE = Case(
     devices=(Device(regions=(Region(index=0, size=4 * PAGE),)),),
@@ -209,7 +211,7 @@ def test_a_subject_that_alone_says_so_is_not_believed(monkeypatch, built):
 
 @pytest.fixture
 def built(tmp_path: Path) -> Any:
-    from vfio_verify.subject import open_subject
+    from vfio_verify.subject.subject import open_subject
 
     with open_subject(str(DIRECTORY / "broken" / "never_unmapped.c")) as subject:
         assert isinstance(subject, Subject)

@@ -13,19 +13,19 @@ from made_runs import VALID
 from msgspec.structs import replace
 from rich.console import Console
 
-from vfio_verify.campaign import Options, check_case
-from vfio_verify.case import PAGE, Case, Fault, Segment, Step
-from vfio_verify.corpus import read_entry
-from vfio_verify.frontier import Frontier, places
-from vfio_verify.line_coverage import line_coverage
-from vfio_verify.merge import merged
-from vfio_verify.observation import NOWHERE, STEPS, Observation
-from vfio_verify.report import Report, make_report
-from vfio_verify.source_line import SourceLine
-from vfio_verify.subject import Subject, open_subject
-from vfio_verify.text import coverage_lines, fault_text, print_report
-from vfio_verify.words import call_text
-from vfio_verify.worker import Worker
+from vfio_verify.campaign.campaign import Options, check_case
+from vfio_verify.campaign.frontier import Frontier, places
+from vfio_verify.campaign.line_coverage import line_coverage
+from vfio_verify.corpus.entry import read_entry
+from vfio_verify.corpus.merge import merged
+from vfio_verify.report.report import Report, make_report
+from vfio_verify.report.text import coverage_lines, fault_text, print_report
+from vfio_verify.subject.subject import Subject, open_subject
+from vfio_verify.values.case import PAGE, Case, Fault, Segment, Step
+from vfio_verify.values.observation import NOWHERE, STEPS, Observation
+from vfio_verify.values.source_line import SourceLine
+from vfio_verify.values.words import call_text
+from vfio_verify.worker.worker import Worker
 
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 

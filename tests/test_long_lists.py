@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from subject_files import DIRECTORY, needs_compiler
 
-from vfio_verify.campaign import Options, Shard, check_case, run_shard
-from vfio_verify.case import MAX_SEGMENTS, check
-from vfio_verify.long_lists import fewest_neighbours, limited, list_of, long_list
-from vfio_verify.model import expect
-from vfio_verify.process import HANG
-from vfio_verify.subject import CORE, open_subject
-from vfio_verify.sweep import positions
-from vfio_verify.worker import Worker
+from vfio_verify.campaign.campaign import Options, Shard, check_case, run_shard
+from vfio_verify.generate.long_lists import fewest_neighbours, limited, list_of, long_list
+from vfio_verify.generate.sweep import positions
+from vfio_verify.subject.subject import CORE, open_subject
+from vfio_verify.values.case import MAX_SEGMENTS, check
+from vfio_verify.values.model import expect
+from vfio_verify.worker.process import HANG
+from vfio_verify.worker.worker import Worker
 
 
 @pytest.mark.parametrize(("count", "neighbours"), [(1025, 1), (4096, 16), (100, 7)])

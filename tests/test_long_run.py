@@ -9,9 +9,9 @@ from collections.abc import Callable
 import pytest
 from subject_files import CORRECT
 
-from vfio_verify.campaign import Options, check
-from vfio_verify.spec import clauses
-from vfio_verify.subject import open_subject
+from vfio_verify.campaign.campaign import Options, check
+from vfio_verify.subject.subject import open_subject
+from vfio_verify.values.spec import clauses
 
 CASES = int(os.environ.get("VFIO_VERIFY_LONG_CASES", "1000000"))
 """Runs of a subject on a layout, with a fault plan or without, in all."""

@@ -6,11 +6,11 @@ from collections import Counter
 
 import pytest
 
-from vfio_verify import case as cases
-from vfio_verify.campaign import Options, made_by_hand, shards
-from vfio_verify.case import PAGE, Case
-from vfio_verify.malformed import malformed
-from vfio_verify.model import expect
+from vfio_verify.campaign.campaign import Options, made_by_hand, shards
+from vfio_verify.generate.malformed import malformed
+from vfio_verify.values import case as cases
+from vfio_verify.values.case import PAGE, Case
+from vfio_verify.values.model import expect
 
 RULES = ("SAME_BLOCK", "SIZE_AGREES", "WITHIN_BLOCK", "ALIGNED", "NOT_EMPTY")
 

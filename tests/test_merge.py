@@ -6,11 +6,11 @@ import random
 
 from msgspec.structs import replace
 
-from vfio_verify.case import PAGE, Case, Device, Fault, RamBlock, Region, Segment
-from vfio_verify.corpus import Entry, Origin
-from vfio_verify.features import features
-from vfio_verify.merge import exercised, merged
-from vfio_verify.strategies import _Decoded, any_case
+from vfio_verify.corpus.entry import Entry, Origin
+from vfio_verify.corpus.merge import exercised, merged
+from vfio_verify.generate.strategies import _Decoded, any_case
+from vfio_verify.values.case import PAGE, Case, Device, Fault, RamBlock, Region, Segment
+from vfio_verify.values.features import features
 
 ONE = Case((Device((Region(0, 8 * PAGE),)),), (RamBlock(0, 0, 0),), (Segment(0, 0, PAGE),), PAGE)
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from vfio_verify.case import PAGE, Area, Case, Device, Fault, RamBlock, Region, Segment
-from vfio_verify.model import Overlay, expect
-from vfio_verify.strategies import cases, packed_cases
+from vfio_verify.generate.strategies import cases, packed_cases
+from vfio_verify.values.case import PAGE, Area, Case, Device, Fault, RamBlock, Region, Segment
+from vfio_verify.values.model import Overlay, expect
 
 # Device 0: region 0 of 8 pages; region 2 with the areas [2, 5) and [5, 9) pages, which touch, and [12, 14).
 # Device 1: region 0 of 8 pages, as device 0's.

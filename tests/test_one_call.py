@@ -23,18 +23,18 @@ from test_sandbox import NOBODY, python_of_nobody
 from test_worker import CASE
 
 import vfio_verify
-from vfio_verify.case import Case, Fork
-from vfio_verify.subject import open_subject
+from vfio_verify.subject.subject import open_subject
+from vfio_verify.values.case import Case, Fork
 
 pytestmark = needs_compiler
 
 SCRIPT = """
 import pathlib, sys
 import msgspec
-from vfio_verify.case import from_json
+from vfio_verify.values.case import from_json
 from vfio_verify.judge import judge
-from vfio_verify.model import expect
-from vfio_verify.worker import Worker
+from vfio_verify.values.model import expect
+from vfio_verify.worker.worker import Worker
 
 for given in sys.argv[1:]:
     case, library = from_json(given.partition("@")[2]), given.partition("@")[0]

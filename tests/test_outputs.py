@@ -19,8 +19,8 @@ from rich.panel import Panel
 from rich.text import Text
 from subject_files import DIRECTORY
 
-from vfio_verify.cli_common import console
-from vfio_verify.outlet import Outlet, harmless
+from vfio_verify.cli.common import console
+from vfio_verify.report.outlet import Outlet, harmless
 
 NEWLINE = DIRECTORY / "broken" / "newline_in_message.c"
 CORRECT = DIRECTORY / "correct" / "check_first.c"

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 from subject_files import needs_compiler
 
-from vfio_verify.spec import clauses
+from vfio_verify.values.spec import clauses
 
 pytest_plugins = ["pytester"]
 
@@ -308,7 +308,7 @@ def test_settings_examples_and_parameters_are_taken(pytester):
         """
         import pytest
         from hypothesis import example, settings
-        from vfio_verify.case import Case
+        from vfio_verify.values.case import Case
 
         seen = {0: [], 1: []}
         EMPTY = Case((), (), (), 0)
@@ -352,7 +352,7 @@ def test_a_given_of_ones_own_is_left_alone(pytester):
     pytester.makepyfile(
         """
         from hypothesis import given, settings
-        from vfio_verify.strategies import cases
+        from vfio_verify.generate.strategies import cases
 
         @settings(max_examples=5)
         @given(vfio_case=cases(valid=True))
@@ -384,7 +384,7 @@ def test_a_fixture_cannot_ask_for_a_case(pytester):
 def test_a_run_without_a_subject_is_told(pytester):
     pytester.makepyfile(
         """
-        from vfio_verify.case import Case
+        from vfio_verify.values.case import Case
 
         def test_mine(vfio_run):
             vfio_run(Case((), (), (), 0))
@@ -398,7 +398,7 @@ def test_a_run_without_a_subject_is_told(pytester):
 def test_the_subject_of_the_command_line_is_what_is_run(pytester):
     pytester.makepyfile(
         """
-        from vfio_verify.case import PAGE, Case, Device, Fault, RamBlock, Region, Segment
+        from vfio_verify.values.case import PAGE, Case, Device, Fault, RamBlock, Region, Segment
 
         CASE = Case((Device((Region(0, PAGE),)),), (RamBlock(0, 0, 0),), (Segment(0, 0, PAGE),), PAGE)
 

@@ -9,15 +9,15 @@ import pytest
 from msgspec.structs import replace as with_fields
 from subject_files import DIRECTORY
 
-from vfio_verify import replay as module
-from vfio_verify.case import PAGE, Area, Case, Device, Fault, Policy, RamBlock, Region, Segment
-from vfio_verify.corpus import Entry, Origin, found
-from vfio_verify.drawing import shown
+from vfio_verify.campaign import replay as module
+from vfio_verify.campaign.reduce import reduced
+from vfio_verify.campaign.replay import Outcome, counts, replay
+from vfio_verify.corpus.entry import Entry, Origin, found
 from vfio_verify.errors import InputError, NotPermittedError
-from vfio_verify.reduce import reduced
-from vfio_verify.replay import Outcome, counts, replay
-from vfio_verify.sandbox import Parts
-from vfio_verify.subject import CORE, Subject, open_subject
+from vfio_verify.report.drawing import shown
+from vfio_verify.subject.subject import CORE, Subject, open_subject
+from vfio_verify.values.case import PAGE, Area, Case, Device, Fault, Policy, RamBlock, Region, Segment
+from vfio_verify.worker.sandbox import Parts
 
 BROKEN, CORRECT = DIRECTORY / "broken", DIRECTORY / "correct"
 

@@ -9,14 +9,14 @@ import pytest
 from msgspec.structs import replace
 from rich.console import Console
 
-from vfio_verify import long_lists
-from vfio_verify.campaign import Options, Result
-from vfio_verify.case import PAGE, Area, Case, Device, Fault, RamBlock, Region, Segment
+from vfio_verify.campaign.campaign import Options, Result
+from vfio_verify.generate import long_lists
 from vfio_verify.judge import Violation
-from vfio_verify.observation import EVENT, FAULTED, NOWHERE, STEPS, Observation
-from vfio_verify.report import Report, make_report
-from vfio_verify.subject import CORE
-from vfio_verify.text import print_report
+from vfio_verify.report.report import Report, make_report
+from vfio_verify.report.text import print_report
+from vfio_verify.subject.subject import CORE
+from vfio_verify.values.case import PAGE, Area, Case, Device, Fault, RamBlock, Region, Segment
+from vfio_verify.values.observation import EVENT, FAULTED, NOWHERE, STEPS, Observation
 
 DEVICE = Device(
     (Region(2, 8 * PAGE, (Area(PAGE, 2 * PAGE), Area(4 * PAGE, PAGE)), writable=False),), "areas", region_fds=True

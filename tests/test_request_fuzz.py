@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import vfio_verify
-from vfio_verify.case import PAGE, Area, Case, Device, Fault, RamBlock, Region, Segment
-from vfio_verify.wire import BARE, MAGIC, PARSE_MAPS, TWICE, pack_request
+from vfio_verify.values.case import PAGE, Area, Case, Device, Fault, RamBlock, Region, Segment
+from vfio_verify.worker.wire import BARE, MAGIC, PARSE_MAPS, TWICE, pack_request
 
 REPLY = 8 << 20
 HEAD_WORDS = 10

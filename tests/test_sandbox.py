@@ -24,16 +24,17 @@ import pytest
 from test_worker import CASE, compiled, is_right, needs_compiler
 
 import vfio_verify
-from vfio_verify import compiler, sandbox
-from vfio_verify.campaign import Options, check
+from vfio_verify.campaign.campaign import Options, check
 from vfio_verify.errors import InputError
 from vfio_verify.judge import judge
-from vfio_verify.model import expect
-from vfio_verify.report import make_report
-from vfio_verify.sandbox import Confinement, Parts, landlock_version
-from vfio_verify.source import read_source
-from vfio_verify.subject import CORE, open_subject
-from vfio_verify.worker import Worker
+from vfio_verify.report.report import make_report
+from vfio_verify.subject import compiler
+from vfio_verify.subject.source import read_source
+from vfio_verify.subject.subject import CORE, open_subject
+from vfio_verify.values.model import expect
+from vfio_verify.worker import sandbox
+from vfio_verify.worker.sandbox import Confinement, Parts, landlock_version
+from vfio_verify.worker.worker import Worker
 
 SECRET = "correct-horse-battery-staple"
 WITHOUT_LANDLOCK, WITHOUT_SECCOMP = Parts.ALL & ~Parts.LANDLOCK, Parts.ALL & ~Parts.SECCOMP
@@ -423,9 +424,9 @@ def test_without_seccomp_files_are_still_safe(victims: Victims, way: str) -> Non
 NOBODY = 65534
 AS_NOBODY = """
 import pathlib, sys
-from vfio_verify.case import from_json
-from vfio_verify.sandbox import Parts
-from vfio_verify.worker import Worker
+from vfio_verify.values.case import from_json
+from vfio_verify.worker.sandbox import Parts
+from vfio_verify.worker.worker import Worker
 
 with Worker(pathlib.Path(sys.argv[1]), parts=Parts(int(sys.argv[2]))) as worker:
     print(worker.run(from_json(sys.argv[3]))[0].message.decode(errors="replace"), *worker.confinement.notes())
@@ -436,7 +437,7 @@ def python_of_nobody(path: str) -> str | None:
     """A Python of this version that a user without rights can run, and that finds this package."""
     for python in (sys.executable, "/usr/bin/python3"):
         try:
-            command = [python, "-c", "import sys, vfio_verify.worker; print(sys.version_info[:2])"]
+            command = [python, "-c", "import sys, vfio_verify.worker.worker; print(sys.version_info[:2])"]
             done = subprocess.run(
                 command,
                 env={"PYTHONPATH": path},

@@ -12,12 +12,12 @@ import pytest
 from made_reports import CASE, NASTY, SUBJECT, placed, report, violation
 from msgspec.structs import replace
 
-from vfio_verify.case import from_json
-from vfio_verify.location import locate
-from vfio_verify.report import Report
-from vfio_verify.sarif import to_sarif
-from vfio_verify.spec import clauses
-from vfio_verify.subject import CORE
+from vfio_verify.report.location import locate
+from vfio_verify.report.report import Report
+from vfio_verify.report.sarif import to_sarif
+from vfio_verify.subject.subject import CORE
+from vfio_verify.values.case import from_json
+from vfio_verify.values.spec import clauses
 
 SCHEMA = json.loads((Path(__file__).parent / "schemas" / "sarif-schema-2.1.0.json").read_bytes())
 CHECKER = jsonschema.FormatChecker()

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vfio_verify.campaign import Options, check
-from vfio_verify.case import PAGE, Case, Device, RamBlock, Region, Segment
-from vfio_verify.corpus import Entry, Origin
-from vfio_verify.report import make_report
-from vfio_verify.schemas import NAMES, generated, published
-from vfio_verify.strategies import cases, sequences
-from vfio_verify.subject import CORE
+from vfio_verify.campaign.campaign import Options, check
+from vfio_verify.corpus.entry import Entry, Origin
+from vfio_verify.generate.strategies import cases, sequences
+from vfio_verify.report.report import make_report
+from vfio_verify.report.schemas import NAMES, generated, published
+from vfio_verify.subject.subject import CORE
+from vfio_verify.values.case import PAGE, Case, Device, RamBlock, Region, Segment
 
 CASE = Case((Device((Region(0, PAGE),)),), (RamBlock(0, 0, 0),), (Segment(0, 0, PAGE),), PAGE)
 
@@ -27,7 +27,7 @@ def accepts(name: str, written: bytes | dict[str, object]) -> bool:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_published_is_what_the_code_has(name):
-    """After a change: write what `generated()` of vfio_verify/schemas.py gives to specs/schemas/."""
+    """After a change: write what `generated()` of vfio_verify/report/schemas.py gives to specs/schemas/."""
     assert published(name) == generated(name)
 
 

@@ -24,9 +24,14 @@ from hypothesis.stateful import (
 )
 from subject_files import needs_compiler
 
-from vfio_verify import case as cases_of
-from vfio_verify.campaign import Options, check_case
-from vfio_verify.case import (
+from vfio_verify.campaign.campaign import Options, check_case
+from vfio_verify.generate.strategies import sequences
+from vfio_verify.judge.sequence import judge_sequence
+from vfio_verify.report.text import case_rows
+from vfio_verify.subject.subject import CORE, Subject, open_subject
+from vfio_verify.trial.shrink import settle
+from vfio_verify.values import case as cases_of
+from vfio_verify.values.case import (
     PAGE,
     Action,
     Area,
@@ -42,15 +47,10 @@ from vfio_verify.case import (
     Region,
     Segment,
 )
-from vfio_verify.cost import cost
-from vfio_verify.judge.sequence import judge_sequence
-from vfio_verify.observation import Observation, StepSeen
-from vfio_verify.shrink import settle
-from vfio_verify.space import Space, actions_of
-from vfio_verify.strategies import sequences
-from vfio_verify.subject import CORE, Subject, open_subject
-from vfio_verify.text import case_rows
-from vfio_verify.worker import Worker
+from vfio_verify.values.cost import cost
+from vfio_verify.values.observation import Observation, StepSeen
+from vfio_verify.values.space import Space, actions_of
+from vfio_verify.worker.worker import Worker
 
 SUBJECTS = Path(__file__).parent / "subjects"
 

@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from subject_files import needs_compiler
 
-from vfio_verify.candidates import Candidate
-from vfio_verify.case import PAGE, Area, Case, Device, Fault, RamBlock, Region, Segment
-from vfio_verify.cost import cost
+from vfio_verify.generate.strategies import cases
 from vfio_verify.judge import Violation, judge
-from vfio_verify.model import expect
-from vfio_verify.shrink import Confirmation, settle, settle_any
-from vfio_verify.strategies import cases
-from vfio_verify.subject import CORE, Subject, open_subject
-from vfio_verify.worker import Worker
+from vfio_verify.subject.subject import CORE, Subject, open_subject
+from vfio_verify.trial.candidates import Candidate
+from vfio_verify.trial.shrink import Confirmation, settle, settle_any
+from vfio_verify.values.case import PAGE, Area, Case, Device, Fault, RamBlock, Region, Segment
+from vfio_verify.values.cost import cost
+from vfio_verify.values.model import expect
+from vfio_verify.worker.worker import Worker
 
 pytestmark = needs_compiler
 

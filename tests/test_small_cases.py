@@ -16,13 +16,10 @@ from hypothesis import given
 from msgspec import Struct
 from msgspec.structs import replace
 
-from vfio_verify.case import PAGE, Area, Call, Case, Device, Fault, RamBlock, Region, Segment, check
-from vfio_verify.cost import cost, defaults_of
-from vfio_verify.generate import GIB
-from vfio_verify.model import expect
-from vfio_verify.shrink import minimal
-from vfio_verify.simpler_calls import alike_segments, evened_segments, joined_segments, swapped_segments
-from vfio_verify.simpler_world import (
+from vfio_verify.generate.layouts import GIB
+from vfio_verify.generate.strategies import CASE_BYTES, SEQUENCE_BYTES, cases, packed_case, packed_sequence
+from vfio_verify.trial.reduce_calls import alike_segments, evened_segments, joined_segments, swapped_segments
+from vfio_verify.trial.reduce_world import (
     areas_as_regions,
     blocks_cut_at_the_start,
     blocks_of_devices,
@@ -33,8 +30,11 @@ from vfio_verify.simpler_world import (
     pages_of_this_machine,
     simpler_areas,
 )
-from vfio_verify.small_cases import small_cases
-from vfio_verify.strategies import CASE_BYTES, SEQUENCE_BYTES, cases, packed_case, packed_sequence
+from vfio_verify.trial.shrink import minimal
+from vfio_verify.trial.small_cases import small_cases
+from vfio_verify.values.case import PAGE, Area, Call, Case, Device, Fault, RamBlock, Region, Segment, check
+from vfio_verify.values.cost import cost, defaults_of
+from vfio_verify.values.model import expect
 
 STARTS = 4
 """Cases that each fault is shrunk from."""

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vfio_verify.errors import InputError
-from vfio_verify.source import Signature, Source, items, read_source
-from vfio_verify.source.patch import Fragment
+from vfio_verify.subject.source import Signature, Source, items, read_source
+from vfio_verify.subject.source.patch import Fragment
 
 HEAD = "bool subject(struct iovec *iov, unsigned int n, void **addr, size_t total, Error **errp)"
 BODY = "{\n    *addr = NULL;\n    return true;\n}\n"

@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 from vfio_verify.judge import judged_clauses
-from vfio_verify.spec import clauses
+from vfio_verify.values.spec import clauses
 
 
 def test_every_clause_has_a_judge_and_every_judge_a_clause() -> None:

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, find, given, seed, settings
 from hypothesis import strategies as st
 
-from vfio_verify.case import MAX_SEGMENTS, PAGE, Case, Device, RamBlock, Region, Segment, check, from_json
-from vfio_verify.generate import MALFORMATIONS, any_case, well_formed
-from vfio_verify.model import expect
-from vfio_verify.strategies import cases, packed_cases
+from vfio_verify.generate.layouts import MALFORMATIONS, any_case, well_formed
+from vfio_verify.generate.strategies import cases, packed_cases
+from vfio_verify.values.case import MAX_SEGMENTS, PAGE, Case, Device, RamBlock, Region, Segment, check, from_json
+from vfio_verify.values.model import expect
 
 GIB = 1 << 30
 REFUSING = ("SAME_BLOCK", "SIZE_AGREES", "WITHIN_BLOCK", "ALIGNED", "NOT_EMPTY")

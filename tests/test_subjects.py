@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from subject_files import BROKEN, CORRECT, SubjectFile
 
-from vfio_verify.campaign import Options, Result, check
-from vfio_verify.spec import clauses
-from vfio_verify.subject import open_subject
+from vfio_verify.campaign.campaign import Options, Result, check
+from vfio_verify.subject.subject import open_subject
+from vfio_verify.values.spec import clauses
 
 MORE_LAYOUTS = {
     *("empty_entries_skipped", "no_entries_accepted", "offset_in_32_bits", "pairs_compared", "region_offset_ignored"),

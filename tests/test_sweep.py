@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 
-from vfio_verify.case import Fault
-from vfio_verify.observation import EVENT, FAULTED, STEPS, Death, Event, Observation
-from vfio_verify.sweep import MMAP_ERRNOS, OTHER_ERRNOS, fault_plans, pair_plans, positions
+from vfio_verify.generate.sweep import MMAP_ERRNOS, OTHER_ERRNOS, fault_plans, pair_plans, positions
+from vfio_verify.values.case import Fault
+from vfio_verify.values.observation import EVENT, FAULTED, STEPS, Death, Event, Observation
 
 NAMES = set(errno.errorcode.values())
 SHORT = ("find_block", "region_info", "mmap", "mmap")

@@ -12,20 +12,21 @@ from msgspec.structs import replace
 from rich.console import Console
 from subject_files import CORRECT, SubjectFile, needs_compiler
 
-from vfio_verify import shrink, thread_wire, wire
-from vfio_verify.campaign import Options, check, check_case
-from vfio_verify.case import PAGE, Call, Case, Device, RamBlock, Region, Segment, from_json
-from vfio_verify.case import check as check_makes_sense
+from vfio_verify.campaign.campaign import Options, check, check_case
 from vfio_verify.errors import HarnessError
+from vfio_verify.generate.concurrent import alongside_cases, suits
 from vfio_verify.judge import Violation
 from vfio_verify.judge.threads import judge_at_once
-from vfio_verify.model import expect
-from vfio_verify.observation import Observation
-from vfio_verify.report import make_report
-from vfio_verify.subject import CORE, Subject, open_subject
-from vfio_verify.text import print_report
-from vfio_verify.thread_cases import alongside_cases, suits
-from vfio_verify.worker import Worker
+from vfio_verify.report.report import make_report
+from vfio_verify.report.text import print_report
+from vfio_verify.subject.subject import CORE, Subject, open_subject
+from vfio_verify.trial import shrink
+from vfio_verify.values.case import PAGE, Call, Case, Device, RamBlock, Region, Segment, from_json
+from vfio_verify.values.case import check as check_makes_sense
+from vfio_verify.values.model import expect
+from vfio_verify.values.observation import Observation
+from vfio_verify.worker import thread_wire, wire
+from vfio_verify.worker.worker import Worker
 
 BROKEN = Path(__file__).parent / "subjects" / "broken"
 

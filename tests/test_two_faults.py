@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from subject_files import TWO_FAULTS, SubjectFile, needs_compiler
 
-from vfio_verify.campaign import Options, check
-from vfio_verify.subject import open_subject
+from vfio_verify.campaign.campaign import Options, check
+from vfio_verify.subject.subject import open_subject
 
 RARE = {"guard_kept_and_array_overrun", "source_cached_and_bound_off"}
 """One's second fault only a long list shows, which is seldom drawn; one's faults hide each other in most layouts."""

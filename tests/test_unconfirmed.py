@@ -17,21 +17,21 @@ import pytest
 from made_reports import report, violation
 from subject_files import needs_compiler
 
-from vfio_verify.campaign import Options, ShardResult, check, check_case
-from vfio_verify.case import PAGE, Case, Device, RamBlock, Region, Segment
-from vfio_verify.cluster import TaskLostError
-from vfio_verify.corpus import Entry
+from vfio_verify.campaign.campaign import Options, ShardResult, check, check_case
+from vfio_verify.campaign.cluster import TaskLostError
+from vfio_verify.campaign.pool import LostProcessError, Pool
+from vfio_verify.campaign.replay import replay
+from vfio_verify.corpus.entry import Entry
 from vfio_verify.errors import HarnessError
-from vfio_verify.fuzz_outcome import with_findings
-from vfio_verify.fuzz_state import State
 from vfio_verify.judge import Verdict, Violation
-from vfio_verify.observation import Observation
-from vfio_verify.pool import LostProcessError, Pool
-from vfio_verify.pytest_checks import outcome
-from vfio_verify.replay import replay
-from vfio_verify.report import make_report
-from vfio_verify.runs import run_and_judge
-from vfio_verify.subject import CORE, open_subject
+from vfio_verify.report.report import make_report
+from vfio_verify.search.outcome import with_findings
+from vfio_verify.search.state import State
+from vfio_verify.subject.subject import CORE, open_subject
+from vfio_verify.testing.checks import outcome
+from vfio_verify.trial.runs import run_and_judge
+from vfio_verify.values.case import PAGE, Case, Device, RamBlock, Region, Segment
+from vfio_verify.values.observation import Observation
 
 SUBJECTS = Path(__file__).parent / "subjects"
 ONE_PAGE = Case((Device((Region(0, PAGE),)),), (RamBlock(0, 0, 0),), (Segment(0, 0, PAGE),), PAGE)
@@ -99,7 +99,7 @@ def test_a_single_case_must_show_again_what_it_shows(monkeypatch: pytest.MonkeyP
             runs.append(verdict)
             return seen, verdict if len(runs) == 1 else Verdict(verdict.checked, ())
 
-        monkeypatch.setattr("vfio_verify.campaign.run_and_judge", once)
+        monkeypatch.setattr("vfio_verify.campaign.campaign.run_and_judge", once)
         doubtful = check_case(subject, Options(), ONE_PAGE)
     assert [violation.clause for violation in sure.confirmed] == ["ACCEPTS_VALID"]
     assert not sure.unconfirmed
@@ -110,7 +110,7 @@ def test_a_single_case_must_show_again_what_it_shows(monkeypatch: pytest.MonkeyP
 
 @needs_compiler
 def test_a_case_seen_once_is_unconfirmed_in_a_replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vfio_verify.replay import _Batch
+    from vfio_verify.campaign.replay import _Batch
 
     seen: list[object] = []
     shown = _Batch._violations

@@ -15,14 +15,14 @@ import msgspec
 import pytest
 from subject_files import needs_compiler
 
-from vfio_verify.case import PAGE, Case, Device, Fault, RamBlock, Region, Segment
-from vfio_verify.compiler import WRAPPED
 from vfio_verify.errors import HarnessError, InputError
 from vfio_verify.judge import judge
-from vfio_verify.model import expect
-from vfio_verify.observation import Observation
-from vfio_verify.sandbox import Parts
-from vfio_verify.worker import Worker
+from vfio_verify.subject.compiler import WRAPPED
+from vfio_verify.values.case import PAGE, Case, Device, Fault, RamBlock, Region, Segment
+from vfio_verify.values.model import expect
+from vfio_verify.values.observation import Observation
+from vfio_verify.worker.sandbox import Parts
+from vfio_verify.worker.worker import Worker
 
 CASE = Case(
     (Device((Region(0, 16 * PAGE),)),),
@@ -487,7 +487,7 @@ def test_what_a_subject_started_ends_with_its_worker(own_library, deed):
 def test_a_worker_ends_with_its_parent(own_library):
     """Even if the parent is killed and cannot close anything."""
     script = (
-        "import os, sys, pathlib\nfrom vfio_verify.worker import Worker\n"
+        "import os, sys, pathlib\nfrom vfio_verify.worker.worker import Worker\n"
         "worker = Worker(pathlib.Path(sys.argv[1]))\nprint('ready', flush=True)\nos.kill(os.getpid(), 9)\n"
     )
     import sys
@@ -523,7 +523,7 @@ def test_where_a_start_takes_long_a_call_may_too(monkeypatch, library):
     """Under emulation a correct call, in a process with 65,530 mappings, may take more than a second."""
 
     def seconds(start: float) -> float:
-        monkeypatch.setattr("vfio_verify.usage.used_seconds", lambda _: start)
+        monkeypatch.setattr("vfio_verify.worker.usage.used_seconds", lambda _: start)
         with Worker(library, cpu_seconds=0.2, sleep_seconds=0.4) as worker:
             started = time.monotonic()
             (seen,) = in_time(lambda: worker.run(doing("hang")))

@@ -15,12 +15,13 @@ import pytest
 from hypothesis import given, settings
 from subject_files import needs_compiler
 
-from vfio_verify import wire
-from vfio_verify.case import PAGE, Area, Case, Device, Fault, RamBlock, Region, Segment
-from vfio_verify.compiler import WRAPPED
+from vfio_verify.generate.strategies import packed_cases
+from vfio_verify.generate.sweep import fault_plans
 from vfio_verify.judge import judge
-from vfio_verify.model import expect
-from vfio_verify.observation import (
+from vfio_verify.subject.compiler import WRAPPED
+from vfio_verify.values.case import PAGE, Area, Case, Device, Fault, RamBlock, Region, Segment
+from vfio_verify.values.model import expect
+from vfio_verify.values.observation import (
     BY_RULE,
     FAULTED,
     NOWHERE,
@@ -37,9 +38,8 @@ from vfio_verify.observation import (
     Observation,
     Run,
 )
-from vfio_verify.strategies import packed_cases
-from vfio_verify.sweep import fault_plans
-from vfio_verify.worker import Worker
+from vfio_verify.worker import wire
+from vfio_verify.worker.worker import Worker
 
 MINUS_ONE = 2**64 - 1
 RESERVING = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS

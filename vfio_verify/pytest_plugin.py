@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 if TYPE_CHECKING:
-    from vfio_verify.case import Case, Policy
-    from vfio_verify.harness import Run
-    from vfio_verify.pytest_checks import Ask, Checks, Outcome
+    from vfio_verify.testing.checks import Ask, Checks, Outcome
+    from vfio_verify.testing.harness import Run
+    from vfio_verify.values.case import Case, Policy
 
     RunCase = Callable[..., Run]
 
@@ -46,7 +46,7 @@ def verifies(
     function where the file has several, and `examples` counts the layouts, which a command line with
     --vfio-examples overrules. All tests of one subject share one campaign. Raises ValueError.
     """
-    from vfio_verify.spec import clauses
+    from vfio_verify.values.spec import clauses
 
     unknown = [name for name in names if name not in clauses()]
     if unknown:
@@ -102,7 +102,7 @@ def _shared(config: pytest.Config) -> str:
     """The directory that all processes of a run share, by name only: whoever needs it makes it. Processes of xdist get
     the name from the one that starts them."""
     if _shared_key not in config.stash:
-        from vfio_verify.leftovers import own_prefix
+        from vfio_verify.worker.leftovers import own_prefix
 
         inherited = getattr(config, "workerinput", {}).get("vfio_verify")
         own = os.path.join(tempfile.gettempdir(), f"{own_prefix()}{uuid.uuid4().hex}")
@@ -139,7 +139,7 @@ def _ask(
     policy: Policy = "same-block",
 ) -> Ask:
     """A subject as it is named from the root directory, or by its whole path where it lies elsewhere."""
-    from vfio_verify.pytest_checks import Ask
+    from vfio_verify.testing.checks import Ask
 
     root = config.rootpath
     if subject != "core":
@@ -152,8 +152,8 @@ def _ask(
 
 
 def _check_clause(item: pytest.Item, ask: Ask, name: str) -> None:
-    from vfio_verify.outlet import harmless
-    from vfio_verify.pytest_checks import CannotCheckError, Checks, outcome
+    from vfio_verify.report.outlet import harmless
+    from vfio_verify.testing.checks import CannotCheckError, Checks, outcome
 
     config = item.config
     if _checks_key not in config.stash:
@@ -201,7 +201,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     given = {name: pyfuncitem.funcargs[name] for name in _arguments(pyfuncitem) if name != _CASE}
     if mark is None:
-        from vfio_verify.events import readable
+        from vfio_verify.report.events import readable
 
         with readable(_CASE, pyfuncitem.obj.vfio_verify_drawn):
             pyfuncitem.obj(**given)
@@ -252,7 +252,7 @@ def _make_property(item: pytest.Item) -> None:
 @functools.cache
 def _property(function: Callable[..., Any]) -> Callable[..., Any]:
     """One for each function: the tests of a parametrized one share what Hypothesis knows of it."""
-    from vfio_verify.events import as_property
+    from vfio_verify.report.events import as_property
 
     drawing, drawn = as_property(function, _CASE)
     drawing.vfio_verify_drawn = drawn  # type: ignore[attr-defined]  # a function takes any
@@ -277,7 +277,7 @@ def vfio_subject(pytestconfig: pytest.Config) -> str | None:
 @pytest.fixture(scope="session")
 def vfio_run(pytestconfig: pytest.Config, vfio_subject: str | os.PathLike[str] | None) -> Iterator[RunCase]:
     """``vfio_run(case, subject=..., function=..., policy=...)``: run a case in a process of its own, and judge it."""
-    from vfio_verify.harness import Harness
+    from vfio_verify.testing.harness import Harness
 
     with Harness() as harness:
 
@@ -305,7 +305,7 @@ class _Subject(pytest.Collector):
     """The properties of a subject given on the command line."""
 
     def collect(self) -> Iterator[_ClauseTest]:
-        from vfio_verify.spec import clauses
+        from vfio_verify.values.spec import clauses
 
         for name in clauses():
             yield _ClauseTest.from_parent(self, name=name)

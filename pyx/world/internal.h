@@ -20,7 +20,7 @@ static inline u64 page_up(u64 bytes) { return (bytes + vv_host_page - 1) & ~(vv_
 static inline u64 own_page_up(u64 bytes) { return (bytes + vv_page_size - 1) & ~(vv_page_size - 1); }
 static inline u64 own_page_down(u64 bytes) { return bytes & ~(vv_page_size - 1); }
 
-/* ---- the wire: all fields are 64 bits wide; vfio_verify/wire.py mirrors it --------------------- */
+/* ---- the wire: all fields are 64 bits wide; vfio_verify/worker/wire.py mirrors it --------------------- */
 
 #define VV_REQUEST_MAGIC 0x3171657276696676ull      /* "vfivreq1" */
 #define VV_THREADS_MAGIC 0x3171726874696676ull      /* "vfithrq1" */
@@ -329,7 +329,7 @@ int64_t vv_run_threads(const u64 *request, u64 request_bytes, uint8_t *reply, u6
 
 /* ---- kernel.c: failures that the kernel itself makes ------------------------------------------------- */
 
-/* The order is part of the wire format: KernelFaultKind in vfio_verify/case.py, from 1. */
+/* The order is part of the wire format: KernelFaultKind in vfio_verify/values/case.py, from 1. */
 enum vv_kernel_kind {
     VV_ADDRESS_SPACE = 1, VV_MAP_COUNT, VV_CLOSED_DESCRIPTOR, VV_READ_ONLY_DESCRIPTOR, VV_WRITE_ONLY_DESCRIPTOR,
     VV_SEALED, VV_TRUNCATED, VV_KERNEL_SECCOMP, VV_HUGETLB, VV_KERNEL_KINDS

@@ -56,7 +56,7 @@ bool vv_slot_in_use(u64 slot)
     return slot < VV_MAX_DEVICES ? slot < vv_world.layout.n_devices : slot - VV_MAX_DEVICES < vv_world.n_files;
 }
 
-/* stamp_name() in vfio_verify/words.py reads it. */
+/* stamp_name() in vfio_verify/values/words.py reads it. */
 u64 vv_stamp(u64 memory, u64 file_offset)
 {
     return (memory == VV_MEM_RAM ? memory : slot_of(memory) + 1) << 60 | (file_offset & (VV_MEMFD_BYTES - 1));

@@ -8,7 +8,7 @@
 
 #include "world.h"
 
-/* From the owner, on the control socket: so many forks has the next request. vfio_verify/process.py has the same. */
+/* From the owner, on the control socket: so many forks has the next request. vfio_verify/worker/process.py has the same. */
 struct vv_grant { int64_t kind; u64 forks; };
 
 /* In the worker, before its list of system calls: forks wait for an answer from now on. A descriptor, or -1. */

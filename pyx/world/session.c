@@ -17,7 +17,7 @@
 
 #include "internal.h"
 
-#define MAX_CALLS 65            /* MAX_CALLS of vfio_verify/case.py, and the case's own */
+#define MAX_CALLS 65            /* MAX_CALLS of vfio_verify/values/case.py, and the case's own */
 #define MAX_DIFFERENCES 8       /* of a mapping, in one look */
 #define SPARE_VMAS 16           /* of a mapping, besides one for each segment */
 #define EVENTS_A_SEGMENT 8      /* for which a call's reply has room */

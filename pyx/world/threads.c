@@ -74,7 +74,7 @@ struct thread {
 };
 
 /* What the parent reads besides the records, also when this process has died. In the second half of the reply; the
- * threads' orders and events follow. vfio_verify/thread_wire.py mirrors it. */
+ * threads' orders and events follow. vfio_verify/worker/thread_wire.py mirrors it. */
 struct log {
     u64 n_threads, round, policy, dead;         /* dead: the thread that ended the process */
     u64 slice, max_events;                      /* bytes and events of each thread */

@@ -44,7 +44,7 @@ typedef uint64_t u64;
 
 /* ---- what is counted, recorded and failed ------------------------------------------------ */
 
-/* The order is part of the wire format; vfio_verify/wire.py holds the same list. */
+/* The order is part of the wire format; vfio_verify/worker/wire.py holds the same list. */
 enum vv_step {
     VV_MMAP, VV_MUNMAP, VV_MPROTECT, VV_MREMAP, VV_DUP, VV_CLOSE, VV_OTHER_CALL,
     VV_FIND_DEVICE,                 /* vfio_device_lookup(), in all its shapes */
@@ -122,11 +122,11 @@ struct vv_segment { u64 block, offset, length; };               /* block: a posi
 struct vv_fault   { u64 step, nth, when, error, persistent; };  /* nth counts from 1 */
 
 /* What a device's driver refuses to map: what lies outside a region, or outside its areas; or nothing, where the regions
- * are ordinary files. The order is part of the wire format: MMAP_RULES in vfio_verify/wire.py. */
+ * are ordinary files. The order is part of the wire format: MMAP_RULES in vfio_verify/worker/wire.py. */
 enum vv_mmap_rule { VV_BY_REGION, VV_BY_AREAS, VV_BY_NOTHING };
 
 /* A region with the MSI-X table: QEMU cuts the table out of the areas by itself, or the region's info says that it may be
- * mapped. The order is part of the wire format: MSIX in vfio_verify/wire.py. */
+ * mapped. The order is part of the wire format: MSIX in vfio_verify/worker/wire.py. */
 enum vv_msix { VV_NO_MSIX, VV_MSIX_CUT, VV_MSIX_MAPPABLE };
 
 struct vv_layout {
@@ -145,7 +145,7 @@ struct vv_layout {
 
 extern u64 vv_host_page;            /* the same, between two layouts too */
 
-/* Where kernels differ from the newest one; class Kernel in vfio_verify/case.py. */
+/* Where kernels differ from the newest one; class Kernel in vfio_verify/values/case.py. */
 enum vv_kernel_rules {
     VV_MREMAP_UNMAPS = 1,           /* mremap of device memory to a fixed address unmaps that first, then refuses */
     VV_NO_HINTS = 2,                /* an address without MAP_FIXED is not followed */

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from vfio_verify.case import Case
 from vfio_verify.judge import conduct, mapping, outcome
 from vfio_verify.judge.consequences import roots
 from vfio_verify.judge.facts import ClauseJudge, Facts, Finding
-from vfio_verify.model import Expectation
-from vfio_verify.observation import NOWHERE, Observation
+from vfio_verify.values.case import Case
+from vfio_verify.values.model import Expectation
+from vfio_verify.values.observation import NOWHERE, Observation
 
 _JUDGES: dict[str, ClauseJudge] = {**mapping.CLAUSES, **outcome.CLAUSES, **conduct.CLAUSES}
 

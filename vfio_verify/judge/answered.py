@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vfio_verify.judge.facts import MMAP, MREMAP, MUNMAP, Facts
-from vfio_verify.observation import FAULTED, STEPS, Event
+from vfio_verify.values.observation import FAULTED, STEPS, Event
 
 FIND_DEVICE, FIND_BLOCK, FIND_INDEX, FIND_REGION, REGION_INFO, REGION_FD = map(
     STEPS.index, ("find_device", "find_block", "find_index", "find_region", "region_info", "region_fd")

@@ -17,7 +17,7 @@ from vfio_verify.judge.facts import (
     Finding,
     without,
 )
-from vfio_verify.observation import (
+from vfio_verify.values.observation import (
     FAULTED,
     LEFT_CHILD,
     LEFT_THREAD,
@@ -29,7 +29,7 @@ from vfio_verify.observation import (
     UNPLANNED,
     Event,
 )
-from vfio_verify.words import call_text, place
+from vfio_verify.values.words import call_text, place
 
 _SHOWN = 8
 """Ranges named in a sentence."""

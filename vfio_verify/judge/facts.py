@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from vfio_verify.case import PAGE, Case
 from vfio_verify.judge.relations import MAX_PIECES, Piece, Segments, meetings, wrong_pieces
-from vfio_verify.model import Expectation
-from vfio_verify.observation import (
+from vfio_verify.values.case import PAGE, Case
+from vfio_verify.values.model import Expectation
+from vfio_verify.values.observation import (
     BY_KERNEL,
     FAULTED,
     MAX_STRAYS,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vfio_verify.case import PAGE, Case
 from vfio_verify.judge.facts import ClauseJudge, Facts, Finding
 from vfio_verify.judge.relations import (
     MAX_PIECES,
@@ -17,8 +16,19 @@ from vfio_verify.judge.relations import (
     explanations,
     missing_part,
 )
-from vfio_verify.observation import ANONYMOUS, EXEC, OTHER, READ, SHARED, STILL_READABLE, UNEQUAL, UNREADABLE, WRITE
-from vfio_verify.words import access, memory_name, place, stamp_name
+from vfio_verify.values.case import PAGE, Case
+from vfio_verify.values.observation import (
+    ANONYMOUS,
+    EXEC,
+    OTHER,
+    READ,
+    SHARED,
+    STILL_READABLE,
+    UNEQUAL,
+    UNREADABLE,
+    WRITE,
+)
+from vfio_verify.values.words import access, memory_name, place, stamp_name
 
 
 def _contiguous(facts: Facts) -> list[Finding] | None:

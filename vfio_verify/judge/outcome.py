@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 
-from vfio_verify.backing import memory_of
 from vfio_verify.judge.answered import unanswered_faults
 from vfio_verify.judge.facts import MMAP, ClauseJudge, Facts, Finding, at, template
 from vfio_verify.judge.relations import MAX_PIECES, OR, SAYS, causes_of, explanations, wrong_pieces
-from vfio_verify.observation import (
+from vfio_verify.values.backing import memory_of
+from vfio_verify.values.observation import (
     BY_KERNEL,
     BY_RULE,
     ERROR_SET_TWICE,
@@ -26,7 +26,7 @@ from vfio_verify.observation import (
     Event,
     Run,
 )
-from vfio_verify.words import call_text, death_text, step_text
+from vfio_verify.values.words import call_text, death_text, step_text
 
 _MAP_NORESERVE = 0x4000  # asm-generic/mman.h; Python's mmap lacks it
 _MAP_FIXED = 0x10

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from vfio_verify.judge import Violation
 from vfio_verify.judge.facts import CLOSE, DUP, MMAP, MPROTECT, MREMAP, MUNMAP
-from vfio_verify.observation import BY_KERNEL, FAULTED, NOWHERE, OUTSIDE, OWNED, UNPLANNED, Event, Observation
+from vfio_verify.values.observation import BY_KERNEL, FAULTED, NOWHERE, OUTSIDE, OWNED, UNPLANNED, Event, Observation
 
 _MAP_FIXED = 0x10
 

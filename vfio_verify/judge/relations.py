@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
-from vfio_verify.backing import backings, region_at
-from vfio_verify.case import REGION_SHIFT, Case
-from vfio_verify.model import Overlay
-from vfio_verify.observation import ANONYMOUS, OTHER, RAM, READ, SHARED, Run
+from vfio_verify.values.backing import backings, region_at
+from vfio_verify.values.case import REGION_SHIFT, Case
+from vfio_verify.values.model import Overlay
+from vfio_verify.values.observation import ANONYMOUS, OTHER, RAM, READ, SHARED, Run
 
 OR = " or "
 MAX_PIECES, _MAX_SEGMENTS = 256, 1024

@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from vfio_verify.case import PAGE, Call, Case, Change, Drop, End, Fork, Policy
 from vfio_verify.judge import Violation, judge
 from vfio_verify.judge.facts import Finding
-from vfio_verify.observation import UNREADABLE, MappingSeen, Observation, Run, StepSeen
-from vfio_verify.space import LiveMapping, Space, actions_of, alone
-from vfio_verify.words import access, memory_name, place, stamp_name
+from vfio_verify.values.case import PAGE, Call, Case, Change, Drop, End, Fork, Policy
+from vfio_verify.values.observation import UNREADABLE, MappingSeen, Observation, Run, StepSeen
+from vfio_verify.values.space import LiveMapping, Space, actions_of, alone
+from vfio_verify.values.words import access, memory_name, place, stamp_name
 
 _HARMLESS = frozenset({"ERROR_SET", "NO_LEAK", "NO_WINDOW"})
 """Clauses of which a violation says nothing about a mapping's pages."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vfio_verify.judge import Violation
-from vfio_verify.spec import SEVERITIES, Severity, clauses
+from vfio_verify.values.spec import SEVERITIES, Severity, clauses
 
 
 def severity(violation: Violation) -> Severity:

@@ -11,13 +11,13 @@ from itertools import combinations
 
 from msgspec.structs import replace
 
-from vfio_verify.case import Call, Case, Policy
 from vfio_verify.judge import Verdict, Violation, judge
 from vfio_verify.judge.facts import Finding
-from vfio_verify.model import expect
-from vfio_verify.observation import TOOK_AWAY, Observation, Taken, Threads
-from vfio_verify.space import alone
-from vfio_verify.words import death_text, place
+from vfio_verify.values.case import Call, Case, Policy
+from vfio_verify.values.model import expect
+from vfio_verify.values.observation import TOOK_AWAY, Observation, Taken, Threads
+from vfio_verify.values.space import alone
+from vfio_verify.values.words import death_text, place
 
 _CONTROLS = 2
 """Rounds in which the calls are made one after the other; pyx/world/threads.c has the same."""

@@ -3,9 +3,9 @@
 import pytest
 from hypothesis import example, settings
 
-from vfio_verify.case import PAGE, Case, Device, Fault, RamBlock, Region, Segment
-from vfio_verify.model import expect
 from vfio_verify.pytest_plugin import verifies
+from vfio_verify.values.case import PAGE, Case, Device, Fault, RamBlock, Region, Segment
+from vfio_verify.values.model import expect
 
 TWICE = Case((Device((Region(2, PAGE),)),), (RamBlock(0, 2, 0),), (Segment(0, 0, PAGE),) * 2, 2 * PAGE)
 

@@ -1,0 +1,1 @@
+"""Many cases, here or on other machines, and each violation that they show."""

@@ -1,0 +1,50 @@
+"""Which cases of a search reach code of the subject that none before them has reached."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vfio_verify.values.case import Case, Fault
+from vfio_verify.worker.worker import Worker
+
+_MOST_RUNS = 400
+"""Runs that are made again to tell which of them it was."""
+
+Pioneer = tuple[Case, tuple[int, ...]]
+"""A case, and the places where the blocks that it was the first to reach begin."""
+
+
+class Frontier:
+    """Looks after each piece of work at what a worker has covered. `known` was reached before, and is not told."""
+
+    def __init__(self, worker: Worker, known: bytes) -> None:
+        self._worker = worker
+        self._known = places(known)
+        self.pioneers: list[Pioneer] = []
+
+    def look(self, case: Case, plans: Sequence[Sequence[Fault]]) -> None:
+        """Which of these runs, which were just made, was the first somewhere?"""
+        new = places(self._worker.covered()) - self._known
+        self._known |= new
+        if case.variables == "zero":
+            return  # the same code, built in another way
+        if len(plans) == 1 and new:
+            self._add(case, plans[0], new)
+            return
+        for plan in plans[:_MOST_RUNS]:
+            if not new:
+                break
+            self._worker.mark_covered(new, now=False)
+            self._worker.run(case, [plan])
+            if reached := places(self._worker.covered()) & new:
+                self._add(case, plan, reached)
+            self._worker.mark_covered(new, now=True)
+            new -= reached
+
+    def _add(self, case: Case, plan: Sequence[Fault], reached: set[int]) -> None:
+        self.pioneers.append((case.with_faults(*plan) if plan else case, tuple(sorted(reached))))
+
+
+def places(covered: bytes) -> set[int]:
+    """The places that are set in a map of `Worker.covered`."""
+    return {at for at, byte in enumerate(covered) if byte}

@@ -1,0 +1,104 @@
+"""What several commands need."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vfio_verify.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vfio_verify.campaign.cluster import ClusterExecutor
+
+POLICIES = ("same-block", "same-region", "same-device")
+
+
+def _processors(_context: click.Context, _option: click.Parameter, value: int | None) -> int:
+    return value or len(os.sched_getaffinity(0))
+
+
+policy_option = click.option(
+    "--policy",
+    type=click.Choice(POLICIES),
+    default=POLICIES[0],
+    show_default=True,
+    help="Which segments may share a dmabuf.",
+)
+kept_policy_option = click.option(
+    "--policy",
+    type=click.Choice(POLICIES),
+    help="Which segments may share a dmabuf. [default: as when the case was found]",
+)
+jobs_option = click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    callback=_processors,
+    help="Processes to use. [default: one for each processor]",
+)
+cluster_option = click.option(
+    "--cluster", metavar="URL", help="Run on the Dask cluster of this scheduler: tcp://HOST:PORT."
+)
+sandbox_option = click.option(
+    "--no-sandbox", is_flag=True, help="Do not confine the compiler and the subject. Only for code that you trust."
+)
+
+
+def refuse_unwritable(path: str, what: str = "") -> None:
+    """Before the work is done, and not after it; `what` is to be written there. Raises InputError."""
+    target = Path(path)
+    place = target if target.exists() else target.parent
+    if target.is_dir() or not os.access(place, os.W_OK):
+        raise InputError(f"cannot write {what and what + ' '}to {path}")
+
+
+@contextmanager
+def private_hypothesis() -> Iterator[None]:
+    """Hypothesis keeps a directory for itself, by default where it is run; a check leaves nothing there."""
+    from vfio_verify.worker.leftovers import private_directory
+
+    with ExitStack() as stack:
+        try:
+            directory = stack.enter_context(private_directory())
+        except OSError as error:
+            raise InputError(f"no directory for temporary files; set TMPDIR to one: {error}") from error
+        os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = directory
+        yield
+
+
+@contextmanager
+def executor_on(cluster: str | None, say: Callable[[str], None]) -> Iterator[ClusterExecutor | None]:
+    """What runs a campaign's tasks, if not this machine. `say` is told of workers that join and are refused."""
+    if cluster is None:
+        yield None
+        return
+    from vfio_verify.campaign.cluster import connect
+
+    with connect(cluster, say) as executor:
+        yield executor
+
+
+def console(*, stderr: bool = False) -> Console:
+    """On standard output, or on standard error. Nothing in a text is markup."""
+    from rich.console import Console
+    from rich.segment import Segment
+
+    from vfio_verify.report.outlet import shown
+
+    class PipeConsole(Console):
+        def render(self, *arguments: Any, **named: Any) -> Iterator[Segment]:
+            """A text's own escapes are gone before it gets those of a style."""
+            for segment in super().render(*arguments, **named):
+                yield segment if segment.control else Segment(shown(segment.text), segment.style)
+
+        def on_broken_pipe(self) -> None:
+            """Rich would exit with 1, which is a verdict here."""
+            raise BrokenPipeError
+
+    return PipeConsole(stderr=stderr, highlight=False, markup=False, emoji=False)

@@ -1,0 +1,197 @@
+"""The command that searches until a budget is spent."""
+
+from __future__ import annotations
+
+import re
+import sys
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from vfio_verify.cli.common import (
+    cluster_option,
+    console,
+    executor_on,
+    jobs_option,
+    policy_option,
+    private_hypothesis,
+    sandbox_option,
+)
+from vfio_verify.cli.outputs import Outputs, output_options
+
+if TYPE_CHECKING:
+    from vfio_verify.campaign.campaign import Options
+    from vfio_verify.corpus.shared import Corpus
+    from vfio_verify.search.outcome import Budget, Outcome
+    from vfio_verify.search.state import Part
+    from vfio_verify.values.case import Policy
+
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_DEFAULT_SECONDS = 60.0
+
+
+def _seconds(_context: click.Context, _option: click.Parameter, value: str | None) -> float | None:
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?) *([smhd]?)", value)
+    if not match or not (seconds := float(match[1]) * _SECONDS[match[2]]):
+        raise click.BadParameter(f"{value!r} is no time; 30s, 5m, 2h, 1d and a number of seconds are")
+    return seconds
+
+
+def _part(_context: click.Context, _option: click.Parameter, value: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", value)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise click.BadParameter(f"{value!r} is no part of the work; 1/2 and 2/2 are its halves")
+    return int(match[1]) - 1, int(match[2])
+
+
+@click.command(short_help="Search for violations until a budget is spent.")
+@click.argument("subject")
+@click.option("--function", metavar="NAME", help="The function to search, where the source has several.")
+@click.option(
+    "--time",
+    "seconds",
+    metavar="TIME",
+    callback=_seconds,
+    help="How long: 30s, 5m, 2h, 1d. [default: 60s, unless another option says when to end]",
+)
+@click.option("--examples", type=click.IntRange(1), help="How many layouts more, at least: shards are run whole.")
+@click.option("--until-found", is_flag=True, help="End when a violation is confirmed.")
+@click.option("--fail-fast", is_flag=True, help="The same, with what is met first alone.")
+@jobs_option
+@cluster_option
+@click.option(
+    "--corpus",
+    default="vfio-verify-corpus",
+    show_default=True,
+    metavar="DIR|URL",
+    help="Where findings are kept, and how far the search is: a directory, or redis://HOST/NUMBER.",
+)
+@click.option(
+    "--shard",
+    "part",
+    metavar="I/N",
+    callback=_part,
+    default="1/1",
+    help="One of N parts of the work, as on N machines.",
+)
+@click.option("--fresh", is_flag=True, help="Start anew, and do not go on where the last search ended.")
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0, (1 << 32) - 1), help="Another seed, other layouts."
+)
+@policy_option
+@click.option(
+    "--interval",
+    metavar="TIME",
+    callback=_seconds,
+    default="10s",
+    show_default=True,
+    help="Between lines, where there is no terminal.",
+)
+@click.option("--plain", is_flag=True, help="Lines and no screen, on a terminal too.")
+@output_options
+@sandbox_option
+def fuzz(
+    subject: str,
+    *,
+    function: str | None,
+    seconds: float | None,
+    examples: int | None,
+    until_found: bool,
+    fail_fast: bool,
+    jobs: int,
+    cluster: str | None,
+    corpus: str,
+    part: tuple[int, int],
+    fresh: bool,
+    seed: int,
+    policy: Policy,
+    interval: float,
+    plain: bool,
+    outputs: Outputs,
+    no_sandbox: bool,
+) -> None:
+    """Search SUBJECT for violations until a budget is spent; each is confirmed, made small and kept in a corpus.
+
+    The same search on the same corpus goes on where the last one ended. On a corpus in Redis, several at once share the
+    work.
+
+    Exit status: 0 nothing was found, 1 a clause is violated (found now or earlier), 2 the input cannot be used, 3 the
+    harness itself failed, 4 a violation was seen and did not come again, or a part was left out, 130 interrupted by
+    Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
+    """
+    outputs.refuse_unusable()
+    if seconds is None and examples is None and not until_found and not fail_fast:
+        seconds = _DEFAULT_SECONDS
+    from vfio_verify.corpus.shared import open_corpus
+
+    kept = open_corpus(corpus)
+    with private_hypothesis():
+        from vfio_verify.campaign.campaign import Options
+        from vfio_verify.search.outcome import Budget
+        from vfio_verify.search.state import Part
+
+        options = Options(seed=seed, policy=policy, jobs=jobs, sandbox=not no_sandbox)
+        budget = Budget(seconds, examples, until_found, fail_fast)
+        outcome = _search(
+            subject,
+            function,
+            options=options,
+            budget=budget,
+            cluster=cluster,
+            corpus=kept,
+            part=Part(*part),
+            fresh=fresh,
+            interval=interval,
+            plain=plain,
+        )
+    _write(outcome, outputs, kept.shown)
+    sys.exit(outcome.report.exit_status)
+
+
+def _search(
+    name: str,
+    function: str | None,
+    *,
+    options: Options,
+    budget: Budget,
+    cluster: str | None,
+    corpus: Corpus,
+    part: Part,
+    fresh: bool,
+    interval: float,
+    plain: bool,
+) -> Outcome:
+    from vfio_verify.search.fuzz import fuzz as search
+    from vfio_verify.search.screen import Lines, Screen
+    from vfio_verify.subject.subject import open_subject
+
+    def say(line: str) -> None:
+        watcher.note(line)
+
+    out = console(stderr=True)
+    with (
+        open_subject(name, function, options.parts) as opened,
+        executor_on(cluster, say) as executor,
+    ):
+        title = f"{opened.function}() in {opened.name}" if opened.kind == "C" else opened.name
+        title += "" if part.of == 1 else f", part {part}"
+        watcher: Lines | Screen
+        if out.is_terminal and not out.is_dumb_terminal and not plain:
+            watcher = Screen(out, title, executor.crew if executor else lambda: f"{options.jobs} jobs", corpus.shown)
+        else:
+            watcher = Lines(out, interval, executor.crew if executor else None)
+        run = partial(search, opened, options, budget, watcher, corpus=corpus, part=part, fresh=fresh)
+        if executor is not None:
+            run = partial(run, executor=executor, lost=executor.lost, at_once=lambda: executor.slots)
+        with watcher:
+            return run()
+
+
+def _write(outcome: Outcome, outputs: Outputs, corpus: str) -> None:
+    from vfio_verify.search.screen import print_outcome
+
+    out = console()
+    outputs.write(outcome.report, out, data=outcome.to_json(), show=lambda: print_outcome(outcome, out, corpus))

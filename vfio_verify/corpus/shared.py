@@ -1,0 +1,205 @@
+"""A corpus by the name that a user gives it: a directory, or a Redis server that several machines share; and
+Hypothesis's example database beside it.
+
+In one hash of the server lie the bytes that would be the files of a directory, by the names that they would have there.
+Nothing in it is ever written over or removed, so that any number of writers agree.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from vfio_verify.corpus import entry as corpus
+from vfio_verify.corpus.entry import Entry, read_entry
+from vfio_verify.errors import InputError
+
+if TYPE_CHECKING:
+    from hypothesis.database import ExampleDatabase
+
+SCHEMES = ("redis", "rediss", "unix")
+_HASH = "vfio-verify:corpus"
+_PREFIX = b"vfio-verify:example:"
+_SECONDS = 5.0
+_MAX_BYTES = 64 << 20
+
+
+class Kept(NamedTuple):
+    """An entry, and where it is: the name of its file, or its name in the server."""
+
+    place: str
+    entry: Entry
+
+
+class Corpus(Protocol):
+    """Where cases are kept. Raises InputError where it cannot be read or written, or holds what is no entry."""
+
+    @property
+    def shown(self) -> str:
+        """Its name, without a password."""
+
+    def refuse_unwritable(self) -> None:
+        """Before the work is done, and not after it. It need not be there yet."""
+
+    def load(self) -> Iterator[Kept]:
+        """Every entry, ordered by name. InputError if there is none."""
+
+    def store(self, entry: Entry) -> str | None:
+        """Keep an entry, and say where; None if it is there already."""
+
+
+def open_corpus(place: str) -> Corpus:
+    """The corpus that a user names: a directory or file, or a Redis server by redis://, rediss:// or unix://."""
+    return RedisCorpus(place) if is_shared(place) else DirectoryCorpus(Path(place))
+
+
+def is_shared(place: str) -> bool:
+    """Is it the URL of a server?"""
+    scheme, separator, _ = place.partition("://")
+    return bool(separator) and scheme in SCHEMES
+
+
+class DirectoryCorpus:
+    """A directory of entries, or one file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def shown(self) -> str:
+        return str(self.path)
+
+    def refuse_unwritable(self) -> None:
+        target = self.path.absolute()
+        place = next(place for place in (target, *target.parents) if place.exists())
+        if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+            raise InputError(f"cannot write to the corpus {self.shown}")
+
+    def load(self) -> Iterator[Kept]:
+        return (Kept(str(stored.path), stored.entry) for stored in corpus.load(self.path))
+
+    def store(self, entry: Entry) -> str | None:
+        stored = corpus.store(self.path, entry)
+        return None if stored is None else str(stored)
+
+
+class RedisCorpus:
+    """Entries in a Redis server, or after a # the one of that name. It is as durable as that server: `appendonly yes`
+    there keeps what is stored."""
+
+    def __init__(self, url: str) -> None:
+        found = re.fullmatch("(.*)#([^#@]*)", url, re.DOTALL)
+        url, self._only = (found[1], found[2]) if found else (url, "")
+        self.shown = without_password(url)
+        self.client = _client(url)
+
+    def refuse_unwritable(self) -> None:
+        from redis.exceptions import NoPermissionError, ResponseError
+
+        with self.told():
+            try:
+                self.client.hdel(_HASH, "")  # no entry has that name: nothing goes, and a replica refuses all the same
+            except NoPermissionError:
+                pass  # of an account that may add and not remove
+            except ResponseError as error:
+                raise InputError(f"cannot write to the corpus {self.shown}: {_hushed(self.client, error)}") from error
+
+    def load(self) -> Iterator[Kept]:
+        with self.told():
+            names = [self._only.encode()] if self._only else sorted(self.client.hkeys(_HASH))
+        if not names:
+            raise InputError(f"there are no cases in {self.shown}")
+        for name in names:
+            place = f"{self.shown}#{name.decode(errors='replace')}"
+            with self.told():
+                size = self.client.hstrlen(_HASH, name)
+                data = self.client.hget(_HASH, name) if size <= _MAX_BYTES else None
+            if size > _MAX_BYTES:
+                raise InputError(f"{place} is no corpus entry: larger than {_MAX_BYTES} bytes")
+            if data is not None:
+                yield Kept(place, read_entry(data, place))
+            elif self._only:
+                raise InputError(f"there is no case {place}")
+            # else someone removed it by hand meanwhile
+
+    def store(self, entry: Entry) -> str | None:
+        place = f"{self.shown}#{entry.name}"
+        with self.told():
+            is_new = self.client.hsetnx(_HASH, entry.name, entry.to_json())
+            known = None if is_new else self.client.hget(_HASH, entry.name)
+        if known is not None and read_entry(known, place).case != entry.case:
+            raise InputError(f"{place} does not hold the case that it is named by")
+        return place if is_new else None
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """What goes wrong with the server is an InputError."""
+        from redis import RedisError
+
+        try:
+            yield
+        except (RedisError, OSError) as error:
+            raise InputError(f"cannot use the corpus {self.shown}: {_hushed(self.client, error)}") from error
+
+
+def example_database(url: str) -> ExampleDatabase:
+    """A database for `hypothesis.settings(database=...)` in a Redis server: where one machine's property test fails,
+    another's tries that example first. For tests that draw from `strategies`; a campaign uses none, so that the same
+    seed gives the same report. Raises InputError if no server answers."""
+    client = _client(url)
+    from hypothesis.extra.redis import RedisExampleDatabase
+
+    return RedisExampleDatabase(client, key_prefix=_PREFIX, listener_channel="vfio-verify:examples")
+
+
+def _client(url: str) -> Any:
+    """A connection that was tried."""
+    shown = without_password(url)
+    try:
+        import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+    except ImportError as error:
+        raise InputError(f"{shown} needs: pip install 'vfio-verify[redis]' ({error})") from None
+    try:
+        if _is_cut(url):
+            raise ValueError
+        client = redis.Redis.from_url(
+            url, socket_connect_timeout=_SECONDS, socket_timeout=_SECONDS, retry=Retry(NoBackoff(), 1)
+        )
+    except (redis.RedisError, ValueError, TypeError):
+        # Why it is none is told in words of the URL, which may be the password's.
+        raise InputError(
+            f"{shown} is no URL of a Redis server: redis://:PASSWORD@HOST:PORT/NUMBER is one, where in the password "
+            "every / ? # and @ is written as %2F %3F %23 and %40"
+        ) from None
+    try:
+        client.ping()
+    except (redis.RedisError, OSError, ValueError, TypeError) as error:
+        raise InputError(f"no Redis server answers at {shown}: {_hushed(client, error)}") from None
+    return client
+
+
+def _hushed(client: Any, error: Exception) -> str:
+    """A server that does not know AUTH answers with what it was given."""
+    password = client.connection_pool.connection_kwargs.get("password")
+    return str(error).replace(password, "***") if password else str(error)
+
+
+_PARAMETER = re.compile("([?&][^=&]*pass[^=&]*=)[^&]*", re.IGNORECASE)
+_ACCOUNT = re.compile("^([a-z]+://[^:@/]*):(.*)@")
+
+
+def without_password(url: str) -> str:
+    """As it may be shown."""
+    return _ACCOUNT.sub(r"\1:***@", _PARAMETER.sub(r"\1***", url))
+
+
+def _is_cut(url: str) -> bool:
+    """Would a part of the password be taken for the host?"""
+    found = _ACCOUNT.match(_PARAMETER.sub(r"\1***", url))
+    return found is not None and any(character in found[2] for character in "/?#")

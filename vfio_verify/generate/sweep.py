@@ -1,0 +1,138 @@
+"""Which faults a layout is run under.
+
+As SQLite's tests do it: step 1 fails, then step 2, and so on, until a run meets no fault; each once transient (only
+that call) and once persistent (that and all later ones of its kind), and mmap early and late. Then pairs: a step fails,
+and after it one of those that the subject still makes, above all its cleanup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from vfio_verify.values.case import Fault, Step
+from vfio_verify.values.observation import FAULTED, STEPS, Observation
+
+MMAP_ERRNOS = (
+    *("ENOMEM", "EINVAL", "EACCES", "EAGAIN", "EBADF", "ENODEV", "EPERM"),
+    *("ENFILE", "EOVERFLOW", "EBUSY", "EEXIST", "ETXTBSY", "EIO"),
+)
+"""What mmap(2) and a driver's own mmap step answer; EBUSY and EIO are from vfio-pci and the drivers beside it."""
+
+OTHER_ERRNOS: dict[Step, Sequence[str]] = {
+    "munmap": ("ENOMEM", "EINVAL"),
+    "mprotect": ("ENOMEM", "EACCES", "EINVAL"),
+    "mremap": ("ENOMEM", "EFAULT", "EAGAIN", "EINVAL"),
+    "dup": ("EMFILE", "EBADF", "EBUSY", "EINTR", "ENOMEM"),
+    "close": ("EINTR", "EIO", "EBADF", "ENOSPC", "EDQUOT"),
+    "other_call": ("EMFILE", "ENFILE", "EACCES", "ENOENT", "EINVAL", "ENOMEM"),
+    "region_info": ("EINVAL", "ENOMEM", "ENODEV", "EIO", "ENOTTY"),
+    "region_fd": ("EINVAL", "ENOMEM", "ENODEV", "EMFILE"),
+}
+"""By the man page of each call; for the look-ups, what the ioctl or syscall behind them answers. A step that is not
+here just fails: it has no errno."""
+
+_NOT_GIVEN = ("EINVAL",)
+_SHORT = 3
+"""Mappings of a layout that is now and then run with every errno at every position."""
+_EVERY = 8
+"""Of so many short layouts one is."""
+_MOST = 64
+"""Steps of a kind that are all failed."""
+_FEW = 1024
+"""Steps of a kind above which a run takes too long for that: the middle one fails, and the last."""
+_MAX_PAIRS = 96
+_LATER = 3
+"""Of the steps after a failure, the first and the last so many are failed too."""
+
+
+def fault_plans(faultless: Observation, turn: int = 0) -> list[tuple[Fault, ...]]:
+    """Plans of one fault, for each position at which the faultless run can fail; of hundreds, for some (`positions`).
+
+    The errno goes round with the position and the `turn`, the number of the layout: over some layouts every position
+    meets each of them. One in eight short layouts meets all of them by itself.
+    """
+    exhaustive = bool(faultless.counts) and turn % _EVERY == 0 and faultless.count("mmap") <= _SHORT
+    return [
+        (fault,)
+        for step, count in zip(STEPS, faultless.counts, strict=False)
+        for nth in positions(count, turn)
+        for fault in (_all_faults(step, nth, count) if exhaustive else _faults(step, nth, count, turn))
+        if count <= _FEW or _stands_for_all(fault, count)
+    ]
+
+
+def positions(count: int, turn: int = 0) -> Sequence[int]:
+    """Which of so many steps of a kind are failed: all of them; of hundreds, whose sweep would take seconds, the first
+    ones, the last ones and some between, which are others in the next layout; of thousands, two."""
+    if count > _FEW:
+        return count // 2, count
+    if count <= _MOST:
+        return range(1, count + 1)
+    edge = _MOST // 4
+    stride = (count - 2 * edge) // (2 * edge) + 1
+    return [
+        *range(1, edge + 1),
+        *range(edge + 1 + turn % stride, count - edge + 1, stride),
+        *range(count - edge + 1, count + 1),
+    ]
+
+
+def _stands_for_all(fault: Fault, count: int) -> bool:
+    """Of thousands of steps: a mapping fails late in the middle, and early at the end; any other step at the end."""
+    if fault.persistent:
+        return False
+    return (fault.nth == count) != (fault.when == "late") if fault.step == "mmap" else fault.nth == count
+
+
+def _faults(step: Step, nth: int, count: int, turn: int) -> Iterator[Fault]:
+    def errno(by: int) -> str:
+        return errnos[(nth + turn + by) % len(errnos)]
+
+    errnos = MMAP_ERRNOS if step == "mmap" else OTHER_ERRNOS.get(step, _NOT_GIVEN)
+    yield Fault(step, nth, errno(0))
+    if step == "mmap":
+        yield Fault(step, nth, errno(count), "late")
+        yield Fault(step, nth, errno(5), "late", persistent=True)
+        # What is worth another try may never succeed.
+        yield Fault(step, nth, ("EAGAIN", "ENOMEM")[(nth + turn) % 2], persistent=True)
+    elif step == "mremap":
+        yield Fault(step, nth, errno(1), "late")
+        yield Fault(step, nth, errno(2), "late", persistent=True)
+    elif nth < count:  # the last step of its kind has no later ones
+        yield Fault(step, nth, errno(0), persistent=True)
+
+
+def _all_faults(step: Step, nth: int, count: int) -> Iterator[Fault]:
+    for errno in MMAP_ERRNOS if step == "mmap" else OTHER_ERRNOS.get(step, _NOT_GIVEN):
+        for persistent in (False, True) if step == "mmap" or nth < count else (False,):
+            yield Fault(step, nth, errno, persistent=persistent)
+            if step == "mmap":
+                yield Fault(step, nth, errno, "late", persistent)
+
+
+def pair_plans(
+    plans: Sequence[tuple[Fault, ...]], observations: Sequence[Observation], turn: int = 0
+) -> list[tuple[Fault, ...]]:
+    """Plans of two faults: each transient one of `plans`, and a second in what the subject did after it."""
+    pairs = [
+        (*plan, second)
+        for plan, seen in zip(plans, observations, strict=False)
+        if not plan[0].persistent and seen.death is None and seen.flags_union & FAULTED and sum(seen.counts) <= 2 * _FEW
+        for second in _later_faults(seen, turn)
+    ]
+    return pairs[turn % (len(pairs) // _MAX_PAIRS + 1) :: len(pairs) // _MAX_PAIRS + 1]
+
+
+def _later_faults(seen: Observation, turn: int) -> Iterator[Fault]:
+    """A fault for the steps that follow the one that failed."""
+    flags, steps = seen.column("flags"), seen.column("step")
+    first = next((i for i, value in enumerate(flags) if value & FAULTED), len(flags))
+    later = range(first + 1, len(steps))
+    for i in later if len(later) <= 2 * _LATER else (*later[:_LATER], *later[-_LATER:]):
+        step = STEPS[steps[i]]
+        nth = steps[: i + 1].count(steps[i])
+        errnos = MMAP_ERRNOS if step == "mmap" else OTHER_ERRNOS.get(step, _NOT_GIVEN)
+        late = step == "mmap" and (nth + turn) % 2 == 0
+        # A cleanup that tries again is failed again in every other layout.
+        persistent = step == "munmap" and turn % 2 == 1
+        yield Fault(step, nth, errnos[(nth + turn) % len(errnos)], "late" if late else "early", persistent)

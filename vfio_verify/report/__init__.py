@@ -1,0 +1,1 @@
+"""What comes out: text, JSON, JUnit, SARIF, annotations, and a case drawn."""

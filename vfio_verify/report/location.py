@@ -1,0 +1,75 @@
+"""Where a subject is defined, as tools that show findings beside the source want it: a path in a tree, and a line."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from msgspec import Struct
+
+from vfio_verify.report.report import Report, SubjectEntry
+
+# Where the core is written, in this project's tree.
+_CORE = "pyx/_core.pyx"
+_CORE_DEFINITION = re.compile(rb"^cdef .*\bcore_map\(", re.MULTILINE)
+
+
+class Location(Struct, frozen=True):
+    """`path` is relative to the root of the sources, with slashes, or absolute for a file outside it."""
+
+    path: str
+    line: int | None
+
+    @property
+    def below_root(self) -> bool:
+        return not os.path.isabs(self.path)
+
+
+def locate(subject: SubjectEntry, root: Path, directory: Path) -> Location | None:
+    """The definition of a subject that was named in `directory`; None where it has no file.
+
+    A patch names its files as they are in the tree that it applies to: such a path is kept, and is taken from the
+    root, also where there is no such tree. The core is in this project's tree.
+    """
+    if subject.kind == "core":
+        return Location(_CORE, _core_line(root))
+    path, _, line = (subject.place or "").rpartition(":")
+    return _locate(path, int(line or 0), root, directory)
+
+
+def locate_violations(report: Report, root: Path, directory: Path) -> tuple[Location | None, ...]:
+    """The place of each violation in its order: its line, or where that is not known the subject's definition."""
+    head = locate(report.subject, root, directory)
+    lines = (violation.where for violation in report.violations)
+    return tuple((line and _locate(line.file, line.line, root, directory)) or head for line in lines)
+
+
+def _locate(path: str, line: int, root: Path, directory: Path) -> Location | None:
+    if not path or path.startswith("<"):  # standard input
+        return None
+    try:
+        here = os.path.realpath(directory / path)
+    except ValueError:  # a patch can quote a name that no file can have
+        return None
+    if os.path.isabs(path) or os.path.exists(here):
+        relative = os.path.relpath(here, os.path.realpath(root))
+        path = here if _leaves(relative) else relative
+    else:
+        path = os.path.normpath(path)
+        if _leaves(path):
+            return None
+    return Location(path, line)
+
+
+def _leaves(relative: str) -> bool:
+    return relative.split(os.sep, 1)[0] == os.pardir
+
+
+def _core_line(root: Path) -> int | None:
+    try:
+        text = (root / _CORE).read_bytes()
+    except OSError:
+        return None
+    found = _CORE_DEFINITION.search(text)
+    return None if found is None else text.count(b"\n", 0, found.start()) + 1

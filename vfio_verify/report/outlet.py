@@ -1,0 +1,95 @@
+"""Standard output and standard error, on which a subject's text is text and nothing else.
+
+A message, a function's or a file's name, a patch's title, what a compiler says: a stranger chose the words, and they
+come to the screen by many ways. Here all of them pass. What a terminal would obey is written as an escape, and no line
+is one that a runner of CI would obey: GitHub's `::command::` at the head of a line, and `##[command]` of its and
+Azure's anywhere in it. What this program has to say to a runner it writes as bytes, which do not pass here.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from vfio_verify.values.markup import visible
+
+_HEAD = re.compile(r"^([^\S\n]*):", re.MULTILINE)
+_HASHES = re.compile(r"##(?=\w*\[)")
+_BYTES = re.compile("[\udca0-\udcff]+")
+"""Bytes of a file's name that is no text, as Python holds them. What remains below are controls of some terminals."""
+
+
+class Outlet:
+    """A stream in another's place; what is not about writing text is that one's."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._is_at_head = True
+        """Has the present line nothing but blanks so far?"""
+        self.rich_proxied_file = _Styled(self)
+        """Where Rich writes (by its own name for it), whose texts are escaped before they are styled."""
+
+    def write(self, text: str) -> int:
+        self.write_styled(shown(text))
+        return len(text)
+
+    def write_styled(self, text: str) -> None:
+        """As `write`, of a text with escapes that are this program's own."""
+        if not text:
+            return
+        harmless = _HASHES.sub(r"#\\#", _HEAD.sub(self._harmless_head, text))
+        last = text.rpartition("\n")
+        self._is_at_head = not last[2].strip() and (bool(last[1]) or self._is_at_head)
+        self._stream.write(harmless)
+
+    def _harmless_head(self, found: re.Match[str]) -> str:
+        return f"{found[1]}\\:" if found.start() or self._is_at_head else found[0]
+
+    def writelines(self, lines: Any) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _Styled:
+    """The same stream for texts that have passed `shown` already, and were styled then."""
+
+    def __init__(self, outlet: Outlet) -> None:
+        self._outlet = outlet
+
+    def write(self, text: str) -> int:
+        self._outlet.write_styled(text)
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._outlet, name)
+
+
+def shown(text: str) -> str:
+    """A text as a terminal may have it: see `visible`. The bytes of a file's name stay what they are."""
+    parts, end = [], 0
+    for found in _BYTES.finditer(text):
+        parts += [visible(text[end : found.start()]), found[0]]
+        end = found.end()
+    return "".join((*parts, visible(text[end:])))
+
+
+def harmless(text: str) -> str:
+    """A text of whole lines as it may stand where others print it."""
+    return _HASHES.sub(r"#\\#", _HEAD.sub(r"\1\\:", shown(text)))
+
+
+@contextmanager
+def harmless_output() -> Iterator[None]:
+    """Put both streams behind an outlet."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (Outlet(stream) for stream in before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before

@@ -1,0 +1,197 @@
+"""The report as SARIF 2.1.0, which code scanning shows beside the source: clauses are rules, violations results."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from vfio_verify.report.location import Location
+from vfio_verify.report.report import Report, ViolationEntry, left_out_text
+from vfio_verify.report.text import reproduce_line, violation_text
+from vfio_verify.values.markup import fenced, prose, visible
+from vfio_verify.values.spec import Clause, Severity, clauses
+
+SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+_BASE = "SRCROOT"
+_SECURITY: dict[Severity, str] = {"critical": "9.5", "high": "8.0", "medium": "5.5", "low": "3.0", "note": "0.0"}
+"""What GitHub calls critical from 9.0 on, high from 7.0, medium from 4.0."""
+
+
+def to_sarif(report: Report, location: Location | None, root: Path, places: Sequence[Location | None] = ()) -> bytes:
+    """One log with one run. `location` is the subject's, `places` are the violations', and `root` is what paths are
+    relative to."""
+    run: dict[str, Any] = {
+        "tool": {"driver": _driver(report)},
+        "invocations": [_invocation(report)],
+        "columnKind": "utf16CodeUnits",
+        "properties": _properties(report),
+        "results": _results(report, location, places),
+    }
+    if any(place is not None and place.below_root for place in (location, *places)):
+        run["originalUriBaseIds"] = {_BASE: {"uri": _file_uri(str(root)) + "/"}}
+    log = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
+    return msgspec.json.format(msgspec.json.encode(log), indent=1) + b"\n"
+
+
+def _driver(report: Report) -> dict[str, Any]:
+    return {
+        "name": "vfio-verify",
+        "fullName": f"vfio-verify {report.version}",
+        "version": report.version,
+        "shortDescription": {"text": "Finds faults in helpers that map VFIO-backed guest memory for a dmabuf."},
+        "rules": [_rule(clause) for clause in clauses().values()],
+    }
+
+
+def _rule(clause: Clause) -> dict[str, Any]:
+    about = f"Source: {clause.source}\n\nEvidence: {clause.evidence}"
+    marked = f"**{prose(clause.rule)}**\n\n*Source:* {prose(clause.source)}\n\n*Evidence:* {prose(clause.evidence)}"
+    return {
+        "id": clause.id,
+        "name": clause.id.title().replace("_", ""),
+        "shortDescription": {"text": re.split(r"(?<=[a-z0-9)])[.:] ", clause.rule)[0].rstrip(".") + "."},
+        "fullDescription": {"text": clause.rule},
+        "help": {"text": f"{clause.rule}\n\n{about}", "markdown": marked},
+        "defaultConfiguration": {"level": _level(clause)},
+        "properties": {
+            "level": clause.level,
+            "tags": ["vfio", clause.level, *(["security"] if clause.severity in ("critical", "high") else [])],
+            "precision": "very-high",
+            "security-severity": _SECURITY[clause.severity],
+        },
+    }
+
+
+def _level(clause: Clause) -> str:
+    return "error" if clause.fails_a_check else "note"
+
+
+def _level_of(violation: ViolationEntry) -> str:
+    """Of a result: what nobody would stop a release for is a warning."""
+    if not clauses()[violation.clause].fails_a_check:
+        return "note"
+    return "warning" if violation.severity in ("low", "note") else "error"
+
+
+def _invocation(report: Report) -> dict[str, Any]:
+    said = [("warning", "Interrupted: the results are of a part of the check.")] if report.interrupted else []
+    if report.left_out:
+        said.append(("warning", f"Left out: {left_out_text(report.left_out)}."))
+    if report.verdict is None:
+        said.append(("error", "Nothing was judged."))
+    said += [("warning", visible(entry.told)) for entry in report.unconfirmed]
+    said += [("note", visible(note)) for note in report.notes]
+    return {
+        "executionSuccessful": report.is_whole,
+        "exitCode": report.exit_status,
+        "toolExecutionNotifications": [{"level": level, "message": {"text": text}} for level, text in said],
+    }
+
+
+def _properties(report: Report) -> dict[str, Any]:
+    return {
+        "subject": {
+            name: value if value is None else visible(value)
+            for name, value in msgspec.structs.asdict(report.subject).items()
+        },
+        "verdict": report.verdict,
+        "seed": report.seed,
+        "policy": report.policy,
+        "layouts": report.examples,
+        "runs": report.runs,
+        "clauses": msgspec.to_builtins(report.clauses),
+    }
+
+
+def _results(report: Report, location: Location | None, places: Sequence[Location | None]) -> list[dict[str, Any]]:
+    order = list(clauses())
+    seen: Counter[str] = Counter()
+    results = []
+    placed = list(zip(report.violations, places or [location] * len(report.violations), strict=True))
+    for number, (violation, place) in enumerate(placed, 1):
+        fingerprint = _fingerprint(report, violation)
+        seen[fingerprint] += 1
+        fingerprint = f"{fingerprint}:{seen[fingerprint]}"
+        block = violation_text(number, violation, report)
+        evidence = violation.evidence
+        results.append(
+            {
+                "ruleId": violation.clause,
+                "ruleIndex": order.index(violation.clause),
+                "level": _level_of(violation),
+                "message": {
+                    "text": visible(
+                        f"{violation.summary}. Expected: {evidence.expected}. Seen: {evidence.seen}.\n\n{block}"
+                    ),
+                    "markdown": f"**{prose(violation.clause)}**: {prose(violation.summary)}\n\n{fenced(block)}\n",
+                },
+                "locations": [_location(_function_of(violation, report), place)],
+                **_related(report, violation, location),
+                # The first is the one that GitHub compares. Left out, it would be made of the source line, which is
+                # the same for all violations.
+                "partialFingerprints": {"primaryLocationLineHash": fingerprint, "vfioVerify/v1": fingerprint},
+                "properties": {
+                    "case": msgspec.to_builtins(violation.case),
+                    "reproduce": visible(reproduce_line(violation.case, report)),
+                    "expected": visible(evidence.expected),
+                    "seen": visible(evidence.seen),
+                    "severity": violation.severity,
+                    "security-severity": _SECURITY[violation.severity],
+                    "cause": visible(violation.cause),
+                    "consequences": [f"{one.clause}: {visible(one.summary)}" for one in violation.consequences],
+                    "runs": violation.runs,
+                    "error": None if evidence.error is None else visible(evidence.error),
+                    "calls": [visible(call) for call in evidence.calls],
+                    "lines": [line and f"{visible(line.file)}:{line.line}" for line in evidence.lines],
+                },
+            }
+        )
+    return results
+
+
+def _fingerprint(report: Report, violation: ViolationEntry) -> str:
+    """The same for the same fault in another run."""
+    line = violation.where
+    # Not by the number of a line, which any change above it moves.
+    cause = re.sub(r"([^/\s]+):\d+$", lambda m: m[1] if line is None else f"{m[1]} {line.text}", violation.cause)
+    parts = (report.subject.function, violation.clause, cause)
+    return hashlib.sha256(visible("\n".join(parts)).encode()).hexdigest()[:32]
+
+
+def _function_of(violation: ViolationEntry, report: Report) -> str:
+    return (violation.where and violation.where.function) or report.subject.function
+
+
+def _related(report: Report, violation: ViolationEntry, location: Location | None) -> dict[str, Any]:
+    """The function's definition, where a violation has a line of its own."""
+    if violation.where is None or location is None:
+        return {}
+    head = {**_location(report.subject.function, location), "message": {"text": "The function that was checked."}}
+    return {"relatedLocations": [head]}
+
+
+def _location(function: str, location: Location | None) -> dict[str, Any]:
+    function = visible(function)
+    found: dict[str, Any] = {"logicalLocations": [{"name": function, "kind": "function"}]}
+    if location is None:
+        return found
+    if location.below_root:
+        artifact = {"uri": quote(os.fsencode(location.path)), "uriBaseId": _BASE}
+    else:
+        artifact = {"uri": _file_uri(location.path)}
+    place: dict[str, Any] = {"artifactLocation": artifact}
+    if location.line is not None:
+        place["region"] = {"startLine": location.line}
+    return {"physicalLocation": place, **found}
+
+
+def _file_uri(path: str) -> str:
+    return "file://" + quote(os.fsencode(path).rstrip(b"/"))

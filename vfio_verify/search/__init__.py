@@ -1,0 +1,1 @@
+"""A campaign without an end: `vfio-verify fuzz`."""

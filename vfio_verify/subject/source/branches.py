@@ -1,0 +1,88 @@
+"""Parts of the kept functions that a preprocessor condition can leave out, and what leaves them out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from vfio_verify.subject.source.items import Item, Parsed
+from vfio_verify.subject.source.text import Conditional
+from vfio_verify.values.source_line import LeftOut
+
+_DEFINED = re.compile(r"(!?)\s*defined\s*(?:\(\s*(\w+)\s*\)|\s(\w+))")
+_MARKER = re.compile(r'# (\d+) "((?:\\.|[^"\\])*)"')
+_LONGEST = 80
+
+
+def branches_of(kept: Iterable[Item], sources: Iterable[Parsed]) -> tuple[LeftOut, ...]:
+    """Each part of a kept function that lies in one branch of a group, the outer ones first."""
+    parsed_of = {id(parsed.fragment): parsed for parsed in sources}
+    return tuple(
+        part for item in kept if item.kind == "function" for part in _of_item(item, parsed_of[id(item.fragment)])
+    )
+
+
+def _of_item(item: Item, parsed: Parsed) -> Iterator[LeftOut]:
+    for group in sorted(parsed.pre.conditionals, key=lambda group: group.start):
+        if not group.complete:
+            continue
+        for number, (begin, end) in enumerate(group.limits):
+            start, stop = max(begin, item.start), min(end, item.end)
+            code = parsed.pre.masked[start:stop]
+            if not code.strip():
+                continue
+            start += len(code) - len(code.lstrip())
+            stop -= len(code) - len(code.rstrip())
+            fragment = item.fragment
+            yield LeftOut(fragment.file, fragment.line(start), fragment.line(stop), _why(group, number))
+
+
+def _why(group: Conditional, branch: int) -> str:
+    """What keeps a branch from being compiled."""
+    first, chosen = group.directives[0], group.directives[branch]
+    if chosen.word == "else" and len(group.directives) > 3:
+        return "another branch is compiled"
+    if chosen.word == "else":
+        return _outcome(first.word, first.rest, holds=True)
+    text = _outcome(chosen.word, chosen.rest, holds=False)
+    return f"{text}, or another branch is compiled" if branch else text
+
+
+def _outcome(word: str, rest: str, *, holds: bool) -> str:
+    """A condition that holds, or does not, in words."""
+    condition = " ".join(rest.replace("\\\n", " ").split())
+    name = condition.split(" ")[0] if word.endswith("def") else None
+    positive = not word.endswith("ndef")
+    if name is None and (match := _DEFINED.fullmatch(condition)):
+        name, positive = match[2] or match[3], not match[1]
+    if name is not None:
+        return f"{name} is {'' if positive == holds else 'not '}defined"
+    if not holds and condition == "0":
+        return "#if 0"
+    return f"`{condition[:_LONGEST]}` is {'true' if holds else 'false'}"
+
+
+def left_out(parts: Iterable[LeftOut], preprocessed: str) -> tuple[LeftOut, ...]:
+    """Those parts of which a preprocessor's output holds nothing, without what lies inside of others."""
+    compiled = _lines_with_code(preprocessed)
+    found: list[LeftOut] = []
+    for part in parts:
+        inside = any(one.file == part.file and one.first <= part.first and part.last <= one.last for one in found)
+        if not inside and compiled.get(part.file, set()).isdisjoint(range(part.first, part.last + 1)):
+            found.append(part)
+    return tuple(found)
+
+
+def _lines_with_code(preprocessed: str) -> dict[str, set[int]]:
+    lines: dict[str, set[int]] = {}
+    here: set[int] = set()
+    number = 0
+    for text in preprocessed.split("\n"):
+        if marker := _MARKER.match(text):
+            number = int(marker[1])
+            here = lines.setdefault(re.sub(r"\\(.)", r"\1", marker[2]), set())
+            continue
+        if text.strip():
+            here.add(number)
+        number += 1
+    return lines

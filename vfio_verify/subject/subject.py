@@ -1,0 +1,128 @@
+"""Subjects: what is verified, and what of a case reaches it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from vfio_verify.values.case import Call, Case
+from vfio_verify.values.observation import NOWHERE
+from vfio_verify.values.source_line import LeftOut, SourceLine, SourceText
+from vfio_verify.worker.leftovers import private_directory
+from vfio_verify.worker.sandbox import Parts
+
+if TYPE_CHECKING:
+    from vfio_verify.subject.debuginfo import Lines
+
+
+class Subject(Struct, frozen=True):
+    """An implementation ready to run. `library` is None for the core."""
+
+    name: str
+    """As the user gave it."""
+    kind: str
+    """"core" or "C"."""
+    function: str
+    signature: str
+    title: str | None = None
+    """The subject line of the patch it comes from."""
+    place: str | None = None
+    """File and line of its definition."""
+    library: Path | None = None
+    has_errp: bool = True
+    """Has its signature a place for an error?"""
+    text: SourceText | None = None
+    """What it was compiled from."""
+    left_out: tuple[LeftOut, ...] = ()
+    """What of its functions was not compiled."""
+    told_total: bool = True
+    """Is the total size given to it? If not, it is the sum of the lengths, as iov_size() has it."""
+    is_built_twice: bool = False
+    """Is it also there with automatic variables that are zero until they are set?"""
+
+    def line_at(self, place: int) -> SourceLine | None:
+        """The line of the subject's text that an address in its library belongs to, as events and frames have it. None
+        for the core, and where it cannot be told."""
+        if place == NOWHERE or self.library is None or self.text is None:
+            return None
+        found = _lines(self.library, self.text).at(place)
+        return None if found is None else replace(found, text=self.text.line(found.file, found.line))
+
+    def lines_reached(self, covered: bytes) -> tuple[list[SourceLine], list[SourceLine]]:
+        """The lines that have code, in their order: those of which some ran, and those of which none did. `covered` is
+        `Worker.covered`. Both are empty where that is not known."""
+        if self.library is None or self.text is None:
+            return [], []
+        reached, others = (
+            sorted(lines, key=lambda line: (line.file, line.line))
+            for lines in _lines(self.library, self.text).reached(covered)
+        )
+        text = self.text
+        return reached, [replace(line, text=text.line(line.file, line.line)) for line in others]
+
+    def adapt(self, case: Case) -> Case:
+        """The case as this subject meets it."""
+        if case.variables == "zero" and not self.is_built_twice:
+            earlier = tuple(replace(before, variables="pattern") for before in case.earlier)
+            case = replace(case, variables="pattern", earlier=earlier)
+        if self.told_total:
+            return case
+        sequence = tuple(_summed(action) if isinstance(action, Call) else action for action in case.sequence)
+        return replace(_summed(case), sequence=sequence, alongside=tuple(map(_summed, case.alongside)))
+
+
+@lru_cache(maxsize=8)
+def _lines(library: Path, text: SourceText) -> Lines:
+    from vfio_verify.subject.debuginfo import Lines  # what runs cases does not need it
+
+    return Lines.of(library, text.own)
+
+
+CallOrCase = TypeVar("CallOrCase", Call, Case)
+
+
+def _summed(call: CallOrCase) -> CallOrCase:
+    total = sum(segment.length for segment in call.iovec) % (1 << 64)
+    return call if call.total_size == total else replace(call, total_size=total)
+
+
+CORE = Subject("core", "core", "core_map", "bool f(struct iovec *, unsigned int, void **, size_t, Error **)")
+
+
+@contextmanager
+def open_subject(name: str, function: str | None = None, parts: Parts = Parts.ALL) -> Iterator[Subject]:
+    """Make a subject of what the user named: ``core``, or C code in any form that `read_source` knows.
+
+    What is compiled, confined by `parts` of the sandbox, lies in a private temporary directory, and is gone at the
+    end. Raises InputError.
+    """
+    if name == "core":
+        yield CORE
+        return
+    # Parsing C needs libraries that a check of the core can do without.
+    from vfio_verify.subject.compiler import build, is_built_twice, left_out
+    from vfio_verify.subject.source import Signature, read_source
+
+    source = read_source(name, function, any_include=not parts)
+    with private_directory() as directory:
+        library = build(source, Path(directory), parts=parts)
+        yield Subject(
+            name=source.name,
+            kind="C",
+            function=source.function,
+            signature=source.signature.value,
+            title=source.title,
+            place=f"{source.file}:{source.line}",
+            library=library,
+            has_errp=source.has_errp,
+            text=source.text,
+            left_out=left_out(source, library),
+            told_total=source.signature is not Signature.POINTER,
+            is_built_twice=is_built_twice(library),
+        )

@@ -1,0 +1,81 @@
+"""Violations as they were seen, before they are confirmed: of each way of violating a clause a few, of different kinds.
+
+The smallest case need not be one that comes again: it may have needed the calls before it. So a case that was seen
+after few calls, a sequence and calls at once each keep a place beside it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+from vfio_verify.judge import Violation
+from vfio_verify.judge.attribution import Key, key
+from vfio_verify.values.case import Case
+from vfio_verify.values.cost import cost
+from vfio_verify.worker.worker import Past
+
+Kind = Literal["smallest", "soonest", "kernel fault", "sequence", "at once"]
+KINDS: tuple[Kind, ...] = Kind.__args__  # type: ignore[attr-defined]  # a Literal has them
+
+_MAX_CAUSES = 1000
+"""Ways of violating clauses that are kept: a subject may have a new one in every run."""
+
+
+class Candidate(NamedTuple):
+    """A violation as it was seen, and the calls made before it in the same process."""
+
+    violation: Violation
+    history: tuple[Case, ...]
+
+
+Candidates = dict[Kind, Candidate]
+"""Of one key."""
+
+
+class Sightings:
+    """The candidates of each key, in the order in which the keys were first seen."""
+
+    def __init__(self) -> None:
+        self.found: dict[Key, Candidates] = {}
+
+    def add(self, violation: Violation, past: Past) -> None:
+        """Keep a violation if it has a place."""
+        if self._is_wanted(key(violation)):
+            for kind in _kinds(violation.case):
+                known = self.found.setdefault(key(violation), {})
+                if kind not in known or _rank(kind, violation, past.n) < _rank_of(kind, known[kind]):
+                    known[kind] = Candidate(violation, past.cases())
+
+    def merge(self, others: dict[Key, Candidates]) -> list[Violation]:
+        """Keep what others have seen, where it is better. The answer: one violation of each key that is new."""
+        new = []
+        for name, candidates in others.items():
+            if not self._is_wanted(name):
+                continue
+            if name not in self.found:
+                new.append(next(iter(candidates.values())).violation)
+            known = self.found.setdefault(name, {})
+            for kind, candidate in candidates.items():
+                if kind not in known or _rank_of(kind, candidate) < _rank_of(kind, known[kind]):
+                    known[kind] = candidate
+        return new
+
+    def _is_wanted(self, name: Key) -> bool:
+        return name in self.found or len(self.found) < _MAX_CAUSES
+
+
+def _kinds(case: Case) -> tuple[Kind, ...]:
+    if case.sequence:
+        return ("sequence",)
+    if case.alongside:
+        return ("at once",)
+    return ("kernel fault",) if case.kernel_fault is not None else ("smallest", "soonest")
+
+
+def _rank(kind: Kind, violation: Violation, earlier: int) -> tuple[Any, ...]:
+    """Less is better."""
+    return (earlier, cost(violation.case)) if kind == "soonest" else (cost(violation.case), earlier)
+
+
+def _rank_of(kind: Kind, candidate: Candidate) -> tuple[Any, ...]:
+    return _rank(kind, candidate.violation, len(candidate.history))

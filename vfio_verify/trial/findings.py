@@ -1,0 +1,168 @@
+"""From what many runs have shown to what is told: each fault once, with what follows from it, the gravest first. Pure.
+
+Candidates are confirmed in the order of `to_confirm`; `told` then joins those that tell the same fault.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from vfio_verify.judge import Consequence, Violation
+from vfio_verify.judge.attribution import Key, key
+from vfio_verify.judge.relations import OR
+from vfio_verify.judge.sameness import absorbed, counted
+from vfio_verify.judge.severity import gravest_first
+from vfio_verify.values.cost import cost
+
+MOST_CONFIRMED = 60
+"""Ways of violating clauses that are confirmed and made small in one check: each costs up to some hundred runs."""
+
+
+NameOfLine = Callable[[int], "str | None"]
+_PLACE = re.compile(r"@([0-9a-f]+)\b")
+
+
+def named(cause: str, line: NameOfLine) -> str:
+    """A cause with the names of lines in place of addresses."""
+    return _PLACE.sub(lambda match: line(int(match[1], 16)) or match[0], cause)
+
+
+class Seen(Struct):
+    """How many runs have shown each way of violating a clause, and what followed from it in any of them."""
+
+    runs: dict[Key, int] = {}
+    consequences: dict[Key, dict[Key, str]] = {}
+
+    def add(self, violation: Violation) -> None:
+        """Of one run."""
+        name = key(violation)
+        self.runs[name] = self.runs.get(name, 0) + 1
+        if violation.consequences:
+            known = self.consequences.setdefault(name, {})
+            for one in violation.consequences:
+                known.setdefault((one.clause, one.cause), one.summary)
+
+    def renamed(self, line: NameOfLine) -> Seen:
+        """The same with the names of lines in the causes."""
+        other = Seen()
+        for (clause, cause), n in self.runs.items():
+            name = clause, named(cause, line)
+            other.runs[name] = other.runs.get(name, 0) + n
+        for (clause, cause), followed in self.consequences.items():
+            known = other.consequences.setdefault((clause, named(cause, line)), {})
+            known |= {(c, named(why, line)): summary for (c, why), summary in followed.items()}
+        return other
+
+    def with_others(self, other: Seen) -> Seen:
+        """Both added up."""
+        consequences = {
+            name: self.consequences.get(name, {}) | other.consequences.get(name, {})
+            for name in {**self.consequences, **other.consequences}
+        }
+        return Seen(dict(Counter(self.runs) + Counter(other.runs)), consequences)
+
+
+def to_confirm(candidates: Mapping[Key, Violation]) -> tuple[list[Key], list[Key]]:
+    """Which to confirm, the gravest and simplest first, and which there is no time for. What another tells is left
+    out of both."""
+    gone = {name for name in absorbed(candidates) if OR in name[1]}
+    by_rank = sorted((name for name in candidates if name not in gone), key=lambda name: _rank(candidates[name]))
+    before: Counter[str] = Counter()
+    turn = {}
+    for name in by_rank:  # each clause in turn, so that a clause with many causes leaves time for the others
+        turn[name] = before[name[0]]
+        before[name[0]] += 1
+    order = sorted(by_rank, key=turn.__getitem__)
+    return order[:MOST_CONFIRMED], order[MOST_CONFIRMED:]
+
+
+def _rank(violation: Violation) -> tuple[Any, ...]:
+    return (*gravest_first(violation), cost(violation.case), violation.cause)
+
+
+def told(confirmed: Iterable[Violation], seen: Seen, line: NameOfLine = lambda _: None) -> tuple[Violation, ...]:
+    """One violation for each fault: the gravest first, each with its consequences and the number of its runs. `line`
+    names a place in the subject's code, which may be there more than once where a function is inlined."""
+    seen = seen.renamed(line)
+    confirmed = [replace(one, cause=named(one.cause, line)) for one in confirmed]
+    found: dict[Key, Violation] = {}
+    for violation in confirmed:
+        known = found.get(key(violation))
+        # One cause may have been met in two ways, after earlier calls and in a sequence: the smaller case stays.
+        if known is None or cost(violation.case) < cost(known.case):
+            found[key(violation)] = violation
+    gone = absorbed(found)
+    gone |= _of_one_fault([violation for name, violation in found.items() if name not in gone])
+    runs = counted(seen.runs, gone)
+    left = [
+        replace(violation, consequences=_consequences(name, found, gone, seen), runs=max(1, runs.get(name, 0)))
+        for name, violation in found.items()
+        if name not in gone
+    ]
+    return tuple(sorted(left, key=_rank))
+
+
+_MEMORY = ("SURVIVES", "CONFINED", "CONTENTS", "CONTIGUOUS")
+"""What a table that is too short can violate, whatever lies behind it."""
+_MANY_SEGMENTS, _MANY_WAYS = 5, 3
+
+
+def _of_one_fault(violations: Collection[Violation]) -> dict[Key, Key]:
+    """Findings that are one fault seen from several sides, by the smallest cases that show them."""
+    first: dict[Any, Key] = {}
+    gone: dict[Key, Key] = {}
+    ways = Counter((v.clause, _way(v)) for v in violations)
+    for violation in sorted(violations, key=_rank):
+        for side in _sides(violation, ways):
+            same = first.setdefault(side, key(violation))
+            if same != key(violation):
+                gone[key(violation)] = gone.get(same, same)
+                break
+    return gone
+
+
+def _sides(violation: Violation, ways: Mapping[Any, int]) -> Iterator[tuple[Any, ...]]:
+    """What two findings of one fault have in common."""
+    clause, case = violation.clause, violation.case
+    if clause in ("CONTENTS", "CONTIGUOUS", "CONFINED", "REPEATABLE"):
+        yield "case", clause, case
+    if clause in ("CONTENTS", "CONTIGUOUS") and case.kernel_fault is not None:
+        yield "kernel", clause  # how much of it is left is chance
+    if clause == "SURVIVES" and case.errp == "null":
+        yield "no errp", clause
+    if clause in _MEMORY and len(case.iovec) >= _MANY_SEGMENTS and not case.sequence and not case.earlier:
+        yield "many segments", len(case.iovec)
+    if ways[clause, _way(violation)] >= _MANY_WAYS:
+        yield "ways out", clause, _way(violation)
+
+
+def _way(violation: Violation) -> str | None:
+    """What stays behind on a way out: missed on many of them, it is missed on all."""
+    what, colon, _ = violation.cause.partition(": ")
+    return what if colon and violation.clause in ("UNMAP_ON_ERROR", "NO_LEAK") else violation.cause
+
+
+def _consequences(
+    name: Key, found: Mapping[Key, Violation], gone: Mapping[Key, Key], seen: Seen
+) -> tuple[Consequence, ...]:
+    """What follows from a finding in any run, without what is a finding of its own."""
+    alike = [name, *(other for other, by in gone.items() if by == name)]
+    followed: dict[Key, str] = {}
+    for one in alike:
+        followed |= seen.consequences.get(one, {})
+        if one in found:
+            followed |= {(c.clause, c.cause): c.summary for c in found[one].consequences}
+            if one[0] != name[0]:
+                followed[one] = found[one].summary
+    own = set(found) - set(gone)
+    by_clause: dict[str, Consequence] = {}
+    for (clause, cause), summary in sorted(followed.items()):
+        if (clause, cause) not in own and gone.get((clause, cause), name) == name and clause != name[0]:
+            by_clause.setdefault(clause, Consequence(clause, cause, summary))
+    return tuple(by_clause.values())
