@@ -1,28 +1,23 @@
 """Finds faults in helpers that map VFIO-backed guest memory for a dmabuf.
 
-The house, from the ground up; nothing imports upwards:
+The house, from the ground up. No room knows one above it (pyproject.toml, `tool.importlinter`):
 
-    spec          the clauses, read from specs/clauses.toml
-    case          one test input, as a value
-    observation   all that was seen of one run, as a value
-    model         what is expected of a case
-    judge, words  case, expectation and observation in, violations out
-    space         what a sequence of calls leaves in the address space
-    generate, long_lists, strategies, sweep   which cases are run, and under which faults
-    sequences, thread_cases, kernel_faults   those with more calls, with calls at once, and that the kernel fails
-    features, distribution        what they have that the spec speaks of, counted
-    wire, thread_wire, worker, _world, sandbox   the process in which a subject runs, confined
-    source, compiler, subject     what is verified: the core, or C code in any usual form
-    source_line, debuginfo        the lines of its text, and which one an address in its library is of
-    frontier, line_coverage       which cases reach new code of the subject, and what none reached
-    shrink, campaign              many cases, and the smallest one for each violation
-    remote, cluster               the same on other machines
-    corpus, shared                cases that are kept
-    report, text, cli             what comes out
-    observe, events               what Hypothesis is told, for its own records
-    harness, pytest_checks, pytest_plugin   the same for tests of one's own
+    values     a case, what is expected of it by the model, what was seen of a run; the clauses of the spec
+    generate   which cases are run, and under which faults
+    worker     the process in which a subject runs, confined, and what goes to it and comes back
+    subject    from a mail, a patch or a C file to a function that can be called
+    judge      case, expectation and observation in, violations out: one function a clause
+    trial      one case run and judged; a violation confirmed, and its case made small
+    corpus     cases that are kept, in a directory or in Redis
+    campaign   many cases, here or on other machines; kept ones replayed
+    report     what comes out: text, JSON, JUnit, SARIF, annotations, a case drawn
+    search     a campaign without an end: `vfio-verify fuzz`
+    testing    the same inside a project's own tests, for `pytest_plugin`
+    cli        the commands
 
-Beside it stands `core`: the helper as it should be, usable as a library. Nothing above knows it but by name.
+Who looks for one thing begins with `values/case.py`, `judge/__init__.py` or `campaign/campaign.py`. Beside the rooms
+stand `core`, the helper as it should be, usable as a library, which none of them knows; `pytest_plugin`; and `errors`,
+what can go wrong.
 """
 
 __version__ = "0.1.0"
