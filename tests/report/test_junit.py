@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 import pytest
 import xmlschema
 from made_reports import NASTY, placed, report, violation
+from places import TESTS
 
 from vfio_verify.report.junit import to_junit
 from vfio_verify.report.report import Report
 from vfio_verify.values.spec import clauses
 
-SCHEMA = xmlschema.XMLSchema(Path(__file__).parent / "schemas" / "jenkins-junit-10.xsd")
+SCHEMA = xmlschema.XMLSchema(TESTS / "schemas" / "jenkins-junit-10.xsd")
 
 
 def suite_of(what: Report, seconds: float | None = None) -> Element:

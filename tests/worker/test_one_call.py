@@ -18,9 +18,9 @@ from pathlib import Path
 import msgspec
 import pytest
 from msgspec.structs import replace
+from nobody import NOBODY, python_of_nobody
+from one_worker import CASE
 from subject_files import ONE_CALL, SubjectFile, needs_compiler
-from test_sandbox import NOBODY, python_of_nobody
-from test_worker import CASE
 
 import vfio_verify
 from vfio_verify.subject.subject import open_subject

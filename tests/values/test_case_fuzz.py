@@ -9,12 +9,12 @@ import contextlib
 import copy
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from places import TESTS
 
 from vfio_verify.corpus.entry import read_entry
 from vfio_verify.errors import HarnessError, InputError
@@ -26,7 +26,7 @@ from vfio_verify.values.model import expect
 from vfio_verify.worker import wire
 from vfio_verify.worker.worker import Worker
 
-KEPT = [path.read_bytes() for path in sorted((Path(__file__).parent / "corpus").glob("*.json"))]
+KEPT = [path.read_bytes() for path in sorted((TESTS / "corpus").glob("*.json"))]
 MANY = max(300, settings.default.max_examples if settings.default else 0)
 NUMBERS = st.sampled_from([-1, 0, 1, 2, 3, 7, 64, 256, 4095, 4096, 4097, 65536, 2**31, 2**32, 2**40, 2**63, 2**64 - 1])
 LARGE = st.sampled_from([2**64, -(2**63) - 1, 10**400, 0.5, 1e300])

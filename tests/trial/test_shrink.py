@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from hypothesis import given
+from places import TESTS
 from subject_files import needs_compiler
 
 from vfio_verify.generate.strategies import cases
@@ -23,7 +24,7 @@ from vfio_verify.worker.worker import Worker
 
 pytestmark = needs_compiler
 
-BROKEN = Path(__file__).parent / "subjects" / "broken"
+BROKEN = TESTS / "subjects" / "broken"
 
 # A world with everything in it, and an iovec longer than it need be.
 DEVICES = (

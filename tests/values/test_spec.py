@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
+
+from places import TESTS
 
 from vfio_verify.judge import judged_clauses
 from vfio_verify.values.spec import clauses
@@ -14,7 +15,7 @@ def test_every_clause_has_a_judge_and_every_judge_a_clause() -> None:
 
 
 def test_every_test_that_a_clause_names_exists() -> None:
-    files = [Path(__file__).with_name(name) for name in ("test_judge.py", "test_threads.py")]
+    files = [TESTS / name for name in ("judge/test_judge.py", "worker/test_threads.py")]
     there = {
         node.name for file in files for node in ast.parse(file.read_text()).body if isinstance(node, ast.FunctionDef)
     }

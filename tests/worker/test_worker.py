@@ -8,28 +8,19 @@ import shutil
 import subprocess
 import threading
 import time
-from importlib.resources import files
 from pathlib import Path
 
 import msgspec
 import pytest
+from one_worker import CASE, compiled, is_right
 from subject_files import needs_compiler
 
 from vfio_verify.errors import HarnessError, InputError
 from vfio_verify.judge import judge
-from vfio_verify.subject.compiler import WRAPPED
-from vfio_verify.values.case import PAGE, Case, Device, Fault, RamBlock, Region, Segment
+from vfio_verify.values.case import PAGE, Case, Fault, Segment
 from vfio_verify.values.model import expect
-from vfio_verify.values.observation import Observation
 from vfio_verify.worker.sandbox import Parts
 from vfio_verify.worker.worker import Worker
-
-CASE = Case(
-    (Device((Region(0, 16 * PAGE),)),),
-    (RamBlock(0, 0, 0),),
-    (Segment(0, 0, PAGE), Segment(0, 2 * PAGE, 2 * PAGE)),
-    3 * PAGE,
-)
 
 # What a total of 1, 2, 3... makes the subject do; with any other total it maps as it should.
 DEEDS = {
@@ -153,15 +144,6 @@ void vfio_verify_entry(struct vv_call *call)
 )
 
 
-def compiled(directory: Path, text: str) -> Path:
-    (directory / "subject.c").write_text(text)
-    wrap = [f"-Wl,--wrap={name}" for name in WRAPPED]
-    include = f"-I{files('vfio_verify') / 'include'}"
-    flags = ["-std=gnu11", "-D_GNU_SOURCE", "-O0", "-fno-builtin", "-fPIC", "-shared", "-w", "-pthread", include]
-    subprocess.run(["cc", *flags, *wrap, "-o", "subject.so", "subject.c"], cwd=directory, check=True, timeout=60)
-    return directory / "subject.so"
-
-
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
     return compiled(tmp_path_factory.mktemp("subject"), SOURCE)
@@ -175,10 +157,6 @@ def worker(library):
 
 def doing(deed: str) -> Case:
     return msgspec.structs.replace(CASE, total_size=list(DEEDS).index(deed) + 1)
-
-
-def is_right(seen: Observation, case: Case = CASE) -> bool:
-    return seen.mapped and judge(case, expect(case), seen).violations == ()
 
 
 def in_time(function, seconds: float = 20.0):

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from places import TESTS
 from subject_files import needs_compiler
 
 from vfio_verify.campaign.campaign import Options, Result, check, shards
@@ -22,7 +23,7 @@ from vfio_verify.values.model import expect
 from vfio_verify.values.spec import clauses
 from vfio_verify.worker.worker import Worker
 
-SUBJECTS = Path(__file__).parent / "subjects"
+SUBJECTS = TESTS / "subjects"
 
 
 def told(result: Result) -> dict[str, object]:

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from commands import run, started
 from redis_server import needs_server, server
+from searches import Heard, Here, totals
 from subject_files import DIRECTORY, needs_compiler
-from test_fuzz import Heard, Here, totals
 
 from vfio_verify.campaign.campaign import Options, whole_shard
 from vfio_verify.corpus.entry import load

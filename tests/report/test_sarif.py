@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 from made_reports import CASE, NASTY, SUBJECT, placed, report, violation
 from msgspec.structs import replace
+from places import TESTS
 
 from vfio_verify.report.location import locate
 from vfio_verify.report.report import Report
@@ -19,10 +20,10 @@ from vfio_verify.subject.subject import CORE
 from vfio_verify.values.case import from_json
 from vfio_verify.values.spec import clauses
 
-SCHEMA = json.loads((Path(__file__).parent / "schemas" / "sarif-schema-2.1.0.json").read_bytes())
+SCHEMA = json.loads((TESTS / "schemas" / "sarif-schema-2.1.0.json").read_bytes())
 CHECKER = jsonschema.FormatChecker()
 VALIDATOR = jsonschema.Draft7Validator(SCHEMA, format_checker=CHECKER)
-CHECKOUT = Path(__file__).parent.parent
+CHECKOUT = TESTS.parent
 
 
 def run_of(what: Report, root: Path, directory: Path | None = None) -> dict[str, Any]:

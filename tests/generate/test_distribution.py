@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from places import TESTS
 from subject_files import needs_compiler
 
 from vfio_verify.campaign.campaign import Options, check, made_by_hand, shards
@@ -20,7 +21,7 @@ from vfio_verify.subject.subject import CORE, open_subject
 from vfio_verify.values.case import PAGE, Call, Case, Device, Fault, Fork, RamBlock, Region, Segment
 from vfio_verify.values.features import FEATURES, features
 
-SUBJECTS = Path(__file__).parent / "subjects"
+SUBJECTS = TESTS / "subjects"
 LAYOUTS = 2000
 GIB = 1 << 30
 

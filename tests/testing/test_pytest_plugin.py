@@ -10,14 +10,15 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from places import TESTS
 from subject_files import needs_compiler
 
 from vfio_verify.values.spec import clauses
 
 pytest_plugins = ["pytester"]
 
-EXAMPLE = Path(__file__).parent / "example_project"
-SUBJECTS = Path(__file__).parent / "subjects"
+EXAMPLE = TESTS / "example_project"
+SUBJECTS = TESTS / "subjects"
 CLAUSES = tuple(clauses())
 HELPER = Path("src", "dmabuf_map.c")
 

@@ -18,8 +18,8 @@ import sys
 import termios
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ import commands
 import pytest
 from commands import started
 from huge_pages import huge_pages_as_they_are
+from places import TESTS
+from searches import Heard, Here, totals
 from subject_files import needs_compiler
 
 from vfio_verify.campaign.campaign import Options, run_shard, shards
@@ -34,62 +36,19 @@ from vfio_verify.corpus.entry import load
 from vfio_verify.errors import HarnessError, InputError
 from vfio_verify.search.fuzz import Progress, fuzz
 from vfio_verify.search.outcome import Budget, Outcome
-from vfio_verify.search.state import HIDDEN, Finding, Part, State, identity
+from vfio_verify.search.state import HIDDEN, Part, State, identity
 from vfio_verify.subject.subject import CORE, Subject, open_subject
 from vfio_verify.values.features import FEATURES
 from vfio_verify.values.spec import clauses
 
-BROKEN = Path(__file__).parent / "subjects" / "broken"
+BROKEN = TESTS / "subjects" / "broken"
 COMMAND = commands.command("fuzz")
 KILLS = int(os.environ.get("VFIO_VERIFY_FUZZ_KILLS", "4"))
 """200 for a thorough test."""
 
 
-class Heard:
-    """What a search tells, and something to do at each tick."""
-
-    def __init__(self, at_tick: Callable[[Progress], None] = lambda _: None) -> None:
-        self.findings: list[Finding] = []
-        self.notes: list[str] = []
-        self.tick = at_tick
-
-    def found(self, finding: Finding) -> None:
-        self.findings.append(finding)
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-
-class Here(Executor):
-    """Runs a task when it is submitted, and loses those that it is told to."""
-
-    def __init__(self, loses: Callable[[Any], bool] = lambda _: False) -> None:
-        self._loses = loses
-
-    def submit(self, function: Any, /, *arguments: Any, **named: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        if self._loses(arguments[2]):
-            future.set_exception(BrokenExecutor())
-        else:
-            try:
-                future.set_result(function(*arguments, **named))
-            except Exception as error:  # noqa: BLE001  # as any executor does
-                future.set_exception(error)
-        return future
-
-
 def search(subject: Subject, layouts: int, corpus: Path | None = None, **how: Any) -> Outcome:
     return fuzz(subject, how.pop("options", Options()), Budget(layouts=layouts), Heard(), corpus=corpus, **how)
-
-
-def totals(*states: State) -> dict[str, Any]:
-    """What depends on the layouts alone."""
-    return {
-        "layouts": sum(state.layouts for state in states),
-        "runs": sum(state.runs for state in states),
-        "checked": sum((Counter(state.checked) for state in states), Counter()),
-        "features": sum((Counter(state.features) for state in states), Counter()),
-    }
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from places import TESTS
 from subject_files import needs_compiler
 
 from vfio_verify.campaign.campaign import Options, check_case
@@ -52,7 +53,7 @@ from vfio_verify.values.observation import Observation, StepSeen
 from vfio_verify.values.space import Space, actions_of
 from vfio_verify.worker.worker import Worker
 
-SUBJECTS = Path(__file__).parent / "subjects"
+SUBJECTS = TESTS / "subjects"
 
 DEVICES = (
     Device((Region(0, 16 * PAGE), Region(2, 16 * PAGE, (Area(2 * PAGE, 4 * PAGE), Area(8 * PAGE, 4 * PAGE))))),

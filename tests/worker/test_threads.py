@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from places import TESTS
 from rich.console import Console
 from subject_files import CORRECT, SubjectFile, needs_compiler
 
@@ -28,7 +28,7 @@ from vfio_verify.values.observation import Observation
 from vfio_verify.worker import thread_wire, wire
 from vfio_verify.worker.worker import Worker
 
-BROKEN = Path(__file__).parent / "subjects" / "broken"
+BROKEN = TESTS / "subjects" / "broken"
 
 
 LAYOUT = Case(

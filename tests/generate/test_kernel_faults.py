@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from places import TESTS
 from rich.console import Console
 from subject_files import needs_compiler
 
@@ -47,7 +48,7 @@ from vfio_verify.values.model import expect
 from vfio_verify.values.observation import BY_KERNEL, STARVED, STEPS, STILL_READABLE, TOOK_AWAY, UNPLANNED, Observation
 from vfio_verify.worker.worker import Worker
 
-SUBJECTS = Path(__file__).parent / "subjects"
+SUBJECTS = TESTS / "subjects"
 HAVE_COMPILER = shutil.which("cc") is not None
 
 TWO_DEVICES = (

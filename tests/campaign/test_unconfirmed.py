@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 
 import pytest
 from made_reports import report, violation
+from places import TESTS
 from subject_files import needs_compiler
 
 from vfio_verify.campaign.campaign import Options, ShardResult, check, check_case
@@ -33,7 +34,7 @@ from vfio_verify.trial.runs import run_and_judge
 from vfio_verify.values.case import PAGE, Case, Device, RamBlock, Region, Segment
 from vfio_verify.values.observation import Observation
 
-SUBJECTS = Path(__file__).parent / "subjects"
+SUBJECTS = TESTS / "subjects"
 ONE_PAGE = Case((Device((Region(0, PAGE),)),), (RamBlock(0, 0, 0),), (Segment(0, 0, PAGE),), PAGE)
 
 # Crashes in the first call of its process, where that was started with such a LANG.

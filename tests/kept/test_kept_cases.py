@@ -6,6 +6,7 @@ import itertools
 from pathlib import Path
 
 import pytest
+from places import TESTS
 
 from vfio_verify.campaign.replay import replay
 from vfio_verify.corpus.entry import Stored, load
@@ -13,7 +14,6 @@ from vfio_verify.subject.subject import CORE, open_subject
 from vfio_verify.values.case import KERNEL_FAULT_KINDS, Step
 from vfio_verify.values.spec import clauses
 
-TESTS = Path(__file__).parent
 KEPT = list(load(TESTS / "corpus"))
 FOUND = {
     subject: list(group)

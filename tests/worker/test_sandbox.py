@@ -21,7 +21,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from test_worker import CASE, compiled, is_right, needs_compiler
+from nobody import NOBODY, python_of_nobody
+from one_worker import CASE, compiled, is_right
+from places import TESTS
+from subject_files import needs_compiler
 
 import vfio_verify
 from vfio_verify.campaign.campaign import Options, check
@@ -421,7 +424,6 @@ def test_without_seccomp_files_are_still_safe(victims: Victims, way: str) -> Non
     assert attempt(victims, WAYS[way][0], WITHOUT_SECCOMP) == set()
 
 
-NOBODY = 65534
 AS_NOBODY = """
 import pathlib, sys
 from vfio_verify.values.case import from_json
@@ -431,28 +433,6 @@ from vfio_verify.worker.worker import Worker
 with Worker(pathlib.Path(sys.argv[1]), parts=Parts(int(sys.argv[2]))) as worker:
     print(worker.run(from_json(sys.argv[3]))[0].message.decode(errors="replace"), *worker.confinement.notes())
 """
-
-
-def python_of_nobody(path: str) -> str | None:
-    """A Python of this version that a user without rights can run, and that finds this package."""
-    for python in (sys.executable, "/usr/bin/python3"):
-        try:
-            command = [python, "-c", "import sys, vfio_verify.worker.worker; print(sys.version_info[:2])"]
-            done = subprocess.run(
-                command,
-                env={"PYTHONPATH": path},
-                cwd="/",
-                capture_output=True,
-                check=True,
-                user=NOBODY,
-                group=NOBODY,
-                extra_groups=[],
-            )
-        except (OSError, subprocess.CalledProcessError):
-            continue
-        if done.stdout.decode().strip() == str(sys.version_info[:2]):
-            return python
-    return None
 
 
 @pytest.fixture(scope="module")
@@ -643,7 +623,7 @@ def test_no_sandbox_is_said_on_the_command_line_and_in_the_report() -> None:
 
 # ---- verdicts ----------------------------------------------------------------------------------------------
 
-CORRECT = (Path(__file__).parent / "subjects/correct/check_first.c").read_text()
+CORRECT = (TESTS / "subjects/correct/check_first.c").read_text()
 SNOOPS = r"""
 #include <fcntl.h>
 #include <unistd.h>
