@@ -17,7 +17,7 @@ from vfio_verify.errors import InputError, NotPermittedError
 from vfio_verify.report.drawing import shown
 from vfio_verify.subject.subject import CORE, Subject, open_subject
 from vfio_verify.values.case import PAGE, Area, Case, Device, Fault, Policy, RamBlock, Region, Segment
-from vfio_verify.worker.sandbox import Parts
+from vfio_verify.worker.sandbox import SandboxFeature
 
 BROKEN, CORRECT = DIRECTORY / "broken", DIRECTORY / "correct"
 
@@ -273,8 +273,8 @@ def test_what_only_some_processes_show_after_earlier_calls_is_not_called_fixed(w
         '#include "started.h"\n' + source.read_text().replace("    calls++;", "    calls++;\n    started();")
     )
     again = case(earlier=(case(),))
-    with open_subject(str(source), None, Parts.NONE) as subject:
-        (outcome,) = replay(subject, [entry(again, "REPEATABLE")], parts=Parts.NONE)
+    with open_subject(str(source), None, SandboxFeature.NONE) as subject:
+        (outcome,) = replay(subject, [entry(again, "REPEATABLE")], parts=SandboxFeature.NONE)
     assert outcome.status == "still failing"
     assert count.stat().st_size >= 4
 

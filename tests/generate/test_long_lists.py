@@ -47,7 +47,7 @@ def test_each_campaign_begins_some_shards_with_a_long_list():
 def test_a_shard_meets_its_long_list_under_a_few_faults():
     result = run_shard(CORE, Options(), Shard(2, 1, 4))
     assert result.features["segments: 257 to 4096"] >= 1
-    assert not result.sightings
+    assert not result.candidates
     assert len(positions(1025)) == 2
 
 

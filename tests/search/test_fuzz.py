@@ -260,7 +260,7 @@ def test_a_shard_that_always_ends_its_process_is_left_out_and_named(whole):
 
 @needs_compiler
 def test_what_is_not_settled_is_run_again_by_the_next_search(broken, tmp_path):
-    """Its confirmation is lost each time: the sighting is told, and is no violation."""
+    """Its confirmation is lost each time: the candidate is told, and is no violation."""
     heard = Heard()
     executor = Here(lambda task: isinstance(task, dict))  # the candidates of a violation
     outcome = fuzz(broken, Options(), Budget(layouts=10), heard, corpus=tmp_path, executor=executor)

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from vfio_verify.judge import Violation
 from vfio_verify.judge.attribution import key
-from vfio_verify.trial.candidates import Sightings
+from vfio_verify.trial.candidates import CandidateTable
 from vfio_verify.values.case import PAGE, Call, Case, Device, End, KernelFault, RamBlock, Region, Segment
 from vfio_verify.worker.worker import Past
 
@@ -23,9 +23,9 @@ def past(n: int) -> Past:
     return Past([SMALL] * n, n)
 
 
-def kept(*sightings: tuple[Violation, int]) -> dict[str, tuple[Case, int]]:
-    found = Sightings()
-    for one, n in sightings:
+def kept(*candidates: tuple[Violation, int]) -> dict[str, tuple[Case, int]]:
+    found = CandidateTable()
+    for one, n in candidates:
         found.add(one, past(n))
     (candidates,) = found.found.values()
     return {kind: (c.violation.case, len(c.history)) for kind, c in candidates.items()}
@@ -49,14 +49,14 @@ def test_other_kinds_of_cases_have_places_of_their_own() -> None:
 
 def test_a_history_ends_where_the_violation_was_seen() -> None:
     calls = [SMALL]
-    found = Sightings()
+    found = CandidateTable()
     found.add(seen(LARGE), Past(calls, 1))
     calls.append(LARGE)
     assert found.found[key(seen(LARGE))]["soonest"].history == (SMALL,)
 
 
 def test_merged_shards_keep_the_better_of_each_kind_and_tell_what_is_new() -> None:
-    one, other = Sightings(), Sightings()
+    one, other = CandidateTable(), CandidateTable()
     one.add(seen(LARGE), past(1))
     other.add(seen(SMALL), past(9))
     other.add(seen(SMALL, "another"), past(0))

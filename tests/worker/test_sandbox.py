@@ -36,11 +36,14 @@ from vfio_verify.subject.source import read_source
 from vfio_verify.subject.subject import CORE, open_subject
 from vfio_verify.values.model import expect
 from vfio_verify.worker import sandbox
-from vfio_verify.worker.sandbox import Confinement, Parts, landlock_version
+from vfio_verify.worker.sandbox import Confinement, SandboxFeature, landlock_version
 from vfio_verify.worker.worker import Worker
 
 SECRET = "correct-horse-battery-staple"
-WITHOUT_LANDLOCK, WITHOUT_SECCOMP = Parts.ALL & ~Parts.LANDLOCK, Parts.ALL & ~Parts.SECCOMP
+WITHOUT_LANDLOCK, WITHOUT_SECCOMP = (
+    SandboxFeature.ALL & ~SandboxFeature.LANDLOCK,
+    SandboxFeature.ALL & ~SandboxFeature.SECCOMP,
+)
 
 needs_landlock = pytest.mark.skipif(not landlock_version(), reason="this kernel lacks Landlock")
 pytestmark = [needs_compiler, needs_landlock]
@@ -368,7 +371,7 @@ def victims(tmp_path: Path) -> Iterator[Victims]:
         yield victims
 
 
-def message_of(library: Path, parts: Parts) -> str:
+def message_of(library: Path, parts: SandboxFeature) -> str:
     with Worker(library, parts=parts, sleep_seconds=5) as worker:
         (seen,) = worker.run(CASE)
     return seen.message.decode(errors="replace")
@@ -377,10 +380,10 @@ def message_of(library: Path, parts: Parts) -> str:
 def attempt(
     victims: Victims,
     body: str,
-    parts: Parts = Parts.ALL,
+    parts: SandboxFeature = SandboxFeature.ALL,
     *,
     at_load: bool = False,
-    run: Callable[[Path, Parts], str] = message_of,
+    run: Callable[[Path, SandboxFeature], str] = message_of,
 ) -> set[str]:
     """Let a subject try, at each call or when it is loaded; the harm that is seen afterwards."""
     text = victims.defines() + ("#define AT_LOAD\n" if at_load else "") + HEAD + body + TAIL
@@ -404,7 +407,7 @@ def test_no_way_leads_out_while_the_subject_is_loaded(victims: Victims, way: str
 def test_each_way_leads_out_without_a_sandbox(victims: Victims, way: str) -> None:
     """Or the tests above would show nothing."""
     body, harm = WAYS[way]
-    assert attempt(victims, body, Parts.NONE) == {harm}
+    assert attempt(victims, body, SandboxFeature.NONE) == {harm}
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -427,10 +430,10 @@ def test_without_seccomp_files_are_still_safe(victims: Victims, way: str) -> Non
 AS_NOBODY = """
 import pathlib, sys
 from vfio_verify.values.case import from_json
-from vfio_verify.worker.sandbox import Parts
+from vfio_verify.worker.sandbox import SandboxFeature
 from vfio_verify.worker.worker import Worker
 
-with Worker(pathlib.Path(sys.argv[1]), parts=Parts(int(sys.argv[2]))) as worker:
+with Worker(pathlib.Path(sys.argv[1]), parts=SandboxFeature(int(sys.argv[2]))) as worker:
     print(worker.run(from_json(sys.argv[3]))[0].message.decode(errors="replace"), *worker.confinement.notes())
 """
 
@@ -456,7 +459,7 @@ def test_without_root_no_way_leads_out_either(packages_for_all: Path, way: str) 
     if python is None:
         pytest.skip("no Python of this version with this package that another user can run")
 
-    def run(library: Path, parts: Parts) -> str:
+    def run(library: Path, parts: SandboxFeature) -> str:
         command = [python, "-c", AS_NOBODY, str(library), str(int(parts)), CASE.to_json().decode()]
         return subprocess.run(
             command,
@@ -479,7 +482,7 @@ def test_without_root_no_way_leads_out_either(packages_for_all: Path, way: str) 
                 os.chown(one, NOBODY, NOBODY)
             victims.look()
             assert attempt(victims, body, run=run) == set()
-            assert attempt(victims, body, Parts.NONE, run=run) == {harm}
+            assert attempt(victims, body, SandboxFeature.NONE, run=run) == {harm}
 
 
 # ---- limits ------------------------------------------------------------------------------------------------
@@ -596,14 +599,14 @@ def test_a_whole_sandbox_is_nothing_to_mention() -> None:
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_missing_part_is_one_line_of_the_report(jobs: int) -> None:
-    said = notes(lacking=Parts.LANDLOCK, jobs=jobs, seed=jobs)
+    said = notes(lacking=SandboxFeature.LANDLOCK, jobs=jobs, seed=jobs)
     assert said.count("\n") == 0
     assert said.startswith(f"Not confined by Landlock: this kernel ({os.uname().release}) lacks it")
     assert "read what you can" in said
-    said = notes(lacking=Parts.SECCOMP, jobs=jobs)
+    said = notes(lacking=SandboxFeature.SECCOMP, jobs=jobs)
     assert said.startswith("Not confined by seccomp: ")
     assert "start processes" in said
-    assert len(notes(lacking=Parts.SECCOMP | Parts.LANDLOCK).splitlines()) == 2
+    assert len(notes(lacking=SandboxFeature.SECCOMP | SandboxFeature.LANDLOCK).splitlines()) == 2
 
 
 def test_the_reason_of_a_missing_part_is_told() -> None:
@@ -658,13 +661,13 @@ def test_a_subject_that_snoops_is_judged_by_what_it_does(tmp_path: Path, then: s
     with open_subject(str(path)) as subject:
         result = check(subject, Options(examples=30))
     assert [v.summary for v in result.confirmed if v.clause != "UNCHARGED"] == []
-    with open_subject(str(path), None, Parts.NONE) as subject:
+    with open_subject(str(path), None, SandboxFeature.NONE) as subject:
         result = check(subject, Options(examples=5, sandbox=False))
     assert ("SURVIVES" in {v.clause for v in result.confirmed}) == bool(then)
 
 
 def test_a_confined_worker_still_maps_what_it_should(tmp_path: Path) -> None:
-    for parts in (Parts.ALL, WITHOUT_LANDLOCK, WITHOUT_SECCOMP, Parts.NONE):
+    for parts in (SandboxFeature.ALL, WITHOUT_LANDLOCK, WITHOUT_SECCOMP, SandboxFeature.NONE):
         with Worker(parts=parts) as worker:
             assert is_right(worker.run(CASE)[0])
 
@@ -718,7 +721,7 @@ def place(tmp_path: Path) -> Path:
     return directory
 
 
-def build(place: Path, text: str, parts: Parts = Parts.ALL) -> Path:
+def build(place: Path, text: str, parts: SandboxFeature = SandboxFeature.ALL) -> Path:
     path = place / "@subject.c"
     path.write_text(text.replace("KEY", str(place.parent / "key")))
     out = place / "@out"
@@ -726,14 +729,14 @@ def build(place: Path, text: str, parts: Parts = Parts.ALL) -> Path:
     return compiler.build(read_source(str(path), "subject", any_include=not parts), out, parts=parts)
 
 
-@pytest.mark.parametrize("parts", [Parts.ALL, WITHOUT_LANDLOCK], ids=["all", "without Landlock"])
+@pytest.mark.parametrize("parts", [SandboxFeature.ALL, WITHOUT_LANDLOCK], ids=["all", "without Landlock"])
 @pytest.mark.parametrize("name", TEXTS)
 def test_no_text_makes_the_compiler_read_what_is_not_its_business(
-    place: Path, monkeypatch: pytest.MonkeyPatch, name: str, parts: Parts
+    place: Path, monkeypatch: pytest.MonkeyPatch, name: str, parts: SandboxFeature
 ) -> None:
     monkeypatch.setattr(compiler, "TIME_LIMIT", 10.0)
     text, said = TEXTS[name]
-    if not parts & Parts.LANDLOCK:
+    if not parts & SandboxFeature.LANDLOCK:
         said = f"{said}|includes /|is refused"
     with pytest.raises(InputError, match=said) as error:
         build(place, text, parts)
@@ -743,7 +746,7 @@ def test_no_text_makes_the_compiler_read_what_is_not_its_business(
 
 @pytest.mark.parametrize("name", [".incbin in a function", "section"])
 def test_without_a_sandbox_the_assembler_reads_the_key(place: Path, name: str) -> None:
-    assert SECRET.encode() in build(place, TEXTS[name][0], Parts.NONE).read_bytes()
+    assert SECRET.encode() in build(place, TEXTS[name][0], SandboxFeature.NONE).read_bytes()
     with pytest.raises(InputError, match="--no-sandbox"):
         build(place, TEXTS[name][0])
 
@@ -758,7 +761,7 @@ def test_probing_for_a_file_tells_nothing(place: Path) -> None:
         said = str(error)
     assert "it is there" not in said
     with pytest.raises(InputError, match="it is there"):
-        build(place, BODY.replace("return", probe), Parts.NONE)
+        build(place, BODY.replace("return", probe), SandboxFeature.NONE)
 
 
 def test_headers_and_tables_beside_the_file_are_read(place: Path) -> None:
@@ -795,7 +798,7 @@ def test_a_compiler_confined_cannot_write_or_connect(place: Path, monkeypatch: p
         with pytest.raises(BlockingIOError):
             listener.accept()
         with pytest.raises(InputError):
-            build(place, BODY, Parts.NONE)
+            build(place, BODY, SandboxFeature.NONE)
         assert (place.parent / "new").exists()
         listener.accept()[0].close()
 

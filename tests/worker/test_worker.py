@@ -19,7 +19,7 @@ from vfio_verify.errors import HarnessError, InputError
 from vfio_verify.judge import judge
 from vfio_verify.values.case import PAGE, Case, Fault, Segment
 from vfio_verify.values.model import expect
-from vfio_verify.worker.sandbox import Parts
+from vfio_verify.worker.sandbox import SandboxFeature
 from vfio_verify.worker.worker import Worker
 
 # What a total of 1, 2, 3... makes the subject do; with any other total it maps as it should.
@@ -272,7 +272,7 @@ def test_a_damaged_reply_is_the_subjects_doing(library, byte):
 def test_a_child_that_returns_does_not_answer_in_its_parents_place(library):
     """Two processes in one request: each case still gets its own answer."""
     cases = [msgspec.structs.replace(CASE, iovec=(Segment(0, i * PAGE, PAGE),), total_size=PAGE) for i in range(1, 6)]
-    with Worker(library, sleep_seconds=1.0, parts=Parts.NONE) as worker:  # the sandbox refuses children
+    with Worker(library, sleep_seconds=1.0, parts=SandboxFeature.NONE) as worker:  # the sandbox refuses children
         in_time(lambda: worker.run(doing("a child that returns")))
         for case in cases:
             (seen,) = in_time(lambda case=case: worker.run(case))
@@ -453,7 +453,7 @@ def test_nothing_is_left_behind(own_library, tmp_path, monkeypatch, end):
     "deed", ["a child that lives on", "a child that lives on in a session of its own", "a thread that lives on"]
 )
 def test_what_a_subject_started_ends_with_its_worker(own_library, deed):
-    with Worker(own_library, cpu_seconds=0.2, sleep_seconds=0.4, parts=Parts.NONE) as worker:
+    with Worker(own_library, cpu_seconds=0.2, sleep_seconds=0.4, parts=SandboxFeature.NONE) as worker:
         in_time(lambda: worker.run(doing(deed)))
     ended = gone(own_library)
     for pid in running(own_library):

@@ -43,7 +43,7 @@ from vfio_verify.judge import Verdict, Violation, judge
 from vfio_verify.judge.attribution import Key, key
 from vfio_verify.judge.threads import judge_at_once
 from vfio_verify.subject.subject import Subject
-from vfio_verify.trial.candidates import Candidates, Sightings
+from vfio_verify.trial.candidates import Candidates, CandidateTable
 from vfio_verify.trial.findings import Seen, to_confirm, told
 from vfio_verify.trial.hangs import HangBudget, hung
 from vfio_verify.trial.runs import judge_steps, run_and_judge
@@ -53,7 +53,7 @@ from vfio_verify.values.features import features
 from vfio_verify.values.model import Expectation, expect
 from vfio_verify.values.observation import Observation
 from vfio_verify.worker.process import either
-from vfio_verify.worker.sandbox import OFF_NOTE, Parts
+from vfio_verify.worker.sandbox import OFF_NOTE, SandboxFeature
 from vfio_verify.worker.worker import Past, Ran, Worker
 
 if TYPE_CHECKING:
@@ -100,15 +100,15 @@ class Options(Struct, frozen=True):
     jobs: int = 1
     parse_maps: bool = False
     sandbox: bool = True
-    lacking: Parts = Parts.NONE
-    """Parts of the sandbox to go without, as on a kernel that lacks them."""
+    lacking: SandboxFeature = SandboxFeature.NONE
+    """Features of the sandbox to go without, as on a kernel that lacks them."""
     observe: str | None = None
     """The directory for Hypothesis's observations of each layout."""
 
     @property
-    def parts(self) -> Parts:
+    def parts(self) -> SandboxFeature:
         """The parts of the sandbox to use."""
-        return Parts.ALL & ~self.lacking if self.sandbox else Parts.NONE
+        return SandboxFeature.ALL & ~self.lacking if self.sandbox else SandboxFeature.NONE
 
 
 class ShardResult(Struct, frozen=True):
@@ -117,7 +117,7 @@ class ShardResult(Struct, frozen=True):
     layouts: int
     runs: int
     checked: dict[str, int]
-    sightings: dict[Key, Candidates]
+    candidates: dict[Key, Candidates]
     hangs: int
     sampled: int
     unconfined: tuple[str, ...] = ()
@@ -140,14 +140,14 @@ class ShardResult(Struct, frozen=True):
 def together(one: ShardResult, other: ShardResult) -> ShardResult:
     """Two results added up. Where both have a layout to run again, it is the first's."""
     mapped = {len(case.iovec): case for case in other.mapped} | {len(case.iovec): case for case in one.mapped}
-    sightings = Sightings()
+    candidates = CandidateTable()
     for result in (one, other):
-        sightings.merge(result.sightings)
+        candidates.merge(result.candidates)
     return ShardResult(
         layouts=one.layouts + other.layouts,
         runs=one.runs + other.runs,
         checked=summed(one.checked, other.checked),
-        sightings=sightings.found,
+        candidates=candidates.found,
         hangs=one.hangs + other.hangs,
         sampled=one.sampled + other.sampled,
         unconfined=tuple(dict.fromkeys((*one.unconfined, *other.unconfined))),
@@ -213,7 +213,7 @@ class _Running:
         self._frontier = frontier
         self.layouts = self.runs = self.hangs = self.sampled = self.deaths = 0
         self.checked: Counter[str] = Counter()
-        self._sightings = Sightings()
+        self._candidates = CandidateTable()
         self._seen = Seen()
         self._zeroed: dict[Key, bool] = {}
         self.tally = Tally()
@@ -245,7 +245,7 @@ class _Running:
         self._left_out["calls given up"] += 1
         return False
 
-    def meet(self, drawn: Case) -> None:
+    def run_layout(self, drawn: Case) -> None:
         """Run one layout: without a fault, then with a fault at each position."""
         if not self._begins("layouts"):
             return
@@ -304,7 +304,7 @@ class _Running:
         self._left_out["calls with a fault"] += len(plans) - len(observations)
         return observations
 
-    def meet_sequence(self, case: Case) -> None:
+    def run_sequence(self, case: Case) -> None:
         """Run a case with what is done after its call, in a fresh process: what it shows needs nothing else."""
         if not self._begins("sequences"):
             return
@@ -319,7 +319,7 @@ class _Running:
             self.checked.update(verdict.checked)
             self._keep(verdict, past)
 
-    def meet_kernel_fault(self, case: Case) -> None:
+    def run_kernel_fault(self, case: Case) -> None:
         """Run a layout under a failure that the kernel itself makes, unless this machine is known to refuse that."""
         assert case.kernel_fault is not None
         kind = case.kernel_fault.kind
@@ -340,7 +340,7 @@ class _Running:
             layouts=self.layouts,
             runs=self.runs,
             checked=dict(self.checked),
-            sightings=self._sightings.found,
+            candidates=self._candidates.found,
             hangs=self.hangs,
             sampled=self.sampled,
             unconfined=_unconfined(self._options, self._worker),
@@ -390,7 +390,7 @@ class _Running:
         for violation in verdict.violations:
             self._seen.add(violation)
             if violation.case.variables == "pattern" or self._needs_zero(violation):
-                self._sightings.add(violation, past)
+                self._candidates.add(violation, past)
 
     def _needs_zero(self, violation: Violation) -> bool:
         """Is it seen only where automatic variables are zero until they are set? If not, what is kept is what the usual
@@ -402,7 +402,7 @@ class _Running:
             _, verdict = run_and_judge(self._worker, self._subject, self._options.policy, usual)
             for other in verdict.violations:
                 self._seen.add(other)
-                self._sightings.add(other, Past([], 0))
+                self._candidates.add(other, Past([], 0))
             self._zeroed[name] = not any(violation.clause in other.clauses for other in verdict.violations)
         return self._zeroed[name]
 
@@ -466,7 +466,7 @@ def _run_layouts(shard: _Running, part: Shard, observer: Observer | None, betwee
     examples = part.examples
     by_hand = made_by_hand(part)
     for made in by_hand:
-        shard.meet(made)
+        shard.run_layout(made)
     examples -= len(by_hand)
     # Imported late: who only hands out tasks does without Hypothesis, and a first case is judged before it comes.
     from vfio_verify.generate.strategies import SEQUENCE_BYTES, packed_sequence, run_packed_cases
@@ -474,10 +474,10 @@ def _run_layouts(shard: _Running, part: Shard, observer: Observer | None, betwee
     sequences: list[Case] = []
     drawn = shard.layouts
 
-    def meet(case: Case) -> None:
+    def run_drawn(case: Case) -> None:
         nonlocal drawn
         between_layouts()
-        shard.meet(case)
+        shard.run_layout(case)
         if observer is not None:
             observer.tell()
         drawn += 1
@@ -487,16 +487,16 @@ def _run_layouts(shard: _Running, part: Shard, observer: Observer | None, betwee
             sequences.append(packed_sequence(case, data))
 
     with nullcontext() if observer is None else observer.writing():
-        run_packed_cases(meet, part.seed, examples)
+        run_packed_cases(run_drawn, part.seed, examples)
     # Last, since each begins a fresh process: the layouts share one, where a table can fill.
     for case in sequences:
         between_layouts()
-        shard.meet_sequence(case)
+        shard.run_sequence(case)
     shard.call_at_once()
 
 
 def made_by_hand(part: Shard) -> tuple[Case, ...]:
-    """The layouts with which a shard begins: what every check is to meet, and is hardly ever drawn. At most half of
+    """The layouts with which a shard begins: what every check is to run, and is hardly ever drawn. At most half of
     its layouts are of these."""
     first: tuple[Case | None, ...] = (_of_large_numbers(part.number), long_list(part.number))
     start, end = _MALFORMED.get(part.number, (0, 0))
@@ -540,7 +540,7 @@ def run_kernel_faults(
             for case in faulty:
                 if case.kernel_fault is not None and case.kernel_fault.kind == kind:
                     between_layouts()
-                    shard.meet_kernel_fault(case)
+                    shard.run_kernel_fault(case)
         return shard.result()
 
 
@@ -595,18 +595,18 @@ def whole_shard(seed: int, number: int) -> Shard:
 def check(
     subject: Subject,
     options: Options,
-    on_sighting: Callable[[Violation], None] | None = None,
+    on_candidate: Callable[[Violation], None] | None = None,
     why_no_kernel_fault: Callable[[KernelFaultKind], str | None] = why_not,
     executor: Executor | None = None,
 ) -> Result:
-    """Run a campaign. `on_sighting` hears of each violated clause once, as soon as it is met, before it is shrunk.
+    """Run a campaign. `on_candidate` hears of each violated clause once, as soon as it is met, before it is shrunk.
     `why_no_kernel_fault` says of a kind why this machine does not permit it. The work is done by the executor if one is
     given, whose number of processes is its own, and else by `jobs` processes here.
 
     Ctrl-C ends it early: what was found so far is in the result, which is then marked as interrupted. A process that is
     lost costs what it was at work on: the result says so.
     """
-    merged = _Merged(on_sighting or (lambda _: None), layouts_again(options.examples))
+    merged = _Merged(on_candidate or (lambda _: None), layouts_again(options.examples))
     tasks = [(subject, options, part) for part in shards(options)]
     reasons = reasons_against(why_no_kernel_fault)
     kinds = permitted(reasons)
@@ -627,21 +627,21 @@ def check(
                 for result in faulty or ():
                     merged.add(result)
                 interrupts.deferred = False
-                names, _ = to_confirm({name: _first(one) for name, one in merged.sightings.items()})
-                jobs = [(subject, options, merged.sightings[name]) for name in names]
-                settled.update(zip(names, pool.map(settle_sighting, jobs), strict=True))
+                names, _ = to_confirm({name: _first(one) for name, one in merged.candidates.items()})
+                jobs = [(subject, options, merged.candidates[name]) for name in names]
+                settled.update(zip(names, pool.map(confirm_and_minimize, jobs), strict=True))
             except LostProcessError:
                 if not merged.total.runs:
                     raise
                 merged.lose()
-                names, _ = to_confirm({name: _first(one) for name, one in merged.sightings.items()})
+                names, _ = to_confirm({name: _first(one) for name, one in merged.candidates.items()})
                 for name in [name for name in names if name not in settled]:
-                    settled[name] = settle_sighting(subject, options, merged.sightings[name])
+                    settled[name] = confirm_and_minimize(subject, options, merged.candidates[name])
         except KeyboardInterrupt:
             interrupted = True
             pool.kill()
     confirmed = [c.violation for c in settled.values() if c.violation is not None]
-    doubtful = {name: _first(candidates) for name, candidates in sorted(merged.sightings.items())}
+    doubtful = {name: _first(candidates) for name, candidates in sorted(merged.candidates.items())}
     wanted, unasked = to_confirm(doubtful)
     total = merged.total
     return Result(
@@ -728,7 +728,7 @@ def _confirmed(
     )
 
 
-def settle_sighting(subject: Subject, options: Options, candidates: Candidates) -> Confirmation:
+def confirm_and_minimize(subject: Subject, options: Options, candidates: Candidates) -> Confirmation:
     """Confirm one of a key's candidates in a fresh process and make it small."""
     with _worker(subject, options) as worker:
         return settle_any(worker, subject, options.policy, candidates.values())
@@ -737,23 +737,23 @@ def settle_sighting(subject: Subject, options: Options, candidates: Candidates) 
 class _Merged:
     """Shard results added up in the order of the shards."""
 
-    def __init__(self, on_sighting: Callable[[Violation], None], again: int) -> None:
-        self._on_sighting, self._again = on_sighting, again
+    def __init__(self, on_candidate: Callable[[Violation], None], again: int) -> None:
+        self._on_candidate, self._again = on_candidate, again
         self.total = ShardResult(0, 0, {}, {}, 0, 0)
-        self._sightings = Sightings()
+        self._candidates = CandidateTable()
         self._heard: set[str] = set()
 
     @property
-    def sightings(self) -> dict[Key, Candidates]:
-        return self._sightings.found
+    def candidates(self) -> dict[Key, Candidates]:
+        return self._candidates.found
 
     def add(self, result: ShardResult) -> None:
-        self.total = together(self.total, replace(result, sightings={}))
-        for violation in self._sightings.merge(result.sightings):
+        self.total = together(self.total, replace(result, candidates={}))
+        for violation in self._candidates.merge(result.candidates):
             # What calls at once show may not come again; how many causes a clause has is known at the end.
             if not violation.case.alongside and violation.clause not in self._heard:
                 self._heard.add(violation.clause)
-                self._on_sighting(violation)
+                self._on_candidate(violation)
 
     def lose(self) -> None:
         """A process is gone, with what it was at work on."""

@@ -16,7 +16,7 @@ from vfio_verify.trial.shrink import settle
 from vfio_verify.values.case import Policy
 from vfio_verify.values.cost import cost
 from vfio_verify.values.spec import clauses
-from vfio_verify.worker.sandbox import Parts
+from vfio_verify.worker.sandbox import SandboxFeature
 from vfio_verify.worker.worker import Worker
 
 
@@ -38,7 +38,7 @@ def reduced(
     clause: str | None = None,
     *,
     policy: Policy | None = None,
-    parts: Parts = Parts.ALL,
+    parts: SandboxFeature = SandboxFeature.ALL,
 ) -> Reduced:
     """The smallest case that still violates `clause`: without it the entry's, or else the first that fails a check.
     Without a policy it is judged by the one that it was found by.

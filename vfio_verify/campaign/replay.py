@@ -26,7 +26,7 @@ from vfio_verify.trial.shrink import seen_at_once
 from vfio_verify.values.case import Case, Policy, why_no_pages
 from vfio_verify.values.markup import json_report
 from vfio_verify.values.spec import clauses
-from vfio_verify.worker.sandbox import Parts
+from vfio_verify.worker.sandbox import SandboxFeature
 from vfio_verify.worker.worker import Past, Worker
 
 Status = Literal["still failing", "newly failing", "unconfirmed", "fixed", "passes", "not applicable"]
@@ -113,7 +113,7 @@ def replay(
     entries: Sequence[Entry],
     *,
     policy: Policy | None = None,
-    parts: Parts = Parts.ALL,
+    parts: SandboxFeature = SandboxFeature.ALL,
     jobs: int = 1,
 ) -> Generator[Outcome, None, None]:
     """An outcome for each entry, in their order, as soon as it and those before it are known. Without a policy each is
@@ -131,7 +131,7 @@ def replay(
 
 
 def replay_batch(
-    subject: Subject, policy: Policy | None, parts: Parts, entries: Sequence[Entry] | bytes
+    subject: Subject, policy: Policy | None, parts: SandboxFeature, entries: Sequence[Entry] | bytes
 ) -> list[Outcome]:
     """Entries, or their JSON, that share a worker, and its process until one of them shows something."""
     if isinstance(entries, bytes):
@@ -144,7 +144,7 @@ def replay_batch(
 class _Batch:
     """Runs entries on one worker."""
 
-    def __init__(self, worker: Worker, subject: Subject, policy: Policy | None, parts: Parts) -> None:
+    def __init__(self, worker: Worker, subject: Subject, policy: Policy | None, parts: SandboxFeature) -> None:
         self._worker, self._subject, self._policy, self._parts = worker, subject, policy, parts
         # The core keeps nothing from call to call. Of another subject nothing is known: a case is not called fixed
         # on what it does after others.

@@ -134,7 +134,7 @@ def run(quick: bool = False) -> Iterator[Row]:
     yield _row(f"check core, {how}", _median(lambda: _check_seconds(arguments), scale.repeats), 10, "s")
     # Enough layouts for several shards; what comes after the first one is not measured.
     short = ("--examples", str(min(scale.examples, 100)), "--jobs", str(_JOBS))
-    found = _median(lambda: _sighting_seconds(short), scale.repeats)
+    found = _median(lambda: _candidate_seconds(short), scale.repeats)
     yield _row("first violation in a C subject", found, 3, "s")
     # How large the largest layout is depends on the seed.
     peak = max(_peak_megabytes((*arguments, "--seed", str(seed))) for seed in range(scale.seeds))
@@ -342,7 +342,7 @@ def _check_seconds(arguments: Sequence[str]) -> float:
     return time.monotonic() - start
 
 
-def _sighting_seconds(arguments: Sequence[str]) -> float:
+def _candidate_seconds(arguments: Sequence[str]) -> float:
     """Until a check of a C subject says "found", its compilation included."""
     with tempfile.TemporaryDirectory(prefix="vfio-verify-bench-") as directory:
         subject = Path(directory, "subject.c")

@@ -64,12 +64,12 @@ def replay(
     """
     from vfio_verify.campaign.replay import replay as run_replay
     from vfio_verify.subject.subject import open_subject
-    from vfio_verify.worker.sandbox import Parts
+    from vfio_verify.worker.sandbox import SandboxFeature
 
     if json_file is not None and json_file != "-":
         refuse_unwritable(json_file)
     stored = _loaded(corpus or ("tests/corpus",))
-    parts = Parts.NONE if no_sandbox else Parts.ALL
+    parts = SandboxFeature.NONE if no_sandbox else SandboxFeature.ALL
     outcomes: list[Outcome] = []
     interrupted = False
     with open_subject(subject, function, parts) as opened:
@@ -172,7 +172,7 @@ def shrink(
     from vfio_verify.campaign.reduce import reduced
     from vfio_verify.subject.subject import open_subject
     from vfio_verify.values.spec import clauses
-    from vfio_verify.worker.sandbox import Parts
+    from vfio_verify.worker.sandbox import SandboxFeature
 
     clause = clause and clause.upper()
     if clause is not None and clause not in clauses():
@@ -180,7 +180,7 @@ def shrink(
     if out is not None:
         refuse_unwritable(out)
     entry = read_case(case)
-    parts = Parts.NONE if no_sandbox else Parts.ALL
+    parts = SandboxFeature.NONE if no_sandbox else SandboxFeature.ALL
     with open_subject(subject, function, parts) as opened:
         result = reduced(opened, entry, clause, policy=policy, parts=parts)
     if result.entry is None:

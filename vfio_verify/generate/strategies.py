@@ -60,7 +60,7 @@ def packed_cases() -> st.SearchStrategy[Case]:
     return st.binary(min_size=CASE_BYTES, max_size=CASE_BYTES).map(packed_case)
 
 
-def run_packed_cases(meet: Callable[[Case], None], seed: int, examples: int) -> None:
+def run_packed_cases(run: Callable[[Case], None], seed: int, examples: int) -> None:
     """Have Hypothesis make so many packed cases. The same seed makes the same cases.
 
     One in seven is on another host than ours. They come last, those of a host together: a process stays on one host,
@@ -85,7 +85,7 @@ def run_packed_cases(meet: Callable[[Case], None], seed: int, examples: int) -> 
         if made >= at_home:
             case = _elsewhere(choices, case, seed, made - at_home, examples - at_home)
         made += 1
-        meet(case)
+        run(case)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on Hypothesis's advice for interactive use

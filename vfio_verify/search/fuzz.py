@@ -21,7 +21,7 @@ from vfio_verify.campaign.campaign import (
     Result,
     Shard,
     ShardResult,
-    settle_sighting,
+    confirm_and_minimize,
     whole_shard,
 )
 from vfio_verify.campaign.pool import Interrupts
@@ -51,7 +51,7 @@ _GRACE_SECONDS, _FIRST_GRACE_SECONDS = 15.0, 90.0
 """Beyond the budget, to settle what was met within it; the second where nothing was found so far: what hangs is slow to
 be made small. Also for the first layouts of all, where the machine is busy with other things."""
 _ATTEMPTS = 3
-"""At a shard or a sighting, where the process that has it ends unexpectedly; and at a sighting's coming again."""
+"""At a shard or a candidate, where the process that has it ends unexpectedly; and at a candidate's coming again."""
 _MAX_CAUSES = 16
 
 
@@ -141,7 +141,7 @@ def _place(corpus: Corpus | None, subject: Subject, options: Options, part: Part
 
 
 class _Task(NamedTuple):
-    """What is under way: a shard, or a sighting that is confirmed and made small."""
+    """What is under way: a shard, or a candidate that is confirmed and made small."""
 
     what: tuple[int, Shard] | tuple[Key, Candidates, int]
     attempts: int = 1
@@ -178,7 +178,7 @@ class _Search:
         self._passed: list[tuple[int, int]] = []
         self._tasks: dict[Future[Any], _Task] = {}
         self._again: list[_Task] = []
-        self._sightings: list[_Task] = []
+        self._candidates: list[_Task] = []
         self._held: list[_Held] = []
         self._settling: set[Key] = set()
         self._changes: list[Change] = []
@@ -256,7 +256,7 @@ class _Search:
             if future.cancel() or queued:
                 del self._tasks[future]
         if queued and given_up and self._workers.renew():
-            self._sightings += self._tasks.values()
+            self._candidates += self._tasks.values()
             self._tasks.clear()
 
     def _undone(self) -> Iterator[tuple[int, int]]:
@@ -287,8 +287,8 @@ class _Search:
 
     def _fill(self) -> None:
         """Findings first; of shards one more than there are processes. What was lost is tried again on its own."""
-        while self._sightings:
-            self._submit(self._sightings.pop(0))
+        while self._candidates:
+            self._submit(self._candidates.pop(0))
         if self._again:
             if not self._tasks:
                 self._submit(self._again.pop(0))
@@ -311,7 +311,7 @@ class _Search:
                 known = Known(self._known(), self._state.covered)
                 future = self._workers.submit(run_part, subject, options, shard, self._kinds, known)
             else:
-                future = self._workers.submit(settle_sighting, subject, options, task.what[1])
+                future = self._workers.submit(confirm_and_minimize, subject, options, task.what[1])
         except self._workers.lost:
             # Broken, and not yet told by a task of its own.
             self._again.append(task)
@@ -335,7 +335,7 @@ class _Search:
             return
         self._in_a_row = 0
         if len(task.what) == 2:
-            self._meet(*task.what, value)
+            self._add_shard(*task.what, value)
         else:
             self._settle(*task.what, value)
 
@@ -361,17 +361,17 @@ class _Search:
 
     # ---- results -------------------------------------------------------------------------------------------
 
-    def _meet(self, index: int, shard: Shard, result: ShardResult) -> None:
+    def _add_shard(self, index: int, shard: Shard, result: ShardResult) -> None:
         self._new_layouts += result.layouts
         self._new_runs += result.runs
-        new = {key: candidates for key, candidates in result.sightings.items() if self._is_new(key)}
+        new = {key: candidates for key, candidates in result.candidates.items() if self._is_new(key)}
         # What another finding tells is not settled: it would be the same fault twice.
         told = absorbed({*new, *self._settling, *self._state.settled})
         fresh = {key: candidates for key, candidates in new.items() if key not in told}
         for key, candidates in fresh.items():
             self._settling.add(key)
-            self._sightings.append(_Task((key, candidates, shard.number)))
-        held = _Held(index, replace(result, sightings={}), set(fresh))
+            self._candidates.append(_Task((key, candidates, shard.number)))
+        held = _Held(index, replace(result, candidates={}), set(fresh))
         if fresh:
             self._held.append(held)
         else:

@@ -32,8 +32,8 @@ def run_part(
     result = run_shard(subject, options, shard, reached=known.covered)
     if kinds and shard.number % _KERNEL_FAULTS_EVERY == _KERNEL_FAULTS_AT:
         result = together(result, run_kernel_faults(subject, options, result.mapped, kinds))
-    sightings = {key: sighting for key, sighting in result.sightings.items() if key not in known.keys}
-    return replace(result, sightings=sightings, mapped=())
+    candidates = {key: candidate for key, candidate in result.candidates.items() if key not in known.keys}
+    return replace(result, candidates=candidates, mapped=())
 
 
 class Workers:

@@ -20,7 +20,7 @@ from vfio_verify.subject.source import Source, branches, includes
 from vfio_verify.subject.source.unit import ADAPTER_FILE
 from vfio_verify.values.source_line import LeftOut
 from vfio_verify.worker import sandbox
-from vfio_verify.worker.sandbox import Parts, Start
+from vfio_verify.worker.sandbox import SandboxFeature, Start
 
 WRAPPED = tuple(
     "mmap mmap64 munmap mprotect mremap madvise dup dup2 dup3 close close_range closefrom fclose open "  # noqa: SIM905
@@ -123,7 +123,7 @@ def find_compiler() -> list[str]:
     )
 
 
-def build(source: Source, directory: Path, *, parts: Parts = Parts.ALL) -> Path:
+def build(source: Source, directory: Path, *, parts: SandboxFeature = SandboxFeature.ALL) -> Path:
     """Compile a subject to `subject.so` in an existing directory; nothing is written elsewhere.
 
     The compiler is confined by `parts` of the sandbox. Raises InputError if there is no compiler, if the text does
@@ -141,7 +141,7 @@ def build(source: Source, directory: Path, *, parts: Parts = Parts.ALL) -> Path:
         start = Start(programs, (Path(include).resolve(), *own), directory, parts)
         flags = [*_FLAGS, *_optional_flags(compiler, start)]
         flags += [f"-I{include}", *(f"-iquote{one}" for one in source.include_dirs)]
-        if parts and not (parts & Parts.LANDLOCK and sandbox.landlock_version()):
+        if parts and not (parts & SandboxFeature.LANDLOCK and sandbox.landlock_version()):
             _refuse_foreign(source, [*compiler, *flags, str(text)], start)
         status, messages = _compile([*compiler, *flags], compiler, start)
         if status == 0 and result.is_file():
@@ -274,7 +274,7 @@ def _optional_flags(compiler: Sequence[str], start: Start) -> list[str]:
     return _known_flags[asked]
 
 
-def _refusal(source: Source, status: int, messages: str, parts: Parts) -> InputError:
+def _refusal(source: Source, status: int, messages: str, parts: SandboxFeature) -> InputError:
     unknown: dict[str, str] = {}
     errors: list[str] = []
     in_adapter = False

@@ -15,7 +15,7 @@ from vfio_verify.values.case import Call, Case
 from vfio_verify.values.observation import NOWHERE
 from vfio_verify.values.source_line import LeftOut, SourceLine, SourceText
 from vfio_verify.worker.leftovers import private_directory
-from vfio_verify.worker.sandbox import Parts
+from vfio_verify.worker.sandbox import SandboxFeature
 
 if TYPE_CHECKING:
     from vfio_verify.subject.debuginfo import Lines
@@ -96,7 +96,9 @@ CORE = Subject("core", "core", "core_map", "bool f(struct iovec *, unsigned int,
 
 
 @contextmanager
-def open_subject(name: str, function: str | None = None, parts: Parts = Parts.ALL) -> Iterator[Subject]:
+def open_subject(
+    name: str, function: str | None = None, parts: SandboxFeature = SandboxFeature.ALL
+) -> Iterator[Subject]:
     """Make a subject of what the user named: ``core``, or C code in any form that `read_source` knows.
 
     What is compiled, confined by `parts` of the sandbox, lies in a private temporary directory, and is gone at the

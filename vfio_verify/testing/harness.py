@@ -14,7 +14,7 @@ from vfio_verify.trial.runs import run_and_judge
 from vfio_verify.values.case import Case, Policy, check
 from vfio_verify.values.observation import Observation
 from vfio_verify.values.spec import clauses
-from vfio_verify.worker.sandbox import Parts
+from vfio_verify.worker.sandbox import SandboxFeature
 from vfio_verify.worker.worker import Worker
 
 
@@ -51,7 +51,7 @@ class Harness:
     """Subjects made ready once, each with a process to run in. A context manager."""
 
     def __init__(self, *, sandbox: bool = True) -> None:
-        self._parts = Parts.ALL if sandbox else Parts.NONE
+        self._parts = SandboxFeature.ALL if sandbox else SandboxFeature.NONE
         self._opened: dict[tuple[str, str | None], tuple[Subject, Worker]] = {}
         self._resources = ExitStack()
 

@@ -32,7 +32,7 @@ Candidates = dict[Kind, Candidate]
 """Of one key."""
 
 
-class Sightings:
+class CandidateTable:
     """The candidates of each key, in the order in which the keys were first seen."""
 
     def __init__(self) -> None:

@@ -34,7 +34,7 @@ from vfio_verify.values.case import PAGE
 from vfio_verify.values.observation import DEATH_CODES, NOWHERE, Death
 from vfio_verify.values.words import death_text
 from vfio_verify.worker import usage, wire
-from vfio_verify.worker.sandbox import Confinement, Parts, readable_by_subject
+from vfio_verify.worker.sandbox import Confinement, SandboxFeature, readable_by_subject
 from vfio_verify.worker.usage import stat_fields
 
 _PROGRESS = struct.Struct("=12Q")
@@ -161,7 +161,13 @@ class Process:
     """
 
     def __init__(
-        self, library: Path | None, *, cpu_seconds: float, sleep_seconds: float, parts: Parts, memory_bytes: int
+        self,
+        library: Path | None,
+        *,
+        cpu_seconds: float,
+        sleep_seconds: float,
+        parts: SandboxFeature,
+        memory_bytes: int,
     ) -> None:
         self.restarts = 0
         self.confinement = Confinement()
@@ -354,7 +360,9 @@ class Process:
 
     def _grant(self, forks: int) -> None:
         """Tell the worker's parent how many forks to let through (pyx/world/oversee.c), where it decides on them."""
-        overseen = Parts.SECCOMP in self._parts and not self.confinement.no_seccomp and not self.confinement.no_forks
+        overseen = (
+            SandboxFeature.SECCOMP in self._parts and not self.confinement.no_seccomp and not self.confinement.no_forks
+        )
         if overseen and (forks or self._granted):
             self._granted = forks
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -526,7 +534,7 @@ class Process:
 
     def _may_signal(self) -> bool:
         """Could the subject send signals to other processes?"""
-        filtered = Parts.SECCOMP in self._parts and not self.confinement.no_seccomp
+        filtered = SandboxFeature.SECCOMP in self._parts and not self.confinement.no_seccomp
         return self._library is not None and not filtered
 
     def _compare_machine(self) -> None:

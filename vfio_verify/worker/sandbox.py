@@ -26,7 +26,7 @@ from msgspec import Struct
 from vfio_verify.errors import HarnessError, starting
 
 
-class Parts(enum.IntFlag):
+class SandboxFeature(enum.IntFlag):
     """The parts of the sandbox; ``enum vv_confine_parts`` in pyx/world/confine.h."""
 
     NONE = 0
@@ -162,7 +162,7 @@ class Start(Struct, frozen=True):
     programs: tuple[Path, ...]
     readable: tuple[Path, ...]
     writable: Path
-    parts: Parts = Parts.ALL
+    parts: SandboxFeature = SandboxFeature.ALL
 
     def run(self, command: Sequence[str], **arguments: Any) -> subprocess.Popen[bytes]:
         """As subprocess.Popen, from a thread of its own that confines itself first."""
@@ -197,9 +197,9 @@ class Start(Struct, frozen=True):
         c.syscall.restype = ctypes.c_long
         if self.parts and c.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0:
             raise HarnessError(f"no_new_privs cannot be set: {os.strerror(ctypes.get_errno())}")
-        if self.parts & Parts.LANDLOCK and (version := landlock_version()):
+        if self.parts & SandboxFeature.LANDLOCK and (version := landlock_version()):
             self._restrict_files(c, version)
-        if self.parts & Parts.SECCOMP:
+        if self.parts & SandboxFeature.SECCOMP:
             _restrict_calls(c)
 
     def _restrict_files(self, c: ctypes.CDLL, version: int) -> None:

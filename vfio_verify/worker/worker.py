@@ -32,7 +32,7 @@ from vfio_verify.worker.process import (
     Process,
     Progress,
 )
-from vfio_verify.worker.sandbox import Confinement, Parts
+from vfio_verify.worker.sandbox import Confinement, SandboxFeature
 
 T = TypeVar("T")
 
@@ -116,7 +116,7 @@ class Worker:
         cpu_seconds: float = 1.0,
         sleep_seconds: float = 3.0,
         parse_maps: bool = False,
-        parts: Parts = Parts.ALL,
+        parts: SandboxFeature = SandboxFeature.ALL,
         memory_bytes: int = MEMORY_BYTES,
     ) -> None:
         self.history: list[Case] = []
