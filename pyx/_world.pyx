@@ -67,7 +67,8 @@ cdef void *_pointer(object capsule) except NULL:
 
 
 def confine(uint64_t parts, readable: list[bytes]) -> None:
-    """Let the workers of `serve` confine themselves by `parts` (vfio_verify/worker/sandbox.py) to files that they may read.
+    """Let the workers of `serve` confine themselves by `parts` of vfio_verify/worker/sandbox.py, to files that they may
+    read.
 
     Raises OSError.
     """
