@@ -191,6 +191,54 @@ def test_a_cleanup_missed_on_many_ways_out_is_one_fault() -> None:
     assert len(told(ways, Seen())) == 1
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("REPEATABLE", "descriptor"), ("REPEATABLE", "NO_LEAK: descriptor: success")),
+        (("REPEATABLE", "replaced"), ("REPEATABLE", "CONTIGUOUS: fewer")),
+        (("REPEATABLE", "NO_WINDOW: returned"), ("REPEATABLE", "CONFINED: munmap: before it")),
+        (("NO_WINDOW", "again"), ("CONFINED", "mmap: unmapped before")),
+        (("CONTIGUOUS", "order"), ("CONTENTS", "other segment")),
+    ],
+)
+def test_what_two_findings_are_about_makes_them_one(one: tuple[str, str], other: tuple[str, str]) -> None:
+    both = [violation(clause, cause=cause) for clause, cause in (one, other)]
+    both[1] = msgspec.structs.replace(both[1], case=SPARSE)
+    assert len(told(both, Seen())) == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("REPEATABLE", "descriptor"), ("REPEATABLE", "replaced")),
+        (("NO_WINDOW", "again"), ("CONFINED", "mmap: past its end")),
+        (("CONTIGUOUS", "order"), ("CONTENTS", "area offset")),
+        (("CONTENTS", "area offset"), ("CONTENTS", "other segment")),
+    ],
+)
+def test_what_is_about_two_things_stays_two_findings(one: tuple[str, str], other: tuple[str, str]) -> None:
+    both = [violation(clause, cause=cause) for clause, cause in (one, other)]
+    both[1] = msgspec.structs.replace(both[1], case=SPARSE)
+    assert len(told(both, Seen())) == 2
+
+
+def test_one_line_answers_for_one_way_of_failing() -> None:
+    """That a cleanup leaves pages, and that it leaves more where it fails itself, is told of its line once."""
+    lines = {0x10: "a.c:3", 0x20: "a.c:9"}
+    causes = ["in part", "a failed munmap", "whole"]
+    ways = [violation("UNMAP_ON_ERROR", cause=c, where=at) for c, at in zip(causes, (0x10, 0x10, 0x20), strict=True)]
+    assert len(told(ways, Seen(), lines.get)) == 2
+    assert len(told(ways, Seen())) == 3
+
+
+def test_a_look_up_that_fails_and_is_ignored_is_one_fault_whatever_lies_there() -> None:
+    faulty = SPARSE.with_faults(Fault("find_block", 2))
+    found = [violation(clause, cause="a way") for clause in ("SAME_BLOCK", "WITHIN_BLOCK", "ALIGNED")]
+    assert len(told(found, Seen())) == 3
+    ignored = [msgspec.structs.replace(one, case=faulty) for one in found]
+    assert len(told([violation("SAME_BLOCK", cause="no block"), *ignored], Seen())) == 1
+
+
 def test_the_gravest_come_first() -> None:
     found = [violation(clause, cause=clause) for clause in clauses()]
     grades = [SEVERITIES.index(severity(v)) for v in told(found, Seen())]

@@ -181,7 +181,8 @@ def _unsaid(facts: Facts) -> str:
     """What failed or was wrong where no message says it."""
     if facts.failed_steps:
         return _what_failed(facts.seen.event(facts.failed_steps[-1]))
-    return OR.join(sorted({refusal.clause for refusal in facts.expected.refusals})) or "valid"
+    size = "SIZE_AGREES" if facts.expected.either else "valid"  # a sum that reaches into the last page may be refused
+    return OR.join(sorted({refusal.clause for refusal in facts.expected.refusals})) or size
 
 
 _LOST_ERRNO = re.compile(r"Unknown error -\d+|: Success$")

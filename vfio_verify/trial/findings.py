@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from msgspec import Struct
@@ -15,6 +16,7 @@ from msgspec.structs import replace
 
 from vfio_verify.judge import Consequence, Violation
 from vfio_verify.judge.attribution import Key, key
+from vfio_verify.judge.places import places_of
 from vfio_verify.judge.relations import OR
 from vfio_verify.judge.sameness import absorbed, counted
 from vfio_verify.judge.severity import gravest_first
@@ -98,7 +100,7 @@ def told(confirmed: Iterable[Violation], seen: Seen, line: NameOfLine = lambda _
         if known is None or cost(violation.case) < cost(known.case):
             found[key(violation)] = violation
     gone = absorbed(found)
-    gone |= _of_one_fault([violation for name, violation in found.items() if name not in gone])
+    gone |= _of_one_fault([violation for name, violation in found.items() if name not in gone], line)
     runs = counted(seen.runs, gone)
     left = [
         replace(violation, consequences=_consequences(name, found, gone, seen), runs=max(1, runs.get(name, 0)))
@@ -113,13 +115,13 @@ _MEMORY = ("SURVIVES", "CONFINED", "CONTENTS", "CONTIGUOUS")
 _MANY_SEGMENTS, _MANY_WAYS = 5, 3
 
 
-def _of_one_fault(violations: Collection[Violation]) -> dict[Key, Key]:
+def _of_one_fault(violations: Collection[Violation], line: NameOfLine) -> dict[Key, Key]:
     """Findings that are one fault seen from several sides, by the smallest cases that show them."""
     first: dict[Any, Key] = {}
     gone: dict[Key, Key] = {}
     ways = Counter((v.clause, _way(v)) for v in violations)
     for violation in sorted(violations, key=_rank):
-        for side in _sides(violation, ways):
+        for side in (*_sides(violation, ways), *_shared(violation, line)):
             same = first.setdefault(side, key(violation))
             if same != key(violation):
                 gone[key(violation)] = gone.get(same, same)
@@ -140,6 +142,43 @@ def _sides(violation: Violation, ways: Mapping[Any, int]) -> Iterator[tuple[Any,
         yield "many segments", len(case.iovec)
     if ways[clause, _way(violation)] >= _MANY_WAYS:
         yield "ways out", clause, _way(violation)
+
+
+_ANSWERED_BY_LINE = ("ACCEPTS_VALID", "SURVIVES", "UNMAP_ON_ERROR")
+"""Clauses of which one line of the subject violates each in one way."""
+_PAGES_OF_EARLIER_CALLS = ("unlike", "replaced", "CONTIGUOUS: ", "CONTENTS: ")
+_WRONG_PLACES = (("CONTIGUOUS", "order"), ("CONTIGUOUS", "outside"), ("CONTENTS", "other segment"))
+_OF_A_SEGMENT = ("SAME_BLOCK", "WITHIN_BLOCK", "ALIGNED", "CONTENTS", "FAULT_REPORTED")
+
+
+def _shared(violation: Violation, line: NameOfLine) -> Iterator[tuple[Any, ...]]:
+    """What two findings of one fault are about: a line, a descriptor, pages, a range, a look-up."""
+    clause, cause, case = violation.clause, violation.cause, violation.case
+    if clause in _ANSWERED_BY_LINE and (place := _line_of(violation, line)) is not None:
+        yield "line", clause, place
+    if clause == "SURVIVES" and (death := violation.observation.death) is not None and "assertion" in death.note:
+        yield "assertion", death.note
+    if clause == "REPEATABLE" and (cause == "descriptor" or cause.startswith("NO_LEAK: descriptor")):
+        yield "descriptors", clause
+    if clause == "REPEATABLE" and cause.startswith(_PAGES_OF_EARLIER_CALLS):
+        yield "pages", clause
+    if clause == "REPEATABLE" and cause.startswith(("CONFINED: munmap: ", "NO_WINDOW: ")):
+        yield "range", clause
+    if (clause, cause) == ("NO_WINDOW", "again") or (clause == "CONFINED" and cause.endswith(_GIVEN_BACK)):
+        yield ("given back before it is used",)
+    if (clause, cause) in _WRONG_PLACES:
+        yield ("wrong places",)
+    if clause in _OF_A_SEGMENT and (cause == "no block" or any(one.step == "find_block" for one in case.fault_plan)):
+        yield ("a segment of which nothing is known",)
+
+
+_GIVEN_BACK = (": unmapped before", ": before it")
+_PLACES_TRIED = 16
+
+
+def _line_of(violation: Violation, line: NameOfLine) -> str | None:
+    """The line that a report names."""
+    return next(filter(None, map(line, islice(places_of(violation), _PLACES_TRIED))), None)
 
 
 def _way(violation: Violation) -> str | None:
