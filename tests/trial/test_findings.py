@@ -8,12 +8,13 @@ from made_reports import violation
 from made_runs import GOOD, VALID, failed, failure, munmap, overlay, page, reserve, runs, success
 from made_runs import told as judged
 
+from vfio_verify.judge import Violation
 from vfio_verify.judge.attribution import key
 from vfio_verify.judge.consequences import roots
 from vfio_verify.judge.sameness import absorbed
 from vfio_verify.judge.severity import severity
 from vfio_verify.trial.findings import MOST_CONFIRMED, Seen, named, to_confirm, told
-from vfio_verify.values.case import PAGE, Area, Device, Fault, RamBlock, Region, Segment
+from vfio_verify.values.case import PAGE, Area, Device, Fault, Kernel, KernelFault, RamBlock, Region, Segment
 from vfio_verify.values.observation import ANONYMOUS, OUTSIDE, READ, REFUSED, SHARED, Observation, Run
 from vfio_verify.values.spec import SEVERITIES, clauses
 
@@ -199,6 +200,7 @@ def test_a_cleanup_missed_on_many_ways_out_is_one_fault() -> None:
         (("REPEATABLE", "NO_WINDOW: returned"), ("REPEATABLE", "CONFINED: munmap: before it")),
         (("NO_WINDOW", "again"), ("CONFINED", "mmap: unmapped before")),
         (("CONTIGUOUS", "order"), ("CONTENTS", "other segment")),
+        (("REPEATABLE", "gone"), ("REPEATABLE", "NO_WINDOW: returned")),
     ],
 )
 def test_what_two_findings_are_about_makes_them_one(one: tuple[str, str], other: tuple[str, str]) -> None:
@@ -229,6 +231,57 @@ def test_one_line_answers_for_one_way_of_failing() -> None:
     ways = [violation("UNMAP_ON_ERROR", cause=c, where=at) for c, at in zip(causes, (0x10, 0x10, 0x20), strict=True)]
     assert len(told(ways, Seen(), lines.get)) == 2
     assert len(told(ways, Seen())) == 3
+
+
+def apart(violations: list[Violation]) -> list[Violation]:
+    """Each with a case of its own: what one case shows is one fault anyway."""
+    sizes = enumerate(violations, 1)
+    return [msgspec.structs.replace(v, case=msgspec.structs.replace(v.case, total_size=n)) for n, v in sizes]
+
+
+def test_calls_astray_from_one_line_are_one_fault_and_a_cleanup_astray_is_another() -> None:
+    causes = ["mmap: elsewhere", "mmap: before it", "munmap: past its end"]
+    astray = apart([violation("CONFINED", cause=cause, where=0x10) for cause in causes])
+    assert len(told(astray, Seen(), {0x10: "a.c:3"}.get)) == 2
+
+
+def test_memory_that_is_wrong_in_many_ways_is_wrong_in_one() -> None:
+    causes = ("elsewhere", "area offset", "region offset", "other area", "adjacent")
+    ways = apart([violation(cause=cause) for cause in causes])
+    assert len(told(ways[:4], Seen())) == 4
+    assert len(told(ways, Seen())) == 1
+
+
+def test_who_reads_the_devices_memory_to_copy_it_crashes_where_it_is_cut_off() -> None:
+    cut = msgspec.structs.replace(VALID, kernel_fault=KernelFault("truncated", 1))
+    crash = msgspec.structs.replace(violation("SURVIVES", cause="signal 7"), case=cut)
+    assert len(told([violation(cause="copy"), crash], Seen())) == 1
+    assert len(told([violation(cause="area offset"), crash], Seen())) == 2
+
+
+def test_what_only_another_host_shows_is_told_with_what_it_comes_from() -> None:
+    refused = violation("ACCEPTS_VALID", cause="no")
+    without_hints = msgspec.structs.replace(refused, case=msgspec.structs.replace(VALID, kernel=Kernel(hints=False)))
+    assert len(told([violation("NO_WINDOW", cause="again"), without_hints], Seen())) == 1
+    assert len(told([violation("NO_WINDOW", cause="again"), refused], Seen())) == 2
+    case = msgspec.structs.replace(VALID, kernel_fault=KernelFault("read_only_descriptor"))
+    read_only = msgspec.structs.replace(refused, case=case)
+    assert len(told([violation("READ_ONLY", cause="writable"), read_only], Seen())) == 1
+    assert len(told([violation("READ_ONLY", cause="writable"), refused], Seen())) == 2
+    pages = [
+        msgspec.structs.replace(v, case=msgspec.structs.replace(v.case, page_size=65536))
+        for v in apart([refused, violation("CONFINED", cause="munmap: elsewhere")])
+    ]
+    assert len(told(pages, Seen())) == 1
+
+
+def test_who_uses_a_reservation_that_failed_is_told_so_once() -> None:
+    first, second = (VALID.with_faults(Fault("mmap", n, "ENOMEM")) for n in (1, 2))
+    ignored = msgspec.structs.replace(violation("FAULT_REPORTED", cause="reservation"), case=first)
+    astray = violation("CONFINED", cause="mmap: past its end")
+    assert len(told([ignored, msgspec.structs.replace(astray, case=first)], Seen())) == 1
+    assert len(told([ignored, msgspec.structs.replace(astray, case=second)], Seen())) == 2
+    assert len(told([ignored, astray], Seen())) == 2
 
 
 def test_a_look_up_that_fails_and_is_ignored_is_one_fault_whatever_lies_there() -> None:

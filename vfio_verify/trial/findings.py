@@ -20,6 +20,7 @@ from vfio_verify.judge.places import places_of
 from vfio_verify.judge.relations import OR
 from vfio_verify.judge.sameness import absorbed, counted
 from vfio_verify.judge.severity import gravest_first
+from vfio_verify.values.case import PAGE
 from vfio_verify.values.cost import cost
 
 MOST_CONFIRMED = 60
@@ -113,6 +114,8 @@ def told(confirmed: Iterable[Violation], seen: Seen, line: NameOfLine = lambda _
 _MEMORY = ("SURVIVES", "CONFINED", "CONTENTS", "CONTIGUOUS")
 """What a table that is too short can violate, whatever lies behind it."""
 _MANY_SEGMENTS, _MANY_WAYS = 5, 3
+_ANY_MEMORY = 5
+"""Ways in which memory is wrong, from which on it is not wrong in any."""
 
 
 def _of_one_fault(violations: Collection[Violation], line: NameOfLine) -> dict[Key, Key]:
@@ -140,6 +143,8 @@ def _sides(violation: Violation, ways: Mapping[Any, int]) -> Iterator[tuple[Any,
         yield "no errp", clause
     if clause in _MEMORY and len(case.iovec) >= _MANY_SEGMENTS and not case.sequence and not case.earlier:
         yield "many segments", len(case.iovec)
+    if clause == "CONTENTS" and sum(n for (of, _), n in ways.items() if of == clause) >= _ANY_MEMORY:
+        yield "any memory", clause
     if ways[clause, _way(violation)] >= _MANY_WAYS:
         yield "ways out", clause, _way(violation)
 
@@ -162,10 +167,26 @@ def _shared(violation: Violation, line: NameOfLine) -> Iterator[tuple[Any, ...]]
         yield "descriptors", clause
     if clause == "REPEATABLE" and cause.startswith(_PAGES_OF_EARLIER_CALLS):
         yield "pages", clause
-    if clause == "REPEATABLE" and cause.startswith(("CONFINED: munmap: ", "NO_WINDOW: ")):
+    if clause == "REPEATABLE" and cause.startswith(("CONFINED: munmap: ", "NO_WINDOW: ", "gone")):
         yield "range", clause
+    if clause == "CONFINED" and (place := _line_of(violation, line)) is not None:
+        yield "line", cause.partition(":")[0], place
+    kernel = None if case.kernel_fault is None else case.kernel_fault.kind
+    copies = "copy" in (cause, *(one.cause for one in violation.consequences))
+    if copies or (clause == "SURVIVES" and (kernel in ("truncated", "hugetlb") or cause == "excess")):
+        yield ("the device's memory is read",)
+    if clause in ("FAULT_REPORTED", "CONFINED") and [(one.step, one.nth) for one in case.fault_plan[:1]] == [
+        ("mmap", 1)
+    ]:
+        yield ("a reservation that failed is used",)
+    if (clause, cause) == ("READ_ONLY", "writable") or (clause == "ACCEPTS_VALID" and kernel == "read_only_descriptor"):
+        yield ("more access than is needed",)
     if (clause, cause) == ("NO_WINDOW", "again") or (clause == "CONFINED" and cause.endswith(_GIVEN_BACK)):
         yield ("given back before it is used",)
+    if clause == "ACCEPTS_VALID" and not case.kernel.hints:
+        yield ("given back before it is used",)  # who keeps a range needs no hint
+    if case.page_size > PAGE:
+        yield ("host pages",)
     if (clause, cause) in _WRONG_PLACES:
         yield ("wrong places",)
     if clause in _OF_A_SEGMENT and (cause == "no block" or any(one.step == "find_block" for one in case.fault_plan)):
