@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from places import CHECKOUT
 
 import vfio_verify
 
 PACKAGE = Path(vfio_verify.__file__).parent
-CHECKOUT = Path(__file__).parent.parent
 NATIVE = {"_bench", "_core", "_world"}
 LINT = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(sys.argv[1], no_cache=True))"
 

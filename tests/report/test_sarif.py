@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 from made_reports import CASE, NASTY, SUBJECT, placed, report, violation
 from msgspec.structs import replace
-from places import TESTS
+from places import CHECKOUT, TESTS
 
 from vfio_verify.report.location import locate
 from vfio_verify.report.report import Report
@@ -23,7 +23,6 @@ from vfio_verify.values.spec import clauses
 SCHEMA = json.loads((TESTS / "schemas" / "sarif-schema-2.1.0.json").read_bytes())
 CHECKER = jsonschema.FormatChecker()
 VALIDATOR = jsonschema.Draft7Validator(SCHEMA, format_checker=CHECKER)
-CHECKOUT = TESTS.parent
 
 
 def run_of(what: Report, root: Path, directory: Path | None = None) -> dict[str, Any]:

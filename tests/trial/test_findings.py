@@ -275,6 +275,29 @@ def test_what_only_another_host_shows_is_told_with_what_it_comes_from() -> None:
     assert len(told(pages, Seen())) == 1
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("SURVIVES", "excess", VALID), ("SURVIVES", "signal 7", "truncated")),
+        (("ACCEPTS_VALID", "no", "read_only_descriptor"), ("ACCEPTS_VALID", "never", "read_only_descriptor")),
+        (("ACCEPTS_VALID", "no", Kernel(hints=False)), ("CONFINED", "munmap: unmapped before", VALID)),
+        (("NO_WINDOW", "again", VALID), ("CONFINED", "munmap: before it", VALID)),
+    ],
+)
+def test_what_could_follow_from_a_fault_stays_where_that_is_not_there(one: tuple, other: tuple) -> None:
+    """Two crashes, or a refusal and an unmapping astray, have no root in common unless one is told."""
+
+    def made(clause: str, cause: str, world: object) -> Violation:
+        case = VALID
+        if isinstance(world, str):
+            case = msgspec.structs.replace(VALID, kernel_fault=KernelFault(world))  # type: ignore[arg-type]
+        elif isinstance(world, Kernel):
+            case = msgspec.structs.replace(VALID, kernel=world)
+        return msgspec.structs.replace(violation(clause, cause=cause), case=case)
+
+    assert len(told([made(*one), made(*other)], Seen())) == 2
+
+
 def test_who_uses_a_reservation_that_failed_is_told_so_once() -> None:
     first, second = (VALID.with_faults(Fault("mmap", n, "ENOMEM")) for n in (1, 2))
     ignored = msgspec.structs.replace(violation("FAULT_REPORTED", cause="reservation"), case=first)

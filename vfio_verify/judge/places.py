@@ -8,17 +8,20 @@ will be shown.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 from vfio_verify.judge import Violation
 from vfio_verify.judge.facts import CLOSE, DUP, MMAP, MPROTECT, MREMAP, MUNMAP
 from vfio_verify.values.observation import BY_KERNEL, FAULTED, NOWHERE, OUTSIDE, OWNED, UNPLANNED, Event, Observation
 
 _MAP_FIXED = 0x10
+_PLACES_TRIED = 64
 
 
 def places_of(violation: Violation) -> Iterator[int]:
-    """The candidates, without those that are known to be none."""
-    return (place for place in _candidates(violation) if place != NOWHERE)
+    """The first candidates, each once, without those that are known to be none."""
+    known = (place for place in _candidates(violation) if place != NOWHERE)
+    return iter(dict.fromkeys(islice(known, _PLACES_TRIED)))
 
 
 def _candidates(violation: Violation) -> Iterator[int]:

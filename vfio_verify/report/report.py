@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import Literal, NamedTuple
 
 from msgspec import Struct
@@ -29,7 +28,6 @@ Verdict = Literal["conforms", "violates", "unconfirmed"]
 UNCONFIRMED_STATUS = 4
 """The exit status where something was seen that is not confirmed, or a part was left out, and nothing is confirmed."""
 _CALLS_SHOWN = 12
-_PLACES_TRIED = 64
 
 
 class SubjectEntry(Struct, frozen=True):
@@ -275,8 +273,7 @@ def _entry(violation: Violation, subject: Subject) -> ViolationEntry:
 
 def _where(violation: Violation, subject: Subject) -> SourceLine | None:
     """The likeliest place that is in the subject's own text."""
-    places = dict.fromkeys(islice(places_of(violation), _PLACES_TRIED))
-    return next((line for place in places if (line := subject.line_at(place)) is not None), None)
+    return next((line for place in places_of(violation) if (line := subject.line_at(place)) is not None), None)
 
 
 class _Call(NamedTuple):

@@ -5,10 +5,10 @@ Candidates are confirmed in the order of `to_confirm`; `told` then joins those t
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from itertools import islice
 from typing import Any
 
 from msgspec import Struct
@@ -20,7 +20,7 @@ from vfio_verify.judge.places import places_of
 from vfio_verify.judge.relations import OR
 from vfio_verify.judge.sameness import absorbed, counted
 from vfio_verify.judge.severity import gravest_first
-from vfio_verify.values.case import PAGE
+from vfio_verify.values.case import PAGE, Case
 from vfio_verify.values.cost import cost
 
 MOST_CONFIRMED = 60
@@ -123,12 +123,19 @@ def _of_one_fault(violations: Collection[Violation], line: NameOfLine) -> dict[K
     first: dict[Any, Key] = {}
     gone: dict[Key, Key] = {}
     ways = Counter((v.clause, _way(v)) for v in violations)
-    for violation in sorted(violations, key=_rank):
-        for side in (*_sides(violation, ways), *_shared(violation, line)):
-            same = first.setdefault(side, key(violation))
-            if same != key(violation):
-                gone[key(violation)] = gone.get(same, same)
-                break
+    roots: dict[str, Key] = {}
+    in_order = sorted(violations, key=_rank)
+    for violation in in_order:
+        for what in _is_root_of(violation):
+            roots.setdefault(what, key(violation))
+    for violation in in_order:
+        name = key(violation)
+        alike = (first.setdefault(side, name) for side in (*_sides(violation, ways), *_shared(violation, line)))
+        others = itertools.chain(alike, _roots(violation, roots))
+        same = next((other for other in others if other != name and gone.get(other) != name), None)
+        if same is not None:
+            gone[name] = gone.get(same, same)
+            gone |= {other: gone[name] for other, by in gone.items() if by == name}
     return gone
 
 
@@ -157,7 +164,7 @@ _OF_A_SEGMENT = ("SAME_BLOCK", "WITHIN_BLOCK", "ALIGNED", "CONTENTS", "FAULT_REP
 
 
 def _shared(violation: Violation, line: NameOfLine) -> Iterator[tuple[Any, ...]]:
-    """What two findings of one fault are about: a line, a descriptor, pages, a range, a look-up."""
+    """What two findings of one fault are about: a line, a descriptor, pages, a range."""
     clause, cause, case = violation.clause, violation.cause, violation.case
     if clause in _ANSWERED_BY_LINE and (place := _line_of(violation, line)) is not None:
         yield "line", clause, place
@@ -171,35 +178,54 @@ def _shared(violation: Violation, line: NameOfLine) -> Iterator[tuple[Any, ...]]
         yield "range", clause
     if clause == "CONFINED" and (place := _line_of(violation, line)) is not None:
         yield "line", cause.partition(":")[0], place
-    kernel = None if case.kernel_fault is None else case.kernel_fault.kind
-    copies = "copy" in (cause, *(one.cause for one in violation.consequences))
-    if copies or (clause == "SURVIVES" and (kernel in ("truncated", "hugetlb") or cause == "excess")):
-        yield ("the device's memory is read",)
-    if clause in ("FAULT_REPORTED", "CONFINED") and [(one.step, one.nth) for one in case.fault_plan[:1]] == [
-        ("mmap", 1)
-    ]:
-        yield ("a reservation that failed is used",)
-    if (clause, cause) == ("READ_ONLY", "writable") or (clause == "ACCEPTS_VALID" and kernel == "read_only_descriptor"):
-        yield ("more access than is needed",)
-    if (clause, cause) == ("NO_WINDOW", "again") or (clause == "CONFINED" and cause.endswith(_GIVEN_BACK)):
-        yield ("given back before it is used",)
-    if clause == "ACCEPTS_VALID" and not case.kernel.hints:
-        yield ("given back before it is used",)  # who keeps a range needs no hint
     if case.page_size > PAGE:
         yield ("host pages",)
     if (clause, cause) in _WRONG_PLACES:
         yield ("wrong places",)
-    if clause in _OF_A_SEGMENT and (cause == "no block" or any(one.step == "find_block" for one in case.fault_plan)):
-        yield ("a segment of which nothing is known",)
 
 
-_GIVEN_BACK = (": unmapped before", ": before it")
-_PLACES_TRIED = 16
+def _roots(violation: Violation, roots: Mapping[str, Key]) -> Iterator[Key]:
+    """The findings of which this one can only be a consequence, among those that are there."""
+    clause, cause, case = violation.clause, violation.cause, violation.case
+    kernel = None if case.kernel_fault is None else case.kernel_fault.kind
+    follows = {
+        "reads the device's memory": clause == "SURVIVES" and (kernel in ("truncated", "hugetlb") or cause == "excess"),
+        "uses a reservation that failed": clause == "CONFINED" and _first_mmap_fails(case),
+        "asks for write access": clause == "ACCEPTS_VALID" and kernel == "read_only_descriptor",
+        # Who keeps a range needs no hint.
+        "gives a range back": (clause == "CONFINED" and cause.endswith(": unmapped before"))
+        or (clause == "ACCEPTS_VALID" and not case.kernel.hints),
+        "ignores that a look-up failed": clause in _OF_A_SEGMENT and _look_up_fails(case),
+    }
+    return (roots[what] for what, does in follows.items() if does and what in roots)
+
+
+def _is_root_of(violation: Violation) -> Iterator[str]:
+    """What the subject does by which other findings come about."""
+    clause, cause, case = violation.clause, violation.cause, violation.case
+    if "copy" in (cause, *(one.cause for one in violation.consequences)):
+        yield "reads the device's memory"
+    if clause == "FAULT_REPORTED" and _first_mmap_fails(case):
+        yield "uses a reservation that failed"
+    if (clause, cause) == ("READ_ONLY", "writable"):
+        yield "asks for write access"
+    if (clause, cause) == ("NO_WINDOW", "again"):
+        yield "gives a range back"
+    if cause == "no block" or (clause == "FAULT_REPORTED" and _look_up_fails(case)):
+        yield "ignores that a look-up failed"
+
+
+def _first_mmap_fails(case: Case) -> bool:
+    return [(one.step, one.nth) for one in case.fault_plan[:1]] == [("mmap", 1)]
+
+
+def _look_up_fails(case: Case) -> bool:
+    return any(one.step == "find_block" for one in case.fault_plan)
 
 
 def _line_of(violation: Violation, line: NameOfLine) -> str | None:
     """The line that a report names."""
-    return next(filter(None, map(line, islice(places_of(violation), _PLACES_TRIED))), None)
+    return next(filter(None, map(line, places_of(violation))), None)
 
 
 def _way(violation: Violation) -> str | None:
