@@ -55,7 +55,7 @@ def test_there_is_a_case_for_each_clause_and_each_kind_of_fault():
     assert {("mmap", "munmap"), ("mmap", "mmap")} <= pairs
     assert {s.entry.case.kernel_fault.kind for s in KEPT if s.entry.case.kernel_fault} == set(KERNEL_FAULT_KINDS)
     assert any(s.entry.case.sequence for s in KEPT)
-    assert any(s.entry.case.alongside for s in KEPT)
+    assert any(s.entry.case.concurrent for s in KEPT)
 
 
 def test_files_are_named_and_laid_out_as_the_program_does_it():

@@ -40,7 +40,7 @@ def test_other_kinds_of_cases_have_places_of_their_own() -> None:
     call = Call(SMALL.iovec, SMALL.total_size)
     cases = {
         "sequence": replace(SMALL, sequence=(call, End(0))),
-        "at once": replace(SMALL, alongside=(call,)),
+        "concurrent": replace(SMALL, concurrent=(call,)),
         "kernel fault": replace(SMALL, kernel_fault=KernelFault("sealed")),
     }
     found = kept((seen(SMALL), 0), *((seen(case), 2) for case in cases.values()))

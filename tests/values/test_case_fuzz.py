@@ -118,7 +118,7 @@ def worker() -> Iterator[Worker]:
 @given(data=documents())
 def test_a_case_that_is_read_can_be_run_or_the_machine_says_why_not(worker: Worker, data: bytes) -> None:
     case = read(data)
-    if case is None or case.alongside:
+    if case is None or case.concurrent:
         return
     with contextlib.suppress(HarnessError):
         assert all(seen.death is None for seen in worker.run(case))  # of the core

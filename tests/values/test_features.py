@@ -106,8 +106,8 @@ def test_what_fails_and_what_else_is_called_are_features():
     assert {f"sequence: {name}" for name in ("call again", "end a mapping", "change memory", "drop a RAM block")} < met
     assert {"sequence: fork", "errp: NULL"} < met
     other = Call((Segment(1, 0, PAGE),), PAGE)
-    assert "threads: one block" in of(FIRST, alongside=(call,))
-    assert "threads: several blocks" in of(FIRST, alongside=(other,))
+    assert "threads: one block" in of(FIRST, concurrent=(call,))
+    assert "threads: several blocks" in of(FIRST, concurrent=(other,))
     assert "kernel: map count, in the call" in of(FIRST, kernel_fault=KernelFault("map_count", 2))
     assert "kernel: sealed, before the call" in of(FIRST, kernel_fault=KernelFault("sealed"))
     assert "earlier calls" in of(FIRST, earlier=(PLAIN,))

@@ -205,7 +205,7 @@ def test_the_verdict_is_right_and_the_next_subject_is_judged_as_if_nothing_had_b
         clauses = {v.clause for v in result.confirmed}
         assert set(file.violates) <= clauses <= {*file.violates, *file.may_violate}, found
         # What several threads do to the process that started theirs need not come again.
-        assert not [v for v in result.unconfirmed if not v.case.alongside], found
+        assert not [v for v in result.unconfirmed if not v.case.concurrent], found
     assert judged_as_usual(correct) == usual
 
 

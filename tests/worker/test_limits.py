@@ -22,7 +22,7 @@ from vfio_verify.campaign import replay
 from vfio_verify.campaign.campaign import Options, check
 from vfio_verify.corpus.entry import Entry, load, store
 from vfio_verify.errors import HarnessError, UnrealError
-from vfio_verify.generate.concurrent import alongside_cases
+from vfio_verify.generate.concurrent import concurrent_cases
 from vfio_verify.subject.subject import CORE, Subject
 from vfio_verify.values.case import PAGE, Case, Device, RamBlock, Region, Segment
 from vfio_verify.values.markup import encodable
@@ -130,7 +130,7 @@ def limited(processes: int) -> tuple[str, ...]:
     ids=["check", "check with one job", "fuzz", "replay"],
 )
 def test_where_no_process_can_be_started_that_is_said_and_nothing_is_judged(tmp_path, arguments, processes):
-    for case in alongside_cases(CASE):
+    for case in concurrent_cases(CASE):
         store(tmp_path / "kept", Entry(case))
     tmp_path.chmod(0o777)
     ended = run(*arguments, cwd=tmp_path, before=limited(processes))
@@ -154,7 +154,7 @@ def test_where_the_compiler_cannot_be_started_that_is_said(tmp_path):
 
 @needs_another_user
 def test_a_case_for_whose_threads_there_is_no_room_is_not_applicable(tmp_path):
-    for case in alongside_cases(CASE):
+    for case in concurrent_cases(CASE):
         store(tmp_path / "kept", Entry(case))
     tmp_path.chmod(0o777)
     ended = run("replay", "kept", "--jobs", 1, cwd=tmp_path, before=limited(6))  # enough for the harness

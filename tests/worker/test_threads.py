@@ -1,4 +1,4 @@
-"""Several calls at once: what they do to each other is found, told with the interleaving, and never made up."""
+"""Several concurrent calls: what they do to each other is found, told with the interleaving, and never made up."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from subject_files import CORRECT, SubjectFile, needs_compiler
 
 from vfio_verify.campaign.campaign import Options, check, check_case
 from vfio_verify.errors import HarnessError
-from vfio_verify.generate.concurrent import alongside_cases, suits
+from vfio_verify.generate.concurrent import concurrent_cases, suits
 from vfio_verify.judge import Violation
-from vfio_verify.judge.threads import judge_at_once
+from vfio_verify.judge.concurrent import judge_concurrent
 from vfio_verify.report.report import make_report
 from vfio_verify.report.text import print_report
 from vfio_verify.subject.subject import CORE, Subject, open_subject
@@ -63,13 +63,13 @@ def one_processor() -> Iterator[None]:
 def found_in(subject: Subject, worker: Worker, case: Case, rounds: int = 60) -> tuple[Violation, ...]:
     adapted = subject.adapt(case)
     (seen,) = worker.run(adapted, rounds=rounds)
-    return judge_at_once(adapted, "same-block", seen, has_errp=subject.has_errp).violations
+    return judge_concurrent(adapted, "same-block", seen, has_errp=subject.has_errp).violations
 
 
 def clauses_found(subject: Subject, rounds: int = 60) -> set[str]:
-    """What a fresh process shows of the layout's calls at once."""
+    """What a fresh process shows of the layout's concurrent calls."""
     with Worker(subject.library) as worker:
-        return {v.clause for case in alongside_cases(LAYOUT) for v in found_in(subject, worker, case, rounds)}
+        return {v.clause for case in concurrent_cases(LAYOUT) for v in found_in(subject, worker, case, rounds)}
 
 
 # ---- what is broken is found ------------------------------------------------------------------------------
@@ -91,8 +91,8 @@ def test_a_race_is_reported_on_a_small_case_with_the_interleaving_and_the_case_s
         result = check(subject, Options(examples=20))
         (found,) = [v for v in result.confirmed if v.clause == "REPEATABLE"]
         case = from_json(found.case.to_json())
-        assert len(case.alongside) == 1
-        assert len(case.iovec) == len(case.alongside[0].iovec) == 1
+        assert len(case.concurrent) == 1
+        assert len(case.iovec) == len(case.concurrent[0].iovec) == 1
         again = check_case(subject, Options(), case)
         assert "REPEATABLE" in {v.clause for v in again.confirmed}
         report = make_report(subject, Options(), again)
@@ -114,7 +114,7 @@ def test_a_race_is_reported_on_a_small_case_with_the_interleaving_and_the_case_s
 @needs_compiler
 def test_the_hole_of_a_reservation_made_anew_is_seen_though_its_calls_are_not():
     """NO_WINDOW: the two system calls do not go through the world."""
-    case = replace(LAYOUT, alongside=(Call(LAYOUT.iovec, LAYOUT.total_size),))
+    case = replace(LAYOUT, concurrent=(Call(LAYOUT.iovec, LAYOUT.total_size),))
     with open_subject(str(BROKEN / "reserved_anew_by_assembly.c")) as subject, Worker(subject.library) as worker:
         (seen,) = worker.run(case)
         (alone,) = worker.run(LAYOUT)
@@ -131,11 +131,11 @@ def test_a_crash_at_once_tells_its_thread_and_the_calls_until_then():
     """SURVIVES"""
     nowhere = Segment(None, 0, PAGE)
     refused = Call((nowhere,), PAGE)
-    case = replace(LAYOUT, iovec=(nowhere,), total_size=PAGE, alongside=(refused,))
+    case = replace(LAYOUT, iovec=(nowhere,), total_size=PAGE, concurrent=(refused,))
     with open_subject(str(BROKEN / "error_in_static.c")) as subject, Worker(subject.library) as worker:
         (seen,) = worker.run(case)
         (after,) = worker.run(LAYOUT)
-        (violation,) = judge_at_once(case, "same-block", seen, has_errp=True).violations
+        (violation,) = judge_concurrent(case, "same-block", seen, has_errp=True).violations
     assert seen.death is not None
     assert seen.death.how == "abort"
     assert "set twice" in seen.death.note
@@ -175,10 +175,10 @@ def test_calls_that_wait_for_each_other_are_a_hang(tmp_path):
     source = tmp_path / "deadlock.c"
     source.write_text(DEADLOCK)
     odd = Call(LAYOUT.iovec[:1], PAGE)
-    case = replace(LAYOUT, alongside=(odd,))
+    case = replace(LAYOUT, concurrent=(odd,))
     with open_subject(str(source)) as subject, Worker(subject.library, sleep_seconds=1) as worker:
         (seen,) = worker.run(case)
-        (violation,) = judge_at_once(case, "same-block", seen).violations
+        (violation,) = judge_concurrent(case, "same-block", seen).violations
     assert seen.death is not None
     assert seen.death.how == "hang"
     assert violation.clause == "SURVIVES"
@@ -190,17 +190,17 @@ def test_calls_that_wait_for_each_other_are_a_hang(tmp_path):
 @pytest.mark.parametrize("parse_maps", [False, True])
 def test_the_core_maps_from_four_threads_as_from_one(parse_maps):
     with Worker(parse_maps=parse_maps) as worker:
-        for case in alongside_cases(LAYOUT):
+        for case in concurrent_cases(LAYOUT):
             (seen,) = worker.run(case)
             assert seen.threads is not None
             assert (seen.threads.round, seen.threads.hole, seen.threads.grab) == (None, None, None)
             assert seen.threads.rounds == 122
-            verdict = judge_at_once(case, "same-block", seen)
+            verdict = judge_concurrent(case, "same-block", seen)
             assert verdict.violations == ()
             assert verdict.checked >= {"REPEATABLE", "NO_WINDOW", "SURVIVES"}
-            calls = (Call(case.iovec, case.total_size), *case.alongside)
+            calls = (Call(case.iovec, case.total_size), *case.concurrent)
             for call, alone in zip(calls, seen.threads.control, strict=True):
-                wanted = expect(replace(case, iovec=call.iovec, total_size=call.total_size, alongside=()))
+                wanted = expect(replace(case, iovec=call.iovec, total_size=call.total_size, concurrent=()))
                 assert alone.mapped == wanted.must_map
         assert worker.restarts == 0
 
@@ -221,7 +221,7 @@ def test_what_is_wrong_with_one_thread_is_not_blamed_on_several(name):
     device = Device((Region(0, 16 * PAGE, areas=()), Region(1, 16 * PAGE)))
     layout = replace(LAYOUT, devices=(device,), ram_blocks=(RamBlock(0, 1, 0),))
     with open_subject(str(BROKEN / f"{name}.c")) as subject, Worker(subject.library) as worker:
-        for case in alongside_cases(layout):
+        for case in concurrent_cases(layout):
             assert found_in(subject, worker, case) == ()
 
 
@@ -266,7 +266,7 @@ def test_a_finding_of_calls_at_once_must_come_again_in_three_of_twenty_processes
 @needs_compiler
 def test_a_finding_that_does_not_come_again_is_told_as_such():
     """Found with a racy subject, confirmed with a correct one."""
-    case = replace(LAYOUT, alongside=(Call(LAYOUT.iovec, LAYOUT.total_size),))
+    case = replace(LAYOUT, concurrent=(Call(LAYOUT.iovec, LAYOUT.total_size),))
     with open_subject(str(BROKEN / "base_in_static.c")) as subject, Worker(subject.library) as worker:
         violation = found_in(subject, worker, case)[0]
     with Worker() as worker:
@@ -278,16 +278,16 @@ def test_a_finding_that_does_not_come_again_is_told_as_such():
 
 
 def test_the_cases_of_a_layout_are_sound_and_have_two_to_four_threads_on_one_block_and_on_several():
-    cases = list(alongside_cases(LAYOUT))
+    cases = list(concurrent_cases(LAYOUT))
     for case in cases:
         check_makes_sense(case)
-        assert 1 <= len(case.alongside) <= 3
+        assert 1 <= len(case.concurrent) <= 3
         assert from_json(case.to_json()) == case
-    blocks = [{s.block for iovec in (c.iovec, *(o.iovec for o in c.alongside)) for s in iovec} for c in cases]
+    blocks = [{s.block for iovec in (c.iovec, *(o.iovec for o in c.concurrent)) for s in iovec} for c in cases]
     assert {0} in blocks
     assert {0, 1} in blocks
     assert any(None in used for used in blocks)
-    iovecs = {call.iovec for case in cases for call in case.alongside}
+    iovecs = {call.iovec for case in cases for call in case.concurrent}
     assert LAYOUT.iovec in iovecs
     assert len(iovecs) > 4
 
@@ -296,11 +296,11 @@ def test_layouts_too_large_or_with_threads_already_are_left_out():
     assert suits(LAYOUT)
     assert not suits(replace(LAYOUT, iovec=LAYOUT.iovec * 10, total_size=40 * PAGE))
     assert not suits(replace(LAYOUT, total_size=1 << 40))
-    assert not suits(replace(LAYOUT, alongside=(Call(LAYOUT.iovec, LAYOUT.total_size),)))
+    assert not suits(replace(LAYOUT, concurrent=(Call(LAYOUT.iovec, LAYOUT.total_size),)))
 
 
 def test_a_damaged_reply_is_an_error_of_the_harness():
-    case = next(iter(alongside_cases(LAYOUT)))
+    case = next(iter(concurrent_cases(LAYOUT)))
     with Worker() as worker:
         worker.run(case)
         reply = bytearray(worker._process.replies())
@@ -315,7 +315,7 @@ def test_a_damaged_reply_is_an_error_of_the_harness():
 
 def test_sixty_four_threads_are_not_too_many():
     call = Call(LAYOUT.iovec, LAYOUT.total_size)
-    case = replace(LAYOUT, alongside=(call,) * 63)
+    case = replace(LAYOUT, concurrent=(call,) * 63)
     check_makes_sense(case)
     with Worker(cpu_seconds=20) as worker:
         (seen,) = worker.run(case, rounds=6)

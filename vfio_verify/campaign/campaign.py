@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from vfio_verify.campaign.frontier import Frontier, Pioneer
 from vfio_verify.campaign.pool import Interrupts, LostProcessError, Pool
 from vfio_verify.errors import NotPermittedError
-from vfio_verify.generate.concurrent import alongside_cases, suits
+from vfio_verify.generate.concurrent import concurrent_cases, suits
 from vfio_verify.generate.distribution import Tally
 from vfio_verify.generate.kernel_faults import (
     FEW,
@@ -41,13 +41,13 @@ from vfio_verify.generate.malformed import malformed
 from vfio_verify.generate.sweep import fault_plans, pair_plans
 from vfio_verify.judge import Verdict, Violation, judge
 from vfio_verify.judge.attribution import Key, key
-from vfio_verify.judge.threads import judge_at_once
+from vfio_verify.judge.concurrent import judge_concurrent
 from vfio_verify.subject.subject import Subject
 from vfio_verify.trial.candidates import Candidates, CandidateTable
 from vfio_verify.trial.findings import Seen, to_confirm, told
 from vfio_verify.trial.hangs import HangBudget, hung
 from vfio_verify.trial.runs import judge_steps, run_and_judge
-from vfio_verify.trial.shrink import Confirmation, seen_at_once, settle_any
+from vfio_verify.trial.shrink import Confirmation, seen_concurrent, settle_any
 from vfio_verify.values.case import Case, Fault, KernelFaultKind, Policy
 from vfio_verify.values.features import features
 from vfio_verify.values.model import Expectation, expect
@@ -64,10 +64,10 @@ T = TypeVar("T")
 _PIECE_BYTES, _RUN_BYTES = 2 << 20, 4096
 """Of observations held at once, and of one of them besides its trace."""
 
-_AT_ONCE_LAYOUTS, _AT_ONCE_ROUNDS = 2, 24
+_CONCURRENT_LAYOUTS, _CONCURRENT_ROUNDS = 2, 24
 """Well-formed layouts of a shard that are mapped by several threads at once, and the rounds of each such case."""
 _SMALL_SHARD = 100
-"""Layouts of a shard below which only one is: the calls at once would take longer than all else."""
+"""Layouts of a shard below which only one is: the concurrent calls would take longer than all else."""
 
 _SEQUENCE_EVERY = 16
 """Layouts: of one in so many the world is used for a sequence too."""
@@ -75,7 +75,7 @@ _SEQUENCE_EVERY = 16
 _HANGS: dict[str, tuple[int, int]] = {
     "layouts": (1, 8),
     "sequences": (1, 2),
-    "calls at once": (1, 0),
+    "concurrent calls": (1, 0),
     "kernel faults": (1, 2),
 }
 """Of each part of a shard, the hangs that are waited for to the end, which takes seconds, and those given up before."""
@@ -218,7 +218,7 @@ class _Running:
         self._zeroed: dict[Key, bool] = {}
         self.tally = Tally()
         self._for_threads: list[Case] = []
-        self._most_for_threads = _AT_ONCE_LAYOUTS if layouts >= _SMALL_SHARD else 1
+        self._most_for_threads = _CONCURRENT_LAYOUTS if layouts >= _SMALL_SHARD else 1
         self.mapped: dict[int, Case] = {}
         self.kernel_runs: Counter[str] = Counter()
         self.not_permitted: dict[str, str] = {}
@@ -369,20 +369,20 @@ class _Running:
             self.sampled += seen.pages_compared < seen.pages_total
             self._keep(verdict, past)
 
-    def call_at_once(self) -> None:
+    def call_concurrently(self) -> None:
         """Call the subject from several threads, in a process where nothing was called before."""
         if not self._for_threads:
             return
         self._worker.renew()
-        for drawn in (case for layout in self._for_threads for case in alongside_cases(layout)):
-            if not self._begins("calls at once"):
+        for drawn in (case for layout in self._for_threads for case in concurrent_cases(layout)):
+            if not self._begins("concurrent calls"):
                 continue
             case = self._subject.adapt(drawn)
-            ((seen, past),) = self._worker.runs(case, rounds=_AT_ONCE_ROUNDS)
+            ((seen, past),) = self._worker.runs(case, rounds=_CONCURRENT_ROUNDS)
             self.tally.beyond(case)
             self.runs += 1
-            if self._counts("calls at once", seen):
-                verdict = judge_at_once(case, self._options.policy, seen, has_errp=self._subject.has_errp)
+            if self._counts("concurrent calls", seen):
+                verdict = judge_concurrent(case, self._options.policy, seen, has_errp=self._subject.has_errp)
                 self.checked.update(verdict.checked)
                 self._keep(verdict, past)
 
@@ -492,7 +492,7 @@ def _run_layouts(shard: _Running, part: Shard, observer: Observer | None, betwee
     for case in sequences:
         between_layouts()
         shard.run_sequence(case)
-    shard.call_at_once()
+    shard.call_concurrently()
 
 
 def made_by_hand(part: Shard) -> tuple[Case, ...]:
@@ -683,13 +683,13 @@ def _first(candidates: Candidates) -> Violation:
 
 
 def check_case(subject: Subject, options: Options, case: Case) -> Result:
-    """Judge one case, its fault plan and earlier calls included, as it is. What calls at once show is confirmed."""
+    """Judge one case, its fault plan and earlier calls included, as it is. What concurrent calls show is confirmed."""
     case = subject.adapt(case)
     sampled = 0
     unconfirmed: tuple[Violation, ...] = ()
     with _worker(subject, options) as worker:
-        if case.alongside:
-            verdict, shown_again = seen_at_once(worker, subject, options.policy, case)
+        if case.concurrent:
+            verdict, shown_again = seen_concurrent(worker, subject, options.policy, case)
             violations = tuple(again for _, again in shown_again if again is not None)
             unconfirmed = tuple(one for one, again in shown_again if again is None)
         else:
@@ -750,8 +750,8 @@ class _Merged:
     def add(self, result: ShardResult) -> None:
         self.total = together(self.total, replace(result, candidates={}))
         for violation in self._candidates.merge(result.candidates):
-            # What calls at once show may not come again; how many causes a clause has is known at the end.
-            if not violation.case.alongside and violation.clause not in self._heard:
+            # What concurrent calls show may not come again; how many causes a clause has is known at the end.
+            if not violation.case.concurrent and violation.clause not in self._heard:
                 self._heard.add(violation.clause)
                 self._on_candidate(violation)
 

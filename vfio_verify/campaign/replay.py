@@ -22,7 +22,7 @@ from vfio_verify.judge import Violation
 from vfio_verify.judge.attribution import after_earlier, key
 from vfio_verify.subject.subject import CORE, Subject
 from vfio_verify.trial.runs import run_and_judge, run_once
-from vfio_verify.trial.shrink import seen_at_once
+from vfio_verify.trial.shrink import seen_concurrent
 from vfio_verify.values.case import Case, Policy, why_no_pages
 from vfio_verify.values.markup import json_report
 from vfio_verify.values.spec import clauses
@@ -209,7 +209,7 @@ class _Batch:
 
     def _after_others(self, entry: Entry, past: Past, lost: Sequence[Violation]) -> tuple[Violation, ...]:
         """What the case shows again after the cases that were run before it, and not without them."""
-        if not lost or not past.n or entry.case.alongside:
+        if not lost or not past.n or entry.case.concurrent:
             return ()
         self._worker.renew()
         case = replace(entry.case, earlier=(*past.cases(), *entry.case.earlier))
@@ -238,9 +238,9 @@ def _lost(before: Sequence[Violation], now: Sequence[Violation]) -> list[Violati
 
 
 def violations_of(worker: Worker, subject: Subject, policy: Policy, case: Case) -> tuple[Violation, ...]:
-    """What one run shows, and, of calls at once, what comes again."""
-    if case.alongside:
-        _, shown_again = seen_at_once(worker, subject, policy, case)
+    """What one run shows, and, of concurrent calls, what comes again."""
+    if case.concurrent:
+        _, shown_again = seen_concurrent(worker, subject, policy, case)
         return tuple(again for _, again in shown_again if again is not None)
     _, verdict = run_and_judge(worker, subject, policy, case)
     return verdict.violations

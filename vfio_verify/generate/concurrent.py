@@ -20,25 +20,25 @@ def suits(case: Case) -> bool:
     return (
         0 < len(case.iovec) <= MAX_SEGMENTS
         and case.total_size <= MAX_BYTES
-        and not case.alongside
+        and not case.concurrent
         and case.page_size == PAGE
     )
 
 
-def alongside_cases(case: Case) -> Iterator[Case]:
-    """Cases of two to four calls at once, the first of them that of `case`."""
+def concurrent_cases(case: Case) -> Iterator[Case]:
+    """Cases of two to four concurrent calls, the first of them that of `case`."""
     plain = replace(case, fault_plan=(), errp="object", earlier=(), sequence=(), kernel_fault=None)
     own = Call(plain.iovec, plain.total_size)
     (same_block, smaller), wider = _of_the_same_block(plain), _with_another_block(plain)
-    yield replace(plain, alongside=(own,))
-    yield replace(plain, alongside=(same_block, smaller))
+    yield replace(plain, concurrent=(own,))
+    yield replace(plain, concurrent=(same_block, smaller))
     if wider is not None:
         yield wider
     nowhere = Segment(None, 0, PAGE)
-    yield replace(plain, alongside=(_call(*plain.iovec, nowhere), same_block, _call(nowhere, *plain.iovec)))
+    yield replace(plain, concurrent=(_call(*plain.iovec, nowhere), same_block, _call(nowhere, *plain.iovec)))
     # Two that fail, with few steps between: what they do with their errors meets often.
     refused = _call(nowhere)
-    yield replace(plain, iovec=refused.iovec, total_size=refused.total_size, alongside=(refused,))
+    yield replace(plain, iovec=refused.iovec, total_size=refused.total_size, concurrent=(refused,))
 
 
 def _call(*iovec: Segment) -> Call:
@@ -74,4 +74,4 @@ def _with_another_block(case: Case) -> Case | None:
             ram_blocks=(*case.ram_blocks, RamBlock(len(case.devices), 1, 0)),
         )
     pages = [Segment(number, PAGE, PAGE), Segment(number, 0, PAGE)]
-    return replace(case, alongside=(_call(*pages), own, _call(*pages, *pages)))
+    return replace(case, concurrent=(_call(*pages), own, _call(*pages, *pages)))

@@ -83,7 +83,7 @@ def _positions(kind: KernelFaultKind, mmaps: int, segments: int) -> list[int]:
 
 def _with_fault(case: Case, fault: KernelFault) -> Case | None:
     """None where the world has no room for it."""
-    case = replace(case.without_faults(), kernel_fault=None, sequence=(), alongside=(), earlier=())
+    case = replace(case.without_faults(), kernel_fault=None, sequence=(), concurrent=(), earlier=())
     if fault.kind == "hugetlb":
         case = _of_huge_pages(case)
     faulty = replace(case, kernel_fault=fault)

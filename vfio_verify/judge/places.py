@@ -38,7 +38,7 @@ def _candidates(violation: Violation) -> Iterator[int]:
 
 
 def trace_of(seen: Observation) -> list[Event]:
-    """The steps of a call; of calls at once, those of all threads in their order."""
+    """The steps of a call; of concurrent calls, those of all threads in their order."""
     if seen.threads is not None:
         return [event for _, _, event in seen.threads.steps]
     return list(seen.trace())

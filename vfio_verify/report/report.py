@@ -286,7 +286,7 @@ class _Call(NamedTuple):
 def _interleaving(case: Case, seen: Observation, threads: Threads) -> list[_Call]:
     """The calls of all threads in their order, around the one that went astray or the last change of threads. A1 is
     what the first thread's call reserved."""
-    totals = (case.total_size, *(call.total_size for call in case.alongside))
+    totals = (case.total_size, *(call.total_size for call in case.concurrent))
     named = tuple((f"A{i + 1}", a, a + n) for i, (a, n) in enumerate(zip(threads.bases, totals, strict=False)) if a)
     seen = replace(seen, named=named, base=0)
     lines = [

@@ -259,9 +259,9 @@ def case_rows(case: Case) -> Iterator[tuple[str, str]]:
         elif (area := case.area_of(number)) is not None and case.region_of(number) is not None:
             where = f"device {block.device}, {place(area.offset, f'region {block.region}')}"
             yield f"block {number}", f"{where}, {case.block_size(number):#x} bytes{_touches(block)}"
-    calls: tuple[Case | Call, ...] = (case, *case.alongside)
+    calls: tuple[Case | Call, ...] = (case, *case.concurrent)
     for number, call in enumerate(calls, 1):
-        thread = f"thread {number}" if case.alongside else ""
+        thread = f"thread {number}" if case.concurrent else ""
         yield from _iovec_rows(call.iovec, thread)
         yield "total_size", f"{call.total_size:#x}"
     if case.errp == "null":

@@ -74,7 +74,7 @@ class Subject(Struct, frozen=True):
         if self.told_total:
             return case
         sequence = tuple(_summed(action) if isinstance(action, Call) else action for action in case.sequence)
-        return replace(_summed(case), sequence=sequence, alongside=tuple(map(_summed, case.alongside)))
+        return replace(_summed(case), sequence=sequence, concurrent=tuple(map(_summed, case.concurrent)))
 
 
 @lru_cache(maxsize=8)

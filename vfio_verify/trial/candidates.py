@@ -1,7 +1,7 @@
 """Violations as they were seen, before they are confirmed: of each way of violating a clause a few, of different kinds.
 
 The smallest case need not be one that comes again: it may have needed the calls before it. So a case that was seen
-after few calls, a sequence and calls at once each keep a place beside it.
+after few calls, a sequence and concurrent calls each keep a place beside it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from vfio_verify.values.case import Case
 from vfio_verify.values.cost import cost
 from vfio_verify.worker.worker import Past
 
-Kind = Literal["smallest", "soonest", "kernel fault", "sequence", "at once"]
+Kind = Literal["smallest", "soonest", "kernel fault", "sequence", "concurrent"]
 KINDS: tuple[Kind, ...] = Kind.__args__  # type: ignore[attr-defined]  # a Literal has them
 
 _MAX_CAUSES = 1000
@@ -67,8 +67,8 @@ class CandidateTable:
 def _kinds(case: Case) -> tuple[Kind, ...]:
     if case.sequence:
         return ("sequence",)
-    if case.alongside:
-        return ("at once",)
+    if case.concurrent:
+        return ("concurrent",)
     return ("kernel fault",) if case.kernel_fault is not None else ("smallest", "soonest")
 
 

@@ -428,7 +428,7 @@ def _without_device(case: Case, position: int) -> Case:
 def iovecs(case: Case) -> list[tuple[Segment, ...]]:
     """Of all calls of a case."""
     own = [action.iovec for action in actions_of(case) if isinstance(action, Call)]
-    return [*own, *(call.iovec for call in case.alongside)]
+    return [*own, *(call.iovec for call in case.concurrent)]
 
 
 def each_segment(case: Case, change: Callable[[Segment], Segment]) -> Case:
@@ -439,7 +439,7 @@ def each_segment(case: Case, change: Callable[[Segment], Segment]) -> Case:
         return replace(call, iovec=iovec, total_size=total_like(call, iovec))
 
     actions = [changed(action) if isinstance(action, Call) else action for action in actions_of(case)]
-    return with_actions(replace(case, alongside=tuple(map(changed, case.alongside))), actions)
+    return with_actions(replace(case, concurrent=tuple(map(changed, case.concurrent))), actions)
 
 
 def total_like(call: Call | Case, iovec: tuple[Segment, ...]) -> int:

@@ -109,26 +109,26 @@ def _simpler_steps(case: Case) -> Iterator[Case]:
                     yield replace(case, sequence=put_at(case.sequence, i, actions_of(simpler)[0]))
 
 
-def _fewer_alongside(case: Case) -> Iterator[Case]:
+def _fewer_concurrent(case: Case) -> Iterator[Case]:
     """Fewer threads, but never one alone; any of the calls may be the first."""
-    for kept in subsets(case.alongside):
+    for kept in subsets(case.concurrent):
         if kept:
-            yield replace(case, alongside=kept)
-    for i, call in enumerate(case.alongside):
+            yield replace(case, concurrent=kept)
+    for i, call in enumerate(case.concurrent):
         first = replace(case, iovec=call.iovec, total_size=call.total_size)
-        rest = (*case.alongside[:i], *case.alongside[i + 1 :])
+        rest = (*case.concurrent[:i], *case.concurrent[i + 1 :])
         for others in (rest, (call,)):
             if others:
-                yield replace(first, alongside=others)
+                yield replace(first, concurrent=others)
 
 
-def _simpler_alongside(case: Case) -> Iterator[Case]:
+def _simpler_concurrent(case: Case) -> Iterator[Case]:
     """The same iovec in all threads, or fewer and simpler segments in one."""
     own = Call(case.iovec, case.total_size)
-    for i, call in enumerate(case.alongside):
+    for i, call in enumerate(case.concurrent):
 
         def changed(simpler: Case | Call, i: int = i) -> Case:
-            return replace(case, alongside=put_at(case.alongside, i, Call(simpler.iovec, simpler.total_size)))
+            return replace(case, concurrent=put_at(case.concurrent, i, Call(simpler.iovec, simpler.total_size)))
 
         yield changed(own)
         for reduce in (fewer_segments, alike_segments, simpler_segments, simpler_total):
@@ -143,11 +143,11 @@ _OF_A_CALL: tuple[Reducer, ...] = (
 )
 
 REDUCERS: tuple[Reducer, ...] = (
-    *(_fewer_earlier, _fewer_alongside, _fewer_steps, fewer_faults, fewer_segments, without_unused, merged_blocks),
+    *(_fewer_earlier, _fewer_concurrent, _fewer_steps, fewer_faults, fewer_segments, without_unused, merged_blocks),
     *(alike_segments, merged_devices, blocks_of_devices, simpler_segments, simpler_total, _simpler_steps),
     *(pages_of_this_machine, defaults, areas_as_regions, lower_indexes, simpler_areas, smaller_blocks),
     *(simpler_faults, numbers_lowered_together),
     *(blocks_cut_at_the_start, joined_segments, evened_segments),
-    *(_simpler_earlier, _simpler_alongside, swapped_segments, swapped_blocks),
+    *(_simpler_earlier, _simpler_concurrent, swapped_segments, swapped_blocks),
 )
 """From what takes most away to what only tidies up. A new field of a case needs none: `defaults` resets it."""

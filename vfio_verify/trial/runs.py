@@ -1,4 +1,4 @@
-"""One case run on a subject, and judged: whatever it holds, a single call, calls at once or a sequence."""
+"""One case run on a subject, and judged: whatever it holds, a single call, concurrent calls or a sequence."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from msgspec.structs import replace
 
 from vfio_verify.judge import Verdict, Violation, judge
 from vfio_verify.judge.attribution import in_step, key, only_after_earlier
+from vfio_verify.judge.concurrent import judge_concurrent
 from vfio_verify.judge.sequence import judge_sequence, step_text, touches_pages
-from vfio_verify.judge.threads import judge_at_once
 from vfio_verify.subject.subject import Subject
 from vfio_verify.values.case import Case, Policy
 from vfio_verify.values.model import expect
@@ -18,7 +18,7 @@ from vfio_verify.worker.worker import Worker
 
 
 def run_and_judge(worker: Worker, subject: Subject, policy: Policy, case: Case) -> tuple[Observation, Verdict]:
-    """Run one case, its fault plan, earlier calls and those alongside included. Each violation is told under the clause
+    """Run one case, its fault plan, earlier calls and concurrent ones included. Each violation is told under the clause
     that it belongs to: what the last call shows alone, too, is no matter of the earlier ones."""
     seen, verdict = run_once(worker, subject, policy, case)
     if not case.earlier or not verdict.violations:
@@ -34,8 +34,8 @@ def run_once(worker: Worker, subject: Subject, policy: Policy, case: Case) -> tu
     (seen,) = worker.run(case)
     if case.sequence:
         return seen, judge_steps(worker, subject, policy, case, seen)
-    if case.alongside:
-        return seen, judge_at_once(case, policy, seen, has_errp=subject.has_errp)
+    if case.concurrent:
+        return seen, judge_concurrent(case, policy, seen, has_errp=subject.has_errp)
     return seen, judge(case, expect(case, policy), seen, has_errp=subject.has_errp)
 
 

@@ -35,10 +35,10 @@ _MAX_SLOW_TRIES = 40
 """Cases of these in which the subject hangs: each takes nearly half a second, although nobody waits to the end."""
 _FEW_EARLIER = 8
 """Earlier calls that are made small one by one."""
-_MAX_TRIES_AT_ONCE = 60
+_MAX_TRIES_CONCURRENT = 60
 _CONFIRMATIONS = 3
 FRESH_PROCESSES, FRESH_NEEDED = 20, 3
-"""What several calls at once show must come again in so many of at most so many processes: specs/clauses.toml,
+"""What several concurrent calls show must come again in so many of at most so many processes: specs/clauses.toml,
 REPEATABLE."""
 
 
@@ -67,7 +67,7 @@ def settle_any(worker: Worker, subject: Subject, policy: Policy, candidates: Ite
     tries = 0
     for violation, case in attempts:
         trial = _Trial(worker, subject, policy, violation)
-        found = _settle_at_once(trial, case) if case.alongside else _settle_one(trial, case)
+        found = _confirm_concurrent(trial, case) if case.concurrent else _confirm_one(trial, case)
         tries += trial.tries
         if found is not None:
             return Confirmation(after_earlier(found), tries)
@@ -79,7 +79,7 @@ def _after(candidate: Candidate) -> Case:
     return replace(case, earlier=(*candidate.history, *case.earlier))
 
 
-def _settle_one(trial: _Trial, case: Case) -> Violation | None:
+def _confirm_one(trial: _Trial, case: Case) -> Violation | None:
     # What an earlier candidate left in the process is no part of a sequence.
     # A hang is not waited for twice.
     trial.fresh = trial.slow or bool(case.sequence or case.earlier)
@@ -122,7 +122,7 @@ def _made_repeatedly(trial: _Trial, case: Case, kept: tuple[Case, ...]) -> bool:
         earlier = (call,) * times
         return earlier == kept or trial.accepts(replace(case, earlier=earlier))
 
-    own = replace(case, earlier=(), sequence=(), alongside=())
+    own = replace(case, earlier=(), sequence=(), concurrent=())
     for call in dict.fromkeys((own, own.without_faults())):
         times = _times(trial, functools.partial(shows, call), len(kept))
         if times:
@@ -132,16 +132,16 @@ def _made_repeatedly(trial: _Trial, case: Case, kept: tuple[Case, ...]) -> bool:
 
 
 def comes_again(worker: Worker, subject: Subject, policy: Policy, violation: Violation) -> Violation | None:
-    """What calls at once have shown, if it comes again often enough to be believed."""
+    """What concurrent calls have shown, if it comes again often enough to be believed."""
     trial = _Trial(worker, subject, policy, violation)
     return trial.last if _comes_again(trial, violation.case, 1 if trial.slow else FRESH_NEEDED) else None
 
 
-def seen_at_once(
+def seen_concurrent(
     worker: Worker, subject: Subject, policy: Policy, case: Case
 ) -> tuple[Verdict, list[tuple[Violation, Violation | None]]]:
-    """Calls at once, in fresh processes until one of them shows something. Each violation comes with itself as it came
-    again, or None if it is not to be believed."""
+    """Concurrent calls, in fresh processes until one of them shows something. Beside each violation is the same one as
+    it came again, or None if it is not to be believed."""
     for _ in range(FRESH_PROCESSES):
         worker.renew()
         _, verdict = run_once(worker, subject, policy, case)
@@ -150,9 +150,9 @@ def seen_at_once(
     return verdict, [(one, comes_again(worker, subject, policy, one)) for one in verdict.violations]
 
 
-def _settle_at_once(trial: _Trial, case: Case) -> Violation | None:
+def _confirm_concurrent(trial: _Trial, case: Case) -> Violation | None:
     """What depends on who goes on when must come again often, before it is made small and after."""
-    trial.left = _MAX_TRIES_AT_ONCE
+    trial.left = _MAX_TRIES_CONCURRENT
     trial.slow_left = 2
     if not _comes_again(trial, case, 1 if trial.slow else FRESH_NEEDED):
         return None

@@ -38,7 +38,7 @@ World = tuple[tuple[Device, ...], tuple[RamBlock, ...]]
 def small_cases(like: Case) -> list[Case]:
     """Cases of as many calls that cost less than this one, the cheapest first. None where it has too many segments."""
     cases = _after_small_cases(like) if like.earlier else _alike(like, _Bound.of(like))
-    most = _MOST_FRESH if like.earlier or like.sequence or like.alongside else _MOST
+    most = _MOST_FRESH if like.earlier or like.sequence or like.concurrent else _MOST
     return sorted((case for case in cases if is_simpler(case, like)), key=cost)[:most]
 
 
@@ -84,7 +84,7 @@ def _shape(case: Case) -> tuple[str, tuple[RamBlock, ...]]:
 def _reasons(case: Case) -> list[set[str]]:
     """Why each call must be refused. What shows the same violation has the same reasons."""
     calls = [action for action in actions_of(case) if isinstance(action, Call)]
-    return [{refusal.clause for refusal in expect(alone(case, call)).refusals} for call in (*calls, *case.alongside)]
+    return [{refusal.clause for refusal in expect(alone(case, call)).refusals} for call in (*calls, *case.concurrent)]
 
 
 def _is_possible(case: Case) -> bool:
@@ -117,7 +117,7 @@ class _Bound(NamedTuple):
     @classmethod
     def of(cls, like: Case) -> _Bound | None:
         """None where a smaller case may have fewer faults, or is known by its other calls."""
-        if like.sequence or like.alongside or (like.fault_plan and expect(like).refusals):
+        if like.sequence or like.concurrent or (like.fault_plan and expect(like).refusals):
             return None
         things = parts(like.devices, like.ram_blocks)
         return cls(len(like.iovec), things + oddities(like), things, sizes(like.iovec))
@@ -191,8 +191,8 @@ def _calls(like: Case, world: World, places: Sequence[_Place], counts: Sequence[
     actions = [moved(action) if isinstance(action, Call) else action for action in actions_of(like)]
     if any(isinstance(action, Change | Drop) and action.block >= len(blocks) for action in actions):
         return
-    alongside = tuple(map(moved, like.alongside))
-    yield with_actions(replace(like, devices=devices, ram_blocks=blocks, alongside=alongside), actions)
+    concurrent = tuple(map(moved, like.concurrent))
+    yield with_actions(replace(like, devices=devices, ram_blocks=blocks, concurrent=concurrent), actions)
 
 
 # ---- worlds -------------------------------------------------------------------------------------------------

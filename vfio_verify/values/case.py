@@ -214,9 +214,10 @@ class Case(
     """Everything that one call of a subject depends on.
 
     `earlier` are calls made before it in the same process, their mappings ended; it is empty unless a finding needs
-    them. `sequence` is done after it, in order, in the same world; `alongside` is called at the same time, each by a
-    thread of its own. Empty ones are not written. `variables` says what the subject's automatic variables hold until
-    they are set: a pattern that is no address and no count, or zero, as QEMU itself is built since 9.1.
+    them. `sequence` is done after it, in order, in the same world. `concurrent`, whose name in JSON is `alongside`, is
+    called at the same time, each call by a thread of its own. Empty ones are not written. `variables` says what the
+    subject's automatic variables hold until they are set: a pattern that is no address and no count, or zero, as QEMU
+    itself is built since 9.1.
     """
 
     devices: tuple[Device, ...]
@@ -229,7 +230,7 @@ class Case(
     page_size: int = field(default_factory=lambda: PAGE)
     kernel_fault: KernelFault | None = None
     sequence: tuple[Action, ...] = ()
-    alongside: tuple[Call, ...] = ()
+    concurrent: tuple[Call, ...] = field(default=(), name="alongside")
     earlier: tuple[Case, ...] = ()
     kernel: Kernel = ORDINARY_KERNEL
     variables: Variables = _PATTERN
@@ -293,7 +294,7 @@ def check(case: Case) -> None:
         "files of regions": (sum(len(d.regions) for d in case.devices if d.region_files), MAX_FILES),
         "areas": (sum(len(r.mmap_areas()) for d in case.devices for r in d.regions), MAX_AREAS),
         "RAM blocks": (len(case.ram_blocks), MAX_BLOCKS),
-        "calls": (1 + len(case.alongside) + len(case.sequence), MAX_CALLS),
+        "calls": (1 + len(case.concurrent) + len(case.sequence), MAX_CALLS),
     }
     for name, (count, limit) in counts.items():
         _require(count <= limit, f"{count} {name}; a world holds at most {limit}")
@@ -310,12 +311,12 @@ def check(case: Case) -> None:
     unit = max(case.page_size, 16 * PAGE)
     taken = sum((-(-case.block_size(i) // unit) + 1) * unit for i in range(len(case.ram_blocks)))
     _require(taken <= MAX_BLOCK_BYTES, f"RAM blocks of {taken:#x} bytes; a world has room for {MAX_BLOCK_BYTES:#x}")
-    for call in case.alongside:
+    for call in case.concurrent:
         _check_call(case, call)
-    own = case.page_size == PAGE or not (case.alongside or case.kernel_fault)
-    _require(own, "calls alongside and kernel faults are with this machine's own pages")
-    together = sum(map(bool, (case.sequence, case.alongside, case.kernel_fault)))
-    _require(together <= 1, "a sequence, calls alongside and a kernel fault cannot be together in one case")
+    own = case.page_size == PAGE or not (case.concurrent or case.kernel_fault)
+    _require(own, "concurrent calls and kernel faults are with this machine's own pages")
+    together = sum(map(bool, (case.sequence, case.concurrent, case.kernel_fault)))
+    _require(together <= 1, "a sequence, concurrent calls and a kernel fault cannot be together in one case")
     _check_sequence(case)
     _check_kernel_fault(case)
     for before in case.earlier:

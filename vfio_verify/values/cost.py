@@ -19,7 +19,7 @@ from vfio_verify.values.model import expect
 from vfio_verify.values.space import alone
 
 _STRUCTURE = frozenset(
-    ("fault_plan", "kernel_fault", "sequence", "alongside", "earlier", "areas", "device", "region", "area", "size")
+    ("fault_plan", "kernel_fault", "sequence", "concurrent", "earlier", "areas", "device", "region", "area", "size")
 )
 """Fields that say what there is in a world or what happens in it. All others should have their defaults."""
 
@@ -68,8 +68,8 @@ def _layout_cost(case: Case) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[An
         tuple(map(cost, case.earlier)),
         len(case.sequence),
         tuple(sorted((_action_cost(case, action) for action in case.sequence), reverse=True)),
-        len(case.alongside),
-        sum(len(call.iovec) for call in case.alongside),
+        len(case.concurrent),
+        sum(len(call.iovec) for call in case.concurrent),
         max(len(reasons), 1),
     )
     second = (
@@ -86,8 +86,8 @@ def _layout_cost(case: Case) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[An
     third = (
         case.total_size,
         tuple(map(_segment_key, case.iovec)),
-        tuple((call.total_size, call.iovec != case.iovec) for call in case.alongside),
-        _key((case.devices, case.ram_blocks, case.alongside, case.sequence)),
+        tuple((call.total_size, call.iovec != case.iovec) for call in case.concurrent),
+        _key((case.devices, case.ram_blocks, case.concurrent, case.sequence)),
         _key([(name, getattr(case, name)) for name in odd_fields(case)]),
     )
     return first, second, third

@@ -208,8 +208,8 @@ _ACTIONS = {Call: "call again", End: "end a mapping", Change: "change memory", D
 def _calls(case: Case) -> Iterator[str]:
     for action in case.sequence:
         yield f"sequence: {_ACTIONS[type(action)]}"
-    if case.alongside:
-        calls: tuple[Case | Call, ...] = (case, *case.alongside)
+    if case.concurrent:
+        calls: tuple[Case | Call, ...] = (case, *case.concurrent)
         same = {frozenset(s.block for s in call.iovec) for call in calls}
         yield f"threads: {'one block' if len(same) == 1 else 'several blocks'}"
     if case.earlier:

@@ -165,8 +165,8 @@ class Taken(Struct, frozen=True):
 
 
 class Threads(Struct, frozen=True):
-    """Several calls at once: what was seen of each in the last round, and in the control before, where they were made
-    one after the other. `round` is the first that differed from the control, or None. Threads count from 0."""
+    """Concurrent calls: what was seen of each in the last round, and in the control before, where they were made one
+    after the other. `round` is the first that differed from the control, or None. Threads count from 0."""
 
     rounds: int
     round: int | None
@@ -226,7 +226,7 @@ class Observation(Struct, frozen=True):
     left: int = 0
     """What the call left behind in its process: `LEFT_THREAD`, `LEFT_CHILD`, `LEFT_TIMER`."""
     threads: Threads | None = None
-    """Of a case with calls alongside; the call's own part of it is then in there too."""
+    """Of a case with concurrent calls; the call's own part of it is then in there too."""
     error_at: tuple[int, ...] = ()
     """The places in the subject that set the first two errors that reached the caller."""
     heap_at: int = NOWHERE

@@ -45,7 +45,7 @@ def with_actions(case: Case, actions: Iterable[Action]) -> Case:
 def alone(case: Case, call: Call) -> Case:
     """One call of a sequence, or of several at once, as a case of its own, in the same world before anything was done
     there."""
-    return replace(with_actions(case, [call]), earlier=(), alongside=())
+    return replace(with_actions(case, [call]), earlier=(), concurrent=())
 
 
 class Space:

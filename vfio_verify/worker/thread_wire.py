@@ -1,4 +1,4 @@
-"""Several calls at once, as the world's memory holds them: the request, the reply, and the log that outlives a crash.
+"""Concurrent calls, as the world's memory holds them: the request, the reply, and the log that outlives a crash.
 
 The layout is that of pyx/world/threads.c. The request holds an ordinary one, whose iovec is the first thread's.
 """
@@ -34,10 +34,10 @@ _SHIFT = 0x9E3779B97F4A7C15
 
 
 def pack(case: Case, flags: int, rounds: int, attempt: int) -> bytes:
-    """The request for a case with calls alongside. Another attempt has other plans of who goes on when."""
+    """The request for a case with concurrent calls. Another attempt has other plans of who goes on when."""
     seed = (zlib.crc32(case.to_json()) + attempt * _SHIFT) % (1 << 64)
-    parts = [struct.pack("=4Q", MAGIC, rounds, seed, 1 + len(case.alongside)), pack_layout(case, flags, 0)]
-    parts += map(_pack_call, case.alongside)
+    parts = [struct.pack("=4Q", MAGIC, rounds, seed, 1 + len(case.concurrent)), pack_layout(case, flags, 0)]
+    parts += map(_pack_call, case.concurrent)
     return b"".join(parts)
 
 
@@ -57,7 +57,7 @@ def unpack(reply: memoryview, case: Case) -> Observation:
             seen, size = unpack_record(reply[at:], head, 0)
             calls.append(replace(seen, pages_after=signed(seen.pages_after), pages_end=signed(seen.pages_end)))
             at += max(size, RECORD_BYTES)
-        if n_threads != 1 + len(case.alongside) or len(calls) not in (n_threads, 2 * n_threads):
+        if n_threads != 1 + len(case.concurrent) or len(calls) not in (n_threads, 2 * n_threads):
             raise DamageError("the worker's reply is damaged: other calls than were asked for")
         control, last = tuple(calls[:n_threads]), tuple(calls[-n_threads:])
         threads = _threads(reply, case, None if differs == NONE else differs)
@@ -90,7 +90,7 @@ def _threads(reply: memoryview, case: Case, differs: int | None) -> Threads:
     holes, hole_thread, hole_start, hole_end, hole_at, hole_order = rest[:6]
     grabs, grab_thread, grab_start, grab_end, grab_at, grab_bytes, grab_order, clobbered = rest[6:]
     steps: list[tuple[int, int, Event]] = []
-    if n_threads == 1 + len(case.alongside) and max_events * (8 + EVENT.size) <= size <= len(log) // n_threads:
+    if n_threads == 1 + len(case.concurrent) and max_events * (8 + EVENT.size) <= size <= len(log) // n_threads:
         for number in range(n_threads):
             start = _LOG_BYTES + number * size
             steps += _steps(log[start : start + size], number, max_events)

@@ -90,8 +90,8 @@ def _lasts(case: Case) -> bool:
 
 
 def _layout(case: Case) -> tuple[bool, Case]:
-    """What is the same for all fault plans of a layout. Is it one call, and no sequence and no calls at once?"""
-    return not case.sequence and not case.alongside, case.with_faults()
+    """What is the same for all fault plans of a layout. Is it one call, and no sequence and no concurrent calls?"""
+    return not case.sequence and not case.concurrent, case.with_faults()
 
 
 def _host(case: Case) -> tuple[int, Kernel, Variables]:
@@ -199,7 +199,7 @@ class Worker:
 
         What the case says was called earlier is called first. A faultless success is followed by a second call, or
         by the case's sequence if it has one: then the steps are in the observation.
-        After `max_hangs` calls that did not return, the remaining plans are left out. A case with calls alongside is
+        After `max_hangs` calls that did not return, the remaining plans are left out. A case with concurrent calls is
         run without faults, for so many rounds; there is one observation of them all.
         """
         first = (*case.earlier, case)[0]
@@ -207,8 +207,8 @@ class Worker:
             self.renew()  # what a subject may remember of its host does not change in a process
         self._call_earlier(case.earlier)
         case = replace(case, earlier=()) if case.earlier else case
-        if case.alongside:
-            return [self._run_at_once(case, rounds)]
+        if case.concurrent:
+            return [self._run_concurrent(case, rounds)]
         if plans is None:
             plans = (case.fault_plan,)
         if case.sequence:
@@ -374,9 +374,9 @@ class Worker:
                 return Played(steps, harness_changes=changes)
             world = None  # the reply had no room for all
 
-    def _run_at_once(self, case: Case, rounds: int, *, again: bool = False) -> Ran:
+    def _run_concurrent(self, case: Case, rounds: int, *, again: bool = False) -> Ran:
         past = self.past()
-        self._process.segments = max(len(case.iovec), *(len(call.iovec) for call in case.alongside))
+        self._process.segments = max(len(case.iovec), *(len(call.iovec) for call in case.concurrent))
         ended = self._process.ask(thread_wire.pack(case, self._flags, rounds, self._process.restarts))
         progress = self._process.progress()
         if ended is None:
@@ -394,7 +394,7 @@ class Worker:
         if ended == REFUSED:
             raise self._refusal("case")
         if (not progress.in_subject or ended == SUSPECTED) and not again:
-            return self._run_at_once(case, rounds, again=True)  # the damage may be an earlier run's
+            return self._run_concurrent(case, rounds, again=True)  # the damage may be an earlier run's
         if not progress.in_subject and self._library is None:
             raise HarnessError(f"the world itself fails: {seen.death}")
         return Ran(seen, past)

@@ -1,4 +1,4 @@
-"""Several calls at once: each is held against its own expectation, and must end as it does when made alone.
+"""Several concurrent calls: each is held against its own expectation, and must end as it does when made alone.
 
 What goes wrong in the control too, where the same calls are made one after the other, is no matter of threads, and is
 found without them.
@@ -33,11 +33,11 @@ CHECKED = frozenset({"REPEATABLE", "NO_WINDOW", "SURVIVES"})
 def each_call(case: Case) -> tuple[Case, ...]:
     """A case for each thread's call, as if it was made alone."""
     own = Call(case.iovec, case.total_size, case.fault_plan)
-    return tuple(alone(case, call) for call in (own, *case.alongside))
+    return tuple(alone(case, call) for call in (own, *case.concurrent))
 
 
-def judge_at_once(case: Case, policy: Policy, seen: Observation, *, has_errp: bool = True) -> Verdict:
-    """Hold the observation of a case with calls alongside against the spec."""
+def judge_concurrent(case: Case, policy: Policy, seen: Observation, *, has_errp: bool = True) -> Verdict:
+    """Hold the observation of a case with concurrent calls against the spec."""
     threads = seen.threads
     assert threads is not None  # the worker fills it in for such a case
 
@@ -45,7 +45,7 @@ def judge_at_once(case: Case, policy: Policy, seen: Observation, *, has_errp: bo
         cause = f"at once: {finding.cause}"
         return Violation(clause, cause, finding.summary, case, seen, finding.expected, finding.seen)
 
-    n = 1 + len(case.alongside)
+    n = 1 + len(case.concurrent)
     if seen.death is not None:
         if threads.rounds <= _CONTROLS:
             return Verdict(frozenset(), ())  # found with one thread
@@ -53,7 +53,7 @@ def judge_at_once(case: Case, policy: Policy, seen: Observation, *, has_errp: bo
         text = death_text(seen.death)
         expected = "each call returns, as it does when the calls are made one after the other"
         how = f"{seen.death.how} {seen.death.signal}"
-        finding = Finding(f"with {n} calls at once: {text}{by}", expected, text, how)
+        finding = Finding(f"with {n} concurrent calls: {text}{by}", expected, text, how)
         return Verdict(frozenset({"SURVIVES"}), (violation("SURVIVES", finding),))
     if threads.rounds <= _CONTROLS:
         return Verdict(frozenset(), ())

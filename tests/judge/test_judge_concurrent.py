@@ -1,4 +1,4 @@
-"""The judge of several calls at once, by observations made by hand."""
+"""The judge of several concurrent calls, by observations made by hand."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import pytest
 from made_runs import GOOD, VALID, A, dead, failed, failure, munmap, overlay, reserve, success
 from msgspec.structs import replace
 
-from vfio_verify.judge.threads import judge_at_once
+from vfio_verify.judge.concurrent import judge_concurrent
 from vfio_verify.values.case import PAGE, Call
 from vfio_verify.values.observation import BY_KERNEL, TOOK_AWAY, Death, Observation, Taken, Threads
 
-CASE = replace(VALID, alongside=(Call(VALID.iovec, VALID.total_size),))
+CASE = replace(VALID, concurrent=(Call(VALID.iovec, VALID.total_size),))
 B = A + (1 << 30)
 
 
@@ -44,11 +44,11 @@ def at_once(death: Death | None = None, **fields: object) -> Observation:
 
 
 def found(seen: Observation) -> list[tuple[str, str]]:
-    return [(v.clause, v.cause) for v in judge_at_once(CASE, "same-block", seen).violations]
+    return [(v.clause, v.cause) for v in judge_concurrent(CASE, "same-block", seen).violations]
 
 
 def checked(seen: Observation) -> frozenset[str]:
-    return judge_at_once(CASE, "same-block", seen).checked
+    return judge_concurrent(CASE, "same-block", seen).checked
 
 
 def test_calls_that_end_as_they_do_alone_violate_nothing() -> None:
@@ -61,9 +61,9 @@ def test_an_end_in_the_rounds_with_one_thread_is_no_matter_of_threads() -> None:
     for rounds in (1, 2):
         assert found(at_once(death, rounds=rounds)) == []
         assert checked(at_once(death, rounds=rounds)) == frozenset()
-    (violation,) = judge_at_once(CASE, "same-block", at_once(death, rounds=3, dead=1)).violations
+    (violation,) = judge_concurrent(CASE, "same-block", at_once(death, rounds=3, dead=1)).violations
     assert violation.clause == "SURVIVES"
-    assert violation.summary == "with 2 calls at once: SIGSEGV, in thread 2"
+    assert violation.summary == "with 2 concurrent calls: SIGSEGV, in thread 2"
 
 
 def test_before_the_first_round_of_several_threads_nothing_is_said() -> None:
@@ -75,7 +75,7 @@ TAKEN = Taken(thread=1, start=B, end=B + 3 * PAGE, at=B + PAGE, length=PAGE, ord
 
 def test_what_another_thread_sees_free_or_gets_violates_no_window() -> None:
     assert found(at_once(hole=TAKEN)) == [("NO_WINDOW", "at once: window")]
-    (violation,) = judge_at_once(CASE, "same-block", at_once(grab=TAKEN)).violations
+    (violation,) = judge_concurrent(CASE, "same-block", at_once(grab=TAKEN)).violations
     assert (violation.clause, violation.cause) == ("NO_WINDOW", "at once: window")
     assert violation.seen == "0x1000 bytes at A2+0x1000, A2 being what thread 2 reserved"
 
@@ -94,7 +94,7 @@ REFUSED_CALL = failure([reserve(), failed(overlay(0, 1, 0), errno.EBUSY, flags=B
 
 def test_a_call_that_ends_otherwise_than_alone_violates_repeatable() -> None:
     assert found(at_once(round=3, calls=(TWO[0], mapped(A)))) == [("REPEATABLE", "at once: disturbed")]
-    summary = judge_at_once(CASE, "same-block", at_once(round=3, calls=(TWO[0], mapped(A)))).violations[0].summary
+    summary = judge_concurrent(CASE, "same-block", at_once(round=3, calls=(TWO[0], mapped(A)))).violations[0].summary
     assert (
         summary == "calls from several threads at once disturb each other: threads 1 and 2 are given the same addresses"
     )
@@ -115,6 +115,6 @@ def test_a_window_or_a_driver_that_takes_away_in_the_control_excuses_what_differ
 
 @pytest.mark.parametrize("how", ["hang", "exit"])
 def test_the_way_in_which_a_process_ends_is_the_cause(how: str) -> None:
-    (violation,) = judge_at_once(CASE, "same-block", at_once(dead(how).death, dead=None)).violations
+    (violation,) = judge_concurrent(CASE, "same-block", at_once(dead(how).death, dead=None)).violations
     assert violation.cause.startswith(f"at once: {how}")
     assert "in thread" not in violation.summary
