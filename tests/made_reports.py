@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from vfio_verify.campaign.campaign import Options, Result
+from vfio_verify.campaign.shard import Options, Result
 from vfio_verify.judge import Violation
 from vfio_verify.report.report import Report, make_report
 from vfio_verify.subject.subject import Subject

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from subject_files import BROKEN
 
-from vfio_verify.campaign.campaign import Options, Result, check
+from vfio_verify.campaign.shard import Options, Result, check
 from vfio_verify.generate.kernel_faults import why_not
 from vfio_verify.subject.subject import open_subject
 from vfio_verify.values.case import Case, KernelFaultKind

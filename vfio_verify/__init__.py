@@ -15,7 +15,7 @@ The house, from the ground up. No room knows one above it (pyproject.toml, `tool
     testing    the same inside a project's own tests, for `pytest_plugin`
     cli        the commands
 
-Who looks for one thing begins with `values/case.py`, `judge/__init__.py` or `campaign/campaign.py`. Beside the rooms
+Who looks for one thing begins with `values/case.py`, `judge/__init__.py` or `campaign/shard.py`. Beside the rooms
 stand `core`, the helper as it should be, usable as a library, which none of them knows; `pytest_plugin`; and `errors`,
 what can go wrong.
 """

@@ -15,7 +15,7 @@ import pytest
 from places import TESTS
 from subject_files import needs_compiler
 
-from vfio_verify.campaign.campaign import Options, Result, check, shards
+from vfio_verify.campaign.shard import Options, Result, check, shards
 from vfio_verify.errors import InputError
 from vfio_verify.judge import judge
 from vfio_verify.subject.subject import CORE, Subject, open_subject
@@ -96,7 +96,7 @@ def test_the_policy_is_the_campaigns(policy, violated):
 
 @needs_compiler
 def test_a_subject_that_hangs_is_not_waited_for_again_and_again_and_what_is_left_out_is_counted(tmp_path, monkeypatch):
-    monkeypatch.setattr("vfio_verify.trial.shrink._MAX_SLOW_TRIES", 2)  # each takes a second
+    monkeypatch.setattr("vfio_verify.trial.minimize._MAX_SLOW_TRIES", 2)  # each takes a second
     source = tmp_path / "hangs.c"
     source.write_text(
         '#include "qemu/osdep.h"\n#include "qapi/error.h"\n'

@@ -22,7 +22,7 @@ from subject_files import DIRECTORY, needs_compiler
 import vfio_verify
 from vfio_verify import specs
 from vfio_verify.campaign import cluster, remote
-from vfio_verify.campaign.campaign import Options, Result, Shard, check, run_shard
+from vfio_verify.campaign.shard import Options, Result, Shard, check, run_shard
 from vfio_verify.errors import HarnessError, InputError
 from vfio_verify.subject.subject import CORE, Subject
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from subject_files import CORRECT
 
-from vfio_verify.campaign.campaign import Options, check
+from vfio_verify.campaign.shard import Options, check
 from vfio_verify.subject.subject import open_subject
 from vfio_verify.values.spec import clauses
 

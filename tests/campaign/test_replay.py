@@ -10,7 +10,7 @@ from msgspec.structs import replace as with_fields
 from subject_files import DIRECTORY
 
 from vfio_verify.campaign import replay as module
-from vfio_verify.campaign.reduce import reduced
+from vfio_verify.campaign.reduction import reduced
 from vfio_verify.campaign.replay import Outcome, counts, replay
 from vfio_verify.corpus.entry import Entry, Origin, found
 from vfio_verify.errors import InputError, NotPermittedError

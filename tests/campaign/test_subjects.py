@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from subject_files import BROKEN, CORRECT, SubjectFile
 
-from vfio_verify.campaign.campaign import Options, Result, check
+from vfio_verify.campaign.shard import Options, Result, check
 from vfio_verify.subject.subject import open_subject
 from vfio_verify.values.spec import clauses
 

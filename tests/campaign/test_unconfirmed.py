@@ -18,10 +18,10 @@ from made_reports import report, violation
 from places import TESTS
 from subject_files import needs_compiler
 
-from vfio_verify.campaign.campaign import Options, ShardResult, check, check_case
 from vfio_verify.campaign.cluster import TaskLostError
 from vfio_verify.campaign.pool import LostProcessError, Pool
 from vfio_verify.campaign.replay import replay
+from vfio_verify.campaign.shard import Options, ShardResult, check, check_case
 from vfio_verify.corpus.entry import Entry
 from vfio_verify.errors import HarnessError
 from vfio_verify.judge import Verdict, Violation
@@ -30,7 +30,7 @@ from vfio_verify.search.outcome import with_findings
 from vfio_verify.search.state import State
 from vfio_verify.subject.subject import CORE, open_subject
 from vfio_verify.testing.checks import outcome
-from vfio_verify.trial.runs import run_and_judge
+from vfio_verify.trial.runner import run_and_judge
 from vfio_verify.values.case import PAGE, Case, Device, RamBlock, Region, Segment
 from vfio_verify.values.observation import Observation
 
@@ -100,7 +100,7 @@ def test_a_single_case_must_show_again_what_it_shows(monkeypatch: pytest.MonkeyP
             runs.append(verdict)
             return seen, verdict if len(runs) == 1 else Verdict(verdict.checked, ())
 
-        monkeypatch.setattr("vfio_verify.campaign.campaign.run_and_judge", once)
+        monkeypatch.setattr("vfio_verify.campaign.shard.run_and_judge", once)
         doubtful = check_case(subject, Options(), ONE_PAGE)
     assert [violation.clause for violation in sure.confirmed] == ["ACCEPTS_VALID"]
     assert not sure.unconfirmed

@@ -241,7 +241,7 @@ main()
     dear = {"hypothesis", "rich", "tree_sitter", "multiprocessing", "concurrent", "subprocess", "logging", "dask"}
     assert not modules & {
         *dear,
-        "vfio_verify.campaign.campaign",
+        "vfio_verify.campaign.shard",
         "vfio_verify.values.case",
         "vfio_verify.worker.worker",
     }

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from places import TESTS
 from subject_files import needs_compiler
 
-from vfio_verify.campaign.campaign import Options, check, made_by_hand, shards
+from vfio_verify.campaign.shard import Options, check, made_by_hand, shards
 from vfio_verify.generate.distribution import Tally, table
 from vfio_verify.generate.strategies import cases, run_packed_cases
 from vfio_verify.subject.subject import CORE, open_subject

@@ -19,7 +19,7 @@ from places import TESTS
 from rich.console import Console
 from subject_files import needs_compiler
 
-from vfio_verify.campaign.campaign import Options, check, check_case
+from vfio_verify.campaign.shard import Options, check, check_case
 from vfio_verify.errors import InputError
 from vfio_verify.generate import kernel_faults
 from vfio_verify.generate.kernel_faults import kernel_cases, long_case
@@ -27,7 +27,7 @@ from vfio_verify.judge import Verdict, judge
 from vfio_verify.report.report import make_report
 from vfio_verify.report.text import print_report
 from vfio_verify.subject.subject import CORE, Subject, open_subject
-from vfio_verify.trial.shrink import settle
+from vfio_verify.trial.minimize import settle
 from vfio_verify.values.case import (
     HUGE_PAGE,
     KERNEL_FAULT_KINDS,
@@ -543,7 +543,7 @@ def checked_in_a_process(script: str) -> str:
     """What `check` of the core says there of kernel faults."""
     script += """
 import sys
-from vfio_verify.campaign.campaign import Options, check
+from vfio_verify.campaign.shard import Options, check
 from vfio_verify.subject.subject import CORE
 if __name__ == "__main__":
     result = check(CORE, Options(examples=15))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from subject_files import DIRECTORY, needs_compiler
 
-from vfio_verify.campaign.campaign import Options, Shard, check_case, run_shard
+from vfio_verify.campaign.shard import Options, Shard, check_case, run_shard
 from vfio_verify.generate.long_lists import fewest_neighbours, limited, list_of, long_list
 from vfio_verify.generate.sweep import positions
 from vfio_verify.subject.subject import CORE, open_subject

@@ -25,12 +25,12 @@ from hypothesis.stateful import (
 from places import TESTS
 from subject_files import needs_compiler
 
-from vfio_verify.campaign.campaign import Options, check_case
+from vfio_verify.campaign.shard import Options, check_case
 from vfio_verify.generate.strategies import sequences
 from vfio_verify.judge.sequence import judge_sequence
 from vfio_verify.report.text import case_rows
 from vfio_verify.subject.subject import CORE, Subject, open_subject
-from vfio_verify.trial.shrink import settle
+from vfio_verify.trial.minimize import settle
 from vfio_verify.values import case as cases_of
 from vfio_verify.values.case import (
     PAGE,

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 from rich.console import Console
 
-from vfio_verify.campaign.campaign import Options, Result
+from vfio_verify.campaign.shard import Options, Result
 from vfio_verify.generate import long_lists
 from vfio_verify.judge import Violation
 from vfio_verify.report.report import Report, make_report

@@ -31,7 +31,7 @@ from places import TESTS
 from searches import Heard, Here, totals
 from subject_files import needs_compiler
 
-from vfio_verify.campaign.campaign import Options, run_shard, shards
+from vfio_verify.campaign.shard import Options, run_shard, shards
 from vfio_verify.corpus.entry import load
 from vfio_verify.errors import HarnessError, InputError
 from vfio_verify.search.fuzz import Progress, fuzz

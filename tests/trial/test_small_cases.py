@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from vfio_verify.generate.layouts import GIB
 from vfio_verify.generate.strategies import CASE_BYTES, SEQUENCE_BYTES, cases, packed_case, packed_sequence
+from vfio_verify.trial.minimize import minimal
 from vfio_verify.trial.reduce_calls import alike_segments, evened_segments, joined_segments, swapped_segments
 from vfio_verify.trial.reduce_world import (
     areas_as_regions,
@@ -30,7 +31,6 @@ from vfio_verify.trial.reduce_world import (
     pages_of_this_machine,
     simpler_areas,
 )
-from vfio_verify.trial.shrink import minimal
 from vfio_verify.trial.small_cases import small_cases
 from vfio_verify.values.case import PAGE, Area, Call, Case, Device, Fault, RamBlock, Region, Segment, check
 from vfio_verify.values.cost import cost, defaults_of

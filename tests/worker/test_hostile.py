@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from subject_files import DIRECTORY, HOSTILE, SubjectFile, needs_compiler
 
-from vfio_verify.campaign.campaign import Options, Result, check
+from vfio_verify.campaign.shard import Options, Result, check
 from vfio_verify.errors import InputError
 from vfio_verify.judge import judge
 from vfio_verify.report.report import make_report
@@ -144,8 +144,8 @@ def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that hangs is given less time, and is shrunk less."""
-    monkeypatch.setattr("vfio_verify.trial.shrink._MAX_SLOW_TRIES", 2)
-    monkeypatch.setattr("vfio_verify.trial.shrink._MAX_TRIES", 40)
+    monkeypatch.setattr("vfio_verify.trial.minimize._MAX_SLOW_TRIES", 2)
+    monkeypatch.setattr("vfio_verify.trial.minimize._MAX_TRIES", 40)
     monkeypatch.setitem(Worker.__init__.__kwdefaults__, "cpu_seconds", 0.3)
     monkeypatch.setitem(Worker.__init__.__kwdefaults__, "sleep_seconds", 0.6)
 

@@ -12,7 +12,7 @@ from places import TESTS
 from rich.console import Console
 from subject_files import CORRECT, SubjectFile, needs_compiler
 
-from vfio_verify.campaign.campaign import Options, check, check_case
+from vfio_verify.campaign.shard import Options, check, check_case
 from vfio_verify.errors import HarnessError
 from vfio_verify.generate.concurrent import concurrent_cases, suits
 from vfio_verify.judge import Violation
@@ -20,7 +20,7 @@ from vfio_verify.judge.concurrent import judge_concurrent
 from vfio_verify.report.report import make_report
 from vfio_verify.report.text import print_report
 from vfio_verify.subject.subject import CORE, Subject, open_subject
-from vfio_verify.trial import shrink
+from vfio_verify.trial import minimize
 from vfio_verify.values.case import PAGE, Call, Case, Device, RamBlock, Region, Segment, from_json
 from vfio_verify.values.case import check as check_makes_sense
 from vfio_verify.values.model import expect
@@ -259,7 +259,7 @@ class Scripted:
 )
 def test_a_finding_of_calls_at_once_must_come_again_in_three_of_twenty_processes(answers, believed, asked):
     trial = Scripted(answers)
-    assert shrink._comes_again(trial, LAYOUT, shrink.FRESH_NEEDED) is believed  # type: ignore[arg-type]
+    assert minimize._comes_again(trial, LAYOUT, minimize.FRESH_NEEDED) is believed  # type: ignore[arg-type]
     assert trial.asked == asked
 
 
@@ -270,8 +270,8 @@ def test_a_finding_that_does_not_come_again_is_told_as_such():
     with open_subject(str(BROKEN / "base_in_static.c")) as subject, Worker(subject.library) as worker:
         violation = found_in(subject, worker, case)[0]
     with Worker() as worker:
-        assert shrink.settle(worker, CORE, "same-block", violation, ()).violation is None
-        assert shrink.comes_again(worker, CORE, "same-block", violation) is None
+        assert minimize.settle(worker, CORE, "same-block", violation, ()).violation is None
+        assert minimize.comes_again(worker, CORE, "same-block", violation) is None
 
 
 # ---- cases and replies -------------------------------------------------------------------------------------------

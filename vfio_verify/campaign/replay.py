@@ -21,8 +21,8 @@ from vfio_verify.errors import NotPermittedError, UnrealError
 from vfio_verify.judge import Violation
 from vfio_verify.judge.attribution import after_earlier, key
 from vfio_verify.subject.subject import CORE, Subject
-from vfio_verify.trial.runs import run_and_judge, run_once
-from vfio_verify.trial.shrink import seen_concurrent
+from vfio_verify.trial.minimize import seen_concurrent
+from vfio_verify.trial.runner import run_and_judge, run_once
 from vfio_verify.values.case import Case, Policy, why_no_pages
 from vfio_verify.values.markup import json_report
 from vfio_verify.values.spec import clauses

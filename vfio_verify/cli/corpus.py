@@ -169,7 +169,7 @@ def shrink(
 
     Exit status: 0 the smallest case is printed, 1 the subject does not violate the clause, 2 the input cannot be used.
     """
-    from vfio_verify.campaign.reduce import reduced
+    from vfio_verify.campaign.reduction import reduced
     from vfio_verify.subject.subject import open_subject
     from vfio_verify.values.spec import clauses
     from vfio_verify.worker.sandbox import SandboxFeature

@@ -8,8 +8,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from vfio_verify import __version__
-from vfio_verify.campaign.campaign import Options, Result
 from vfio_verify.campaign.line_coverage import LineCoverage, line_coverage
+from vfio_verify.campaign.shard import Options, Result
 from vfio_verify.generate import long_lists
 from vfio_verify.generate.kernel_faults import KernelRuns
 from vfio_verify.judge import Violation

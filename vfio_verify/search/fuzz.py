@@ -16,7 +16,8 @@ from typing import Any, NamedTuple, Protocol
 
 from msgspec.structs import replace
 
-from vfio_verify.campaign.campaign import (
+from vfio_verify.campaign.pool import Interrupts
+from vfio_verify.campaign.shard import (
     Options,
     Result,
     Shard,
@@ -24,7 +25,6 @@ from vfio_verify.campaign.campaign import (
     confirm_and_minimize,
     whole_shard,
 )
-from vfio_verify.campaign.pool import Interrupts
 from vfio_verify.corpus.entry import Entry, found
 from vfio_verify.corpus.shared import Corpus, DirectoryCorpus, RedisCorpus
 from vfio_verify.errors import HarnessError
@@ -39,7 +39,7 @@ from vfio_verify.search.state import Change, FilePlace, Finding, Part, Place, St
 from vfio_verify.search.tasks import Known, OwnWorkers, Workers, run_part
 from vfio_verify.subject.subject import Subject
 from vfio_verify.trial.candidates import Candidates
-from vfio_verify.trial.shrink import Confirmation
+from vfio_verify.trial.minimize import Confirmation
 from vfio_verify.values.case import KernelFaultKind
 from vfio_verify.values.markup import encodable
 from vfio_verify.values.spec import clauses

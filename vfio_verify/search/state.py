@@ -22,7 +22,7 @@ import msgspec
 from msgspec import Struct
 
 from vfio_verify import __version__
-from vfio_verify.campaign.campaign import Options, ShardResult, summed
+from vfio_verify.campaign.shard import Options, ShardResult, summed
 from vfio_verify.errors import InputError
 from vfio_verify.judge.attribution import Key
 from vfio_verify.report.report import ViolationEntry

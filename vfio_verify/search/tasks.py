@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from vfio_verify.campaign.campaign import Options, Shard, ShardResult, run_kernel_faults, run_shard, together
 from vfio_verify.campaign.pool import end, kill, processes, submit
+from vfio_verify.campaign.shard import Options, Shard, ShardResult, run_kernel_faults, run_shard, together
 from vfio_verify.judge.attribution import Key
 from vfio_verify.subject.subject import Subject
 from vfio_verify.values.case import KernelFaultKind

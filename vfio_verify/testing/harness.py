@@ -10,7 +10,7 @@ from msgspec import Struct
 from vfio_verify.judge import Verdict
 from vfio_verify.report.events import say_verdict
 from vfio_verify.subject.subject import Subject, open_subject
-from vfio_verify.trial.runs import run_and_judge
+from vfio_verify.trial.runner import run_and_judge
 from vfio_verify.values.case import Case, Policy, check
 from vfio_verify.values.observation import Observation
 from vfio_verify.values.spec import clauses

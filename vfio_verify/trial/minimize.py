@@ -20,7 +20,7 @@ from vfio_verify.subject.subject import Subject
 from vfio_verify.trial.candidates import Candidate
 from vfio_verify.trial.histories import each_needed, fewest, last_needed
 from vfio_verify.trial.reducers import REDUCERS
-from vfio_verify.trial.runs import run_once
+from vfio_verify.trial.runner import run_once
 from vfio_verify.trial.small_cases import small_cases
 from vfio_verify.values.case import Case, Policy
 from vfio_verify.values.cost import cost, is_simpler

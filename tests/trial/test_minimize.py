@@ -16,7 +16,7 @@ from vfio_verify.generate.strategies import cases
 from vfio_verify.judge import Violation, judge
 from vfio_verify.subject.subject import CORE, Subject, open_subject
 from vfio_verify.trial.candidates import Candidate
-from vfio_verify.trial.shrink import Confirmation, settle, settle_any
+from vfio_verify.trial.minimize import Confirmation, settle, settle_any
 from vfio_verify.values.case import PAGE, Area, Case, Device, Fault, RamBlock, Region, Segment
 from vfio_verify.values.cost import cost
 from vfio_verify.values.model import expect

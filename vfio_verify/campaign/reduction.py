@@ -11,8 +11,8 @@ from vfio_verify.errors import InputError
 from vfio_verify.judge import Violation
 from vfio_verify.judge.attribution import after_earlier, key
 from vfio_verify.subject.subject import Subject
-from vfio_verify.trial.runs import run_once
-from vfio_verify.trial.shrink import settle
+from vfio_verify.trial.minimize import settle
+from vfio_verify.trial.runner import run_once
 from vfio_verify.values.case import Policy
 from vfio_verify.values.cost import cost
 from vfio_verify.values.spec import clauses

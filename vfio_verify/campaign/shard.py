@@ -46,8 +46,8 @@ from vfio_verify.subject.subject import Subject
 from vfio_verify.trial.candidates import Candidates, CandidateTable
 from vfio_verify.trial.findings import Seen, to_confirm, told
 from vfio_verify.trial.hangs import HangBudget, hung
-from vfio_verify.trial.runs import judge_steps, run_and_judge
-from vfio_verify.trial.shrink import Confirmation, seen_concurrent, settle_any
+from vfio_verify.trial.minimize import Confirmation, seen_concurrent, settle_any
+from vfio_verify.trial.runner import judge_steps, run_and_judge
 from vfio_verify.values.case import Case, Fault, KernelFaultKind, Policy
 from vfio_verify.values.features import features
 from vfio_verify.values.model import Expectation, expect
