@@ -7,7 +7,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from vfio_verify.campaign.shard import Options, Result
+from vfio_verify.campaign.check import Result
+from vfio_verify.campaign.options import Options
+from vfio_verify.campaign.tally import Tally
 from vfio_verify.judge import Violation
 from vfio_verify.report.report import Report, make_report
 from vfio_verify.subject.subject import Subject
@@ -39,8 +41,11 @@ def violation(
 
 
 def report(violations: Sequence[Violation] = (), subject: Subject = SUBJECT, **fields: object) -> Report:
-    usual = {"layouts": 7, "runs": 9, "checked": {"CONTENTS": 3, "SURVIVES": 9, "UNCHARGED": 1}, "unconfirmed": ()}
-    result = Result(**{**usual, "confirmed": tuple(violations), **fields})  # type: ignore[arg-type]
+    """A report with these violations; `fields` are those of a result, or of its tally."""
+    tally = Tally(layouts=7, runs=9, checked={"CONTENTS": 3, "SURVIVES": 9, "UNCHARGED": 1})
+    for name in fields.keys() & set(Tally.__struct_fields__):
+        setattr(tally, name, fields.pop(name))
+    result = Result(tally, **{"confirmed": tuple(violations), **fields})  # type: ignore[arg-type]
     return make_report(subject, Options(seed=4), result)
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from subject_files import BROKEN
 
-from vfio_verify.campaign.shard import Options, Result, check
+from vfio_verify.campaign.check import Result, check
+from vfio_verify.campaign.options import Options
 from vfio_verify.generate.kernel_faults import why_not
 from vfio_verify.subject.subject import open_subject
 from vfio_verify.values.case import Case, KernelFaultKind

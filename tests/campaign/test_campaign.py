@@ -15,7 +15,9 @@ import pytest
 from places import TESTS
 from subject_files import needs_compiler
 
-from vfio_verify.campaign.shard import Options, Result, check, shards
+from vfio_verify.campaign.check import Result, check
+from vfio_verify.campaign.options import Options
+from vfio_verify.campaign.shards import shards
 from vfio_verify.errors import InputError
 from vfio_verify.judge import judge
 from vfio_verify.subject.subject import CORE, Subject, open_subject
@@ -29,9 +31,9 @@ SUBJECTS = TESTS / "subjects"
 def told(result: Result) -> dict[str, object]:
     """What a user is told, without the addresses that a run happened to have."""
     return {
-        "layouts": result.layouts,
-        "runs": result.runs,
-        "checked": result.checked,
+        "layouts": result.tally.layouts,
+        "runs": result.tally.runs,
+        "checked": result.tally.checked,
         "confirmed": [(v.clause, v.cause, v.summary, v.case) for v in result.confirmed],
         "unconfirmed": [(v.clause, v.cause, v.case) for v in result.unconfirmed],
         "interrupted": result.interrupted,
@@ -59,7 +61,7 @@ def test_the_same_seed_gives_the_same_result_with_one_job_and_with_two(broken):
 def test_another_seed_makes_other_layouts():
     results = [check(CORE, Options(examples=60, seed=seed)) for seed in (0, 1, 0)]
     assert told(results[0]) == told(results[2])
-    assert results[0].runs != results[1].runs
+    assert results[0].tally.runs != results[1].tally.runs
 
 
 # ---- what it finds -----------------------------------------------------------------------------------------
@@ -68,9 +70,9 @@ def test_another_seed_makes_other_layouts():
 def test_the_core_conforms_and_every_clause_is_exercised():
     result = check(CORE, Options(examples=250))
     assert [(v.clause, v.summary) for v in (*result.confirmed, *result.unconfirmed)] == []
-    assert result.layouts == 250
-    assert result.runs > 250 * 4
-    assert {name for name in clauses() if not result.checked.get(name)} == set()
+    assert result.tally.layouts == 250
+    assert result.tally.runs > 250 * 4
+    assert {name for name in clauses() if not result.tally.checked.get(name)} == set()
     assert not result.interrupted
 
 
@@ -107,7 +109,7 @@ def test_a_subject_that_hangs_is_not_waited_for_again_and_again_and_what_is_left
     with open_subject(str(source)) as subject:
         result = check(subject, Options(examples=10))
     assert [v.clause for v in result.confirmed] == ["SURVIVES"]
-    assert result.left_out["calls given up"]
+    assert result.tally.left_out["calls given up"]
     assert time.monotonic() - started < 120
 
 

@@ -22,7 +22,10 @@ from subject_files import DIRECTORY, needs_compiler
 import vfio_verify
 from vfio_verify import specs
 from vfio_verify.campaign import cluster, remote
-from vfio_verify.campaign.shard import Options, Result, Shard, check, run_shard
+from vfio_verify.campaign.check import Result, check
+from vfio_verify.campaign.options import Options
+from vfio_verify.campaign.shard import run_shard
+from vfio_verify.campaign.shards import Shard
 from vfio_verify.errors import HarnessError, InputError
 from vfio_verify.subject.subject import CORE, Subject
 

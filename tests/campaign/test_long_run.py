@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 from subject_files import CORRECT
 
-from vfio_verify.campaign.shard import Options, check
+from vfio_verify.campaign.check import check
+from vfio_verify.campaign.options import Options
 from vfio_verify.subject.subject import open_subject
 from vfio_verify.values.spec import clauses
 
@@ -36,8 +37,8 @@ def cases_without_alarm(name: str, wanted: int, layouts: int = LAYOUTS) -> int:
             told = [f"seed {seed}: {v.clause}: {v.summary}: {v.seen}: {v.case.to_json().decode()}" for v in alarms]
             assert not told, "\n".join(told)
             assert not result.unconfirmed, f"seed {seed}"
-            assert not result.left_out, f"seed {seed}: {result.left_out}"
-            cases += result.runs
+            assert not result.tally.left_out, f"seed {seed}: {result.tally.left_out}"
+            cases += result.tally.runs
             if cases >= wanted:
                 return cases
     raise AssertionError("itertools.count() does not end")

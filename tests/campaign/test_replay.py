@@ -9,13 +9,13 @@ import pytest
 from msgspec.structs import replace as with_fields
 from subject_files import DIRECTORY
 
-from vfio_verify.campaign import replay as module
 from vfio_verify.campaign.reduction import reduced
 from vfio_verify.campaign.replay import Outcome, counts, replay
 from vfio_verify.corpus.entry import Entry, Origin, found
 from vfio_verify.errors import InputError, NotPermittedError
 from vfio_verify.report.drawing import shown
 from vfio_verify.subject.subject import CORE, Subject, open_subject
+from vfio_verify.trial.runner import Runner
 from vfio_verify.values.case import PAGE, Area, Case, Device, Fault, Policy, RamBlock, Region, Segment
 from vfio_verify.worker.sandbox import SandboxFeature
 
@@ -134,14 +134,14 @@ def test_advice_is_shown_and_is_no_failure():
 
 
 def test_a_kernel_fault_that_this_machine_does_not_permit_is_not_applicable(monkeypatch):
-    real = module.run_and_judge
+    real = Runner.run_and_judge
 
-    def refusing(worker, subject, policy, one):
+    def refusing(runner, one):
         if one.fault_plan:
             raise NotPermittedError("the kernel fault cannot be set up: Operation not permitted")
-        return real(worker, subject, policy, one)
+        return real(runner, one)
 
-    monkeypatch.setattr(module, "run_and_judge", refusing)
+    monkeypatch.setattr(Runner, "run_and_judge", refusing)
     seen = outcomes(CORE, entry(case()), entry(case(fault_plan=OVERLAY_FAILS), "SURVIVES"), entry(case(2)))
     assert [outcome.status for outcome in seen] == ["passes", "not applicable", "passes"]
     assert "not permitted" in seen[1].reason

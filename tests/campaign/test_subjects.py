@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from subject_files import BROKEN, CORRECT, SubjectFile
 
-from vfio_verify.campaign.shard import Options, Result, check
+from vfio_verify.campaign.check import Result, check
+from vfio_verify.campaign.options import Options
 from vfio_verify.subject.subject import open_subject
 from vfio_verify.values.spec import clauses
 
@@ -83,7 +84,7 @@ def test_a_correct_subject_raises_no_alarm(file: SubjectFile) -> None:
     result = check_file(file, seed=0, examples=80)
     assert not [violation for violation in result.confirmed if clauses()[violation.clause].fails_a_check]
     assert not result.unconfirmed
-    assert result.checked["ACCEPTS_VALID"] > 25
+    assert result.tally.checked["ACCEPTS_VALID"] > 25
 
 
 def test_every_clause_is_violated_by_a_broken_subject() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from subject_files import TWO_FAULTS, SubjectFile, needs_compiler
 
-from vfio_verify.campaign.shard import Options, check
+from vfio_verify.campaign.check import check
+from vfio_verify.campaign.options import Options
 from vfio_verify.subject.subject import open_subject
 
 RARE = {"guard_kept_and_array_overrun", "source_cached_and_bound_off"}

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -18,10 +17,12 @@ from made_reports import report, violation
 from places import TESTS
 from subject_files import needs_compiler
 
+from vfio_verify.campaign.check import check, check_case
 from vfio_verify.campaign.cluster import TaskLostError
+from vfio_verify.campaign.options import Options
 from vfio_verify.campaign.pool import LostProcessError, Pool
 from vfio_verify.campaign.replay import replay
-from vfio_verify.campaign.shard import Options, ShardResult, check, check_case
+from vfio_verify.campaign.shard import ShardResult
 from vfio_verify.corpus.entry import Entry
 from vfio_verify.errors import HarnessError
 from vfio_verify.judge import Verdict, Violation
@@ -30,7 +31,7 @@ from vfio_verify.search.outcome import with_findings
 from vfio_verify.search.state import State
 from vfio_verify.subject.subject import CORE, open_subject
 from vfio_verify.testing.checks import outcome
-from vfio_verify.trial.runner import run_and_judge
+from vfio_verify.trial.runner import Runner
 from vfio_verify.values.case import PAGE, Case, Device, RamBlock, Region, Segment
 from vfio_verify.values.observation import Observation
 
@@ -94,13 +95,14 @@ def test_a_single_case_must_show_again_what_it_shows(monkeypatch: pytest.MonkeyP
     with open_subject(str(SUBJECTS / "broken" / "everything_refused.c")) as subject:
         sure = check_case(subject, Options(), ONE_PAGE)
         runs: list[Verdict] = []
+        run_and_judge = Runner.run_and_judge
 
-        def once(*what: Any) -> tuple[Observation, Verdict]:
-            seen, verdict = run_and_judge(*what)
+        def once(runner: Runner, case: Case) -> tuple[Observation, Verdict]:
+            seen, verdict = run_and_judge(runner, case)
             runs.append(verdict)
             return seen, verdict if len(runs) == 1 else Verdict(verdict.checked, ())
 
-        monkeypatch.setattr("vfio_verify.campaign.shard.run_and_judge", once)
+        monkeypatch.setattr(Runner, "run_and_judge", once)
         doubtful = check_case(subject, Options(), ONE_PAGE)
     assert [violation.clause for violation in sure.confirmed] == ["ACCEPTS_VALID"]
     assert not sure.unconfirmed
@@ -148,7 +150,7 @@ def test_a_lost_process_costs_its_work_and_not_the_verdict_of_the_rest(
 
     monkeypatch.setattr(Pool, "map", loses)
     result = check(CORE, Options(examples=20))
-    assert 0 < result.layouts < 20
+    assert 0 < result.tally.layouts < 20
     made = make_report(CORE, Options(examples=20), result)
     assert (made.verdict, made.exit_status) == ("unconfirmed", 4)
     assert made.left_out == {"work of a lost process": 1}
@@ -217,7 +219,7 @@ def test_sequences_and_calls_at_once_are_run_where_layouts_hang(tmp_path: Path) 
     path.write_text(source)
     with open_subject(str(path)) as subject:
         result = check(subject, Options(examples=40, seed=1))
-    assert result.left_out["calls given up"]
+    assert result.tally.left_out["calls given up"]
     found = {violation.summary.rpartition(": ")[2] for violation in result.confirmed}
     assert found >= {"does not return", "SIGSEGV at NULL"}
 

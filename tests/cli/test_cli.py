@@ -241,6 +241,7 @@ main()
     dear = {"hypothesis", "rich", "tree_sitter", "multiprocessing", "concurrent", "subprocess", "logging", "dask"}
     assert not modules & {
         *dear,
+        "vfio_verify.campaign.check",
         "vfio_verify.campaign.shard",
         "vfio_verify.values.case",
         "vfio_verify.worker.worker",
@@ -250,17 +251,20 @@ main()
 def test_a_first_case_is_judged_before_hypothesis_is_read() -> None:
     code = """
 import sys
-from vfio_verify.campaign import campaign
 from vfio_verify import judge
+from vfio_verify.campaign.options import Options
+from vfio_verify.campaign.shard import run_shard
+from vfio_verify.campaign.shards import shards
+from vfio_verify.trial import runner
 was_read = []
 def noting(*arguments, **more):
     was_read.append("hypothesis" in sys.modules)
     return judge.judge(*arguments, **more)
-campaign.judge = noting
+runner.judge = noting
 from vfio_verify.subject.subject import open_subject
-options = campaign.Options(examples=10)
+options = Options(examples=10)
 with open_subject("core", None, options.parts) as subject:
-    campaign.run_shard(subject, options, next(campaign.shards(options)))
+    run_shard(subject, options, next(shards(options)))
 print(was_read[0], was_read[-1])
 """
     done = subprocess.run([sys.executable, "-P", "-c", code], check=True, capture_output=True, text=True, timeout=120)

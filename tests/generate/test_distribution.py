@@ -14,8 +14,10 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from places import TESTS
 from subject_files import needs_compiler
 
-from vfio_verify.campaign.shard import Options, check, made_by_hand, shards
-from vfio_verify.generate.distribution import Tally, table
+from vfio_verify.campaign.check import check
+from vfio_verify.campaign.options import Options
+from vfio_verify.campaign.shards import made_by_hand, shards
+from vfio_verify.generate.distribution import FeatureCount, table
 from vfio_verify.generate.strategies import cases, run_packed_cases
 from vfio_verify.subject.subject import CORE, open_subject
 from vfio_verify.values.case import PAGE, Call, Case, Device, Fault, Fork, RamBlock, Region, Segment
@@ -178,7 +180,7 @@ def test_a_feature_that_is_not_drawn_falls_under_its_floor():
 @pytest.mark.parametrize("name", MET)
 def test_a_campaign_meets_every_kind_of_fault(name):
     with open_subject(name if name == "core" else str(SUBJECTS / name)) as subject:
-        met = check(subject, Options(examples=120)).features
+        met = check(subject, Options(examples=120)).tally.features
     for step, errnos in MET[name].items():
         for errno in errnos:
             assert met[f"fault: {step} with {errno}"]
@@ -194,10 +196,10 @@ def test_a_campaign_meets_every_kind_of_fault(name):
 
 
 def test_faults_are_counted_by_what_fails_and_how():
-    tally = Tally()
+    counted = FeatureCount()
     early, late = Fault("mmap", 1, "ENOMEM"), Fault("mmap", 3, "EIO", "late", persistent=True)
-    tally.plans([(), (early,), (early, late)])
-    assert tally.counts() == {
+    counted.plans([(), (early,), (early, late)])
+    assert counted.counts() == {
         "fault: mmap, early": 2,
         "fault: mmap with ENOMEM": 2,
         "fault: mmap, late, for good": 1,
@@ -213,12 +215,12 @@ SMALL = Case((Device((Region(0, PAGE),)),), (RamBlock(0, 0, 0),), (Segment(0, 0,
 
 
 def test_the_table_has_every_feature_and_marks_what_was_never_met():
-    tally = Tally()
-    tally.layout(SMALL)
-    tally.layout(SMALL)
+    counted = FeatureCount()
+    counted.layout(SMALL)
+    counted.layout(SMALL)
     with_fork = Case(SMALL.devices, SMALL.ram_blocks, SMALL.iovec, PAGE, sequence=(Fork(), Call((), 0)))
-    tally.beyond(with_fork)
-    lines = list(table(tally.counts(), 4))
+    counted.beyond(with_fork)
+    lines = list(table(counted.counts(), 4))
     words = [line.split() for line in lines]
     assert ["segments:", "1", "2", "50.0%"] in words
     assert ["region:", "sparse", "0", "0.0%", "never"] in words
@@ -246,7 +248,7 @@ def test_a_check_prints_the_distribution_and_writes_it_to_its_report(tmp_path):
 
 def test_any_number_of_jobs_meets_the_same():
     one = check(CORE, Options(examples=60, seed=3))
-    assert one.features == check(CORE, Options(examples=60, seed=3, jobs=2)).features
+    assert one.tally.features == check(CORE, Options(examples=60, seed=3, jobs=2)).tally.features
 
 
 # ---- observations ----------------------------------------------------------------------------------------------

@@ -19,15 +19,18 @@ from places import TESTS
 from rich.console import Console
 from subject_files import needs_compiler
 
-from vfio_verify.campaign.shard import Options, check, check_case
+from vfio_verify.campaign.check import check, check_case
+from vfio_verify.campaign.options import Options
 from vfio_verify.errors import InputError
 from vfio_verify.generate import kernel_faults
 from vfio_verify.generate.kernel_faults import kernel_cases, long_case
 from vfio_verify.judge import Verdict, judge
 from vfio_verify.report.report import make_report
 from vfio_verify.report.text import print_report
-from vfio_verify.subject.subject import CORE, Subject, open_subject
-from vfio_verify.trial.minimize import settle
+from vfio_verify.subject.subject import CORE, open_subject
+from vfio_verify.trial.candidates import Candidate
+from vfio_verify.trial.confirm import confirm_and_minimize
+from vfio_verify.trial.runner import Runner
 from vfio_verify.values.case import (
     HUGE_PAGE,
     KERNEL_FAULT_KINDS,
@@ -84,11 +87,8 @@ def permitted(kind: str) -> None:
         pytest.skip(f"{kind}: {reason}")
 
 
-class Runner:
+class KernelRunner(Runner):
     """A subject and a worker of it that lives as long as the module's tests."""
-
-    def __init__(self, subject: Subject, worker: Worker) -> None:
-        self.subject, self.worker = subject, worker
 
     def run(self, case: Case, kind: str | None = None, at: int = 0) -> tuple[Observation, Verdict]:
         if kind is not None:
@@ -104,7 +104,7 @@ class Runner:
 def runner_of(name: str):
     path = "core" if name == "core" else str(SUBJECTS / f"{name}.c")
     with open_subject(path) as subject, Worker(subject.library) as worker:
-        yield Runner(subject, worker)
+        yield KernelRunner(worker, subject, "same-block")
 
 
 @contextmanager
@@ -114,7 +114,7 @@ def runner_of_text(directory: Path, text: str):
         '#include "qemu/osdep.h"\n#include "qapi/error.h"\n#include <fcntl.h>\n#include <sys/mman.h>\n' + text
     )
     with open_subject(str(path)) as subject, Worker(subject.library) as worker:
-        yield Runner(subject, worker)
+        yield KernelRunner(worker, subject, "same-block")
 
 
 @pytest.fixture(scope="module")
@@ -510,7 +510,7 @@ def test_a_kernel_fault_that_a_finding_does_not_need_is_dropped_and_one_that_it_
         case = never.subject.adapt(replace(FIVE, kernel_fault=KernelFault("closed_descriptor", 5)))
         (seen,) = never.worker.run(case)
         (violation,) = judge(case, expect(case), seen).violations
-        small = settle(never.worker, never.subject, "same-block", violation, ()).violation.case
+        small = confirm_and_minimize(never, [Candidate(violation, ())]).violation.case
         assert small.kernel_fault.kind == "closed_descriptor"
         assert small.kernel_fault.at <= 2
         assert len(small.iovec) == 1
@@ -518,7 +518,7 @@ def test_a_kernel_fault_that_a_finding_does_not_need_is_dropped_and_one_that_it_
         case = private.subject.adapt(replace(FIVE, kernel_fault=KernelFault("read_only_descriptor", 3)))
         (seen,) = private.worker.run(case)
         violation = judge(case, expect(case), seen).violations[0]
-        assert settle(private.worker, private.subject, "same-block", violation, ()).violation.case.kernel_fault is None
+        assert confirm_and_minimize(private, [Candidate(violation, ())]).violation.case.kernel_fault is None
 
 
 # ---- other machines ----------------------------------------------------------
@@ -543,7 +543,8 @@ def checked_in_a_process(script: str) -> str:
     """What `check` of the core says there of kernel faults."""
     script += """
 import sys
-from vfio_verify.campaign.shard import Options, check
+from vfio_verify.campaign.check import check
+from vfio_verify.campaign.options import Options
 from vfio_verify.subject.subject import CORE
 if __name__ == "__main__":
     result = check(CORE, Options(examples=15))

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 from subject_files import DIRECTORY, needs_compiler
 
-from vfio_verify.campaign.shard import Options, Shard, check_case, run_shard
+from vfio_verify.campaign.check import check_case
+from vfio_verify.campaign.options import Options
+from vfio_verify.campaign.shard import run_shard
+from vfio_verify.campaign.shards import Shard
 from vfio_verify.generate.long_lists import fewest_neighbours, limited, list_of, long_list
 from vfio_verify.generate.sweep import positions
 from vfio_verify.subject.subject import CORE, open_subject
@@ -46,8 +49,8 @@ def test_each_campaign_begins_some_shards_with_a_long_list():
 
 def test_a_shard_meets_its_long_list_under_a_few_faults():
     result = run_shard(CORE, Options(), Shard(2, 1, 4))
-    assert result.features["segments: 257 to 4096"] >= 1
-    assert not result.candidates
+    assert result.tally.features["segments: 257 to 4096"] >= 1
+    assert not result.candidates.found
     assert len(positions(1025)) == 2
 
 

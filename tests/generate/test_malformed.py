@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 
-from vfio_verify.campaign.shard import Options, made_by_hand, shards
+from vfio_verify.campaign.options import Options
+from vfio_verify.campaign.shards import made_by_hand, shards
 from vfio_verify.generate.malformed import malformed
 from vfio_verify.values import case as cases
 from vfio_verify.values.case import PAGE, Case

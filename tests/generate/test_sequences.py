@@ -25,12 +25,15 @@ from hypothesis.stateful import (
 from places import TESTS
 from subject_files import needs_compiler
 
-from vfio_verify.campaign.shard import Options, check_case
+from vfio_verify.campaign.check import check_case
+from vfio_verify.campaign.options import Options
 from vfio_verify.generate.strategies import sequences
 from vfio_verify.judge.sequence import judge_sequence
 from vfio_verify.report.text import case_rows
 from vfio_verify.subject.subject import CORE, Subject, open_subject
-from vfio_verify.trial.minimize import settle
+from vfio_verify.trial.candidates import Candidate
+from vfio_verify.trial.confirm import confirm_and_minimize
+from vfio_verify.trial.runner import Runner
 from vfio_verify.values import case as cases_of
 from vfio_verify.values.case import (
     PAGE,
@@ -413,7 +416,7 @@ def test_a_damaged_mapping_is_shrunk_to_the_steps_that_damage_it():
         violation = next(v for v in check_case(subject, Options(), case).confirmed if v.cause == "gone")
         assert violation.clause == "REPEATABLE"
         assert violation.summary == "after step 8 (call 4): part of mapping 3 is gone"
-        small = settle(worker, subject, "same-block", violation, ()).violation
+        small = confirm_and_minimize(Runner(worker, subject, "same-block"), [Candidate(violation, ())]).violation
     assert small is not None
     assert small.summary == "after step 1 (call 1): part of mapping 0 is gone"
     assert len(small.case.sequence) == 1
@@ -475,4 +478,4 @@ def test_a_sequence_comes_back_from_json():
 def test_the_core_conforms_on_a_replayed_sequence():
     result = check_case(CORE, Options(), EVERYTHING)
     assert not result.confirmed
-    assert result.checked["REPEATABLE"]
+    assert result.tally.checked["REPEATABLE"]

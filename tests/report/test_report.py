@@ -9,7 +9,9 @@ import pytest
 from msgspec.structs import replace
 from rich.console import Console
 
-from vfio_verify.campaign.shard import Options, Result
+from vfio_verify.campaign.check import Result
+from vfio_verify.campaign.options import Options
+from vfio_verify.campaign.tally import Tally
 from vfio_verify.generate import long_lists
 from vfio_verify.judge import Violation
 from vfio_verify.report.report import Report, make_report
@@ -45,8 +47,9 @@ def violation(case: Case = LONG, seen: Observation | None = None) -> Violation:
 
 
 def report(**fields: object) -> Report:
-    usual = {"layouts": 7, "runs": 9, "checked": {"ACCEPTS_VALID": 3}, "confirmed": (), "unconfirmed": ()}
-    return make_report(CORE, Options(seed=4), Result(**{**usual, **fields}))  # type: ignore[arg-type]
+    tally = {"layouts": 7, "runs": 9, "checked": {"ACCEPTS_VALID": 3}}
+    tally |= {name: fields.pop(name) for name in fields.keys() & set(Tally.__struct_fields__)}
+    return make_report(CORE, Options(seed=4), Result(Tally(**tally), **fields))  # type: ignore[arg-type]
 
 
 def text_of(what: Report) -> str:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vfio_verify.campaign.shard import Options, check
+from vfio_verify.campaign.check import check
+from vfio_verify.campaign.options import Options
 from vfio_verify.corpus.entry import Entry, Origin
 from vfio_verify.generate.strategies import cases, sequences
 from vfio_verify.report.report import make_report

@@ -31,7 +31,9 @@ from places import TESTS
 from searches import Heard, Here, totals
 from subject_files import needs_compiler
 
-from vfio_verify.campaign.shard import Options, run_shard, shards
+from vfio_verify.campaign.options import Options
+from vfio_verify.campaign.shard import run_shard
+from vfio_verify.campaign.shards import shards
 from vfio_verify.corpus.entry import load
 from vfio_verify.errors import HarnessError, InputError
 from vfio_verify.search.fuzz import Progress, fuzz
@@ -142,9 +144,9 @@ def test_the_end_says_what_was_covered_and_names_what_never_was(tmp_path):
 @pytest.mark.usefixtures("steady_huge_pages")
 def test_its_shards_are_those_of_a_check(whole):
     single = [run_shard(CORE, Options(), shard) for shard in shards(Options(examples=150))]
-    assert whole.layouts == sum(result.layouts for result in single) == 150
-    assert whole.runs == sum(result.runs for result in single)
-    assert Counter(whole.checked) == sum((Counter(result.checked) for result in single), Counter())
+    assert whole.layouts == sum(result.tally.layouts for result in single) == 150
+    assert whole.runs == sum(result.tally.runs for result in single)
+    assert Counter(whole.checked) == sum((Counter(result.tally.checked) for result in single), Counter())
 
 
 @pytest.mark.usefixtures("steady_huge_pages")

@@ -17,7 +17,8 @@ from redis_server import needs_server, server
 from searches import Heard, Here, totals
 from subject_files import DIRECTORY, needs_compiler
 
-from vfio_verify.campaign.shard import Options, whole_shard
+from vfio_verify.campaign.options import Options
+from vfio_verify.campaign.shards import whole_shard
 from vfio_verify.corpus.entry import load
 from vfio_verify.corpus.shared import RedisCorpus, open_corpus
 from vfio_verify.errors import InputError

@@ -13,9 +13,10 @@ from made_runs import VALID
 from msgspec.structs import replace
 from rich.console import Console
 
+from vfio_verify.campaign.check import check_case
 from vfio_verify.campaign.frontier import Frontier, places
 from vfio_verify.campaign.line_coverage import line_coverage
-from vfio_verify.campaign.shard import Options, check_case
+from vfio_verify.campaign.options import Options
 from vfio_verify.corpus.entry import read_entry
 from vfio_verify.corpus.merge import merged
 from vfio_verify.report.report import Report, make_report

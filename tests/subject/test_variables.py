@@ -9,7 +9,8 @@ import pytest
 from msgspec.structs import replace
 from subject_files import DIRECTORY, needs_compiler
 
-from vfio_verify.campaign.shard import Options, check, check_case
+from vfio_verify.campaign.check import check, check_case
+from vfio_verify.campaign.options import Options
 from vfio_verify.subject.subject import CORE, open_subject
 from vfio_verify.values.case import PAGE, Case, Device, Fault, RamBlock, Region, Segment, from_json
 from vfio_verify.worker.worker import Worker
@@ -61,7 +62,7 @@ def test_a_finding_that_needs_zero_says_so_and_comes_again_by_its_case() -> None
 def test_what_the_usual_build_shows_too_is_told_of_that_one_and_once(name: str) -> None:
     with open_subject(str(DIRECTORY / "broken" / f"{name}.c")) as subject:
         result = check(subject, Options(examples=150))
-    assert result.features["variables: zero until they are set"]
+    assert result.tally.features["variables: zero until they are set"]
     assert {v.case.variables for v in result.confirmed} == {"pattern"}
     assert len({(v.clause, v.where) for v in result.confirmed}) == len(result.confirmed)
 
@@ -83,7 +84,7 @@ def test_without_a_second_build_a_case_is_run_as_the_one_that_there_is(monkeypat
     with open_subject(str(STATUS)) as subject:
         assert not subject.is_built_twice
         assert subject.adapt(replace(ZEROED, earlier=(ZEROED,))) == replace(CASE, earlier=(CASE,))
-        assert "variables: zero until they are set" not in check(subject, Options(examples=40)).features
+        assert "variables: zero until they are set" not in check(subject, Options(examples=40)).tally.features
     assert CORE.adapt(ZEROED) == CASE
 
 

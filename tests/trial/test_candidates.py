@@ -60,6 +60,6 @@ def test_merged_shards_keep_the_better_of_each_kind_and_tell_what_is_new() -> No
     one.add(seen(LARGE), past(1))
     other.add(seen(SMALL), past(9))
     other.add(seen(SMALL, "another"), past(0))
-    assert one.merge(other.found) == [seen(SMALL, "another")]
+    assert one.merge(other) == [seen(SMALL, "another")]
     assert {kind: len(c.history) for kind, c in one.found[key(seen(SMALL))].items()} == {"smallest": 9, "soonest": 1}
-    assert one.merge(other.found) == []
+    assert one.merge(other) == []

@@ -16,7 +16,8 @@ from vfio_verify.generate.strategies import cases
 from vfio_verify.judge import Violation, judge
 from vfio_verify.subject.subject import CORE, Subject, open_subject
 from vfio_verify.trial.candidates import Candidate
-from vfio_verify.trial.minimize import Confirmation, settle, settle_any
+from vfio_verify.trial.confirm import Confirmation, confirm_and_minimize
+from vfio_verify.trial.runner import Runner
 from vfio_verify.values.case import PAGE, Area, Case, Device, Fault, RamBlock, Region, Segment
 from vfio_verify.values.cost import cost
 from vfio_verify.values.model import expect
@@ -63,28 +64,28 @@ def violation_of(worker: Worker, subject: Subject, case: Case, clause: str) -> V
     return found
 
 
-def settled(name: str, case: Case, clause: str) -> Confirmation:
+def confirmed(name: str, case: Case, clause: str) -> Confirmation:
     with subject_of(name) as (subject, worker):
         violation = violation_of(worker, subject, case, clause)
-        return settle(worker, subject, "same-block", violation, ())
+        return confirm_and_minimize(Runner(worker, subject, "same-block"), [Candidate(violation, ())])
 
 
 LATE = Fault("mmap", 5, "ENODEV", "late")
 
 
 def test_a_refusal_of_everything_shrinks_to_one_page():
-    assert settled("everything_refused", LONG, "ACCEPTS_VALID").violation.case == ONE_PAGE
+    assert confirmed("everything_refused", LONG, "ACCEPTS_VALID").violation.case == ONE_PAGE
 
 
 def test_a_failure_shrinks_to_one_fault_of_the_plainest_kind():
     case = LONG.with_faults(LATE, Fault("find_block", 60))
-    small = settled("never_unmapped", case, "UNMAP_ON_ERROR").violation.case
+    small = confirmed("never_unmapped", case, "UNMAP_ON_ERROR").violation.case
     assert small == ONE_PAGE.with_faults(Fault("mmap", 2))
 
 
 def test_two_blocks_shrink_to_a_page_of_each():
     case = layout((1, 3, 2), (1, 0, 4), (2, 7, 1), (1, 3, 2), (1, 1, 1))
-    small = settled("blocks_not_compared", case, "SAME_BLOCK").violation.case
+    small = confirmed("blocks_not_compared", case, "SAME_BLOCK").violation.case
     assert [(s.offset, s.length) for s in small.iovec] == [(0, PAGE), (0, PAGE)]
     assert {s.block for s in small.iovec} == {0, 1} == set(range(len(small.ram_blocks)))
     assert small.fault_plan == ()
@@ -94,14 +95,14 @@ def test_two_blocks_shrink_to_a_page_of_each():
 def test_a_segment_longer_than_its_area_shrinks_together_with_the_area_and_the_region():
     region = Region(0, 7 * PAGE, (Area(PAGE, 2 * PAGE),))
     case = Case((Device((region,)),), (RamBlock(0, 0, 0),), (Segment(0, 0, 3 * PAGE),), 3 * PAGE)
-    small = settled("bound_wraps", case, "WITHIN_BLOCK").violation.case
+    small = confirmed("bound_wraps", case, "WITHIN_BLOCK").violation.case
     assert small.devices == (Device((Region(0, 2 * PAGE, (Area(0, PAGE),)),)),)
     assert small.iovec == (Segment(0, 0, 2 * PAGE),)
 
 
 def test_a_number_of_segments_that_matters_stays_and_nothing_else_does():
     case = layout(*((2, i * 3 % 7, 1 + i % 2) for i in range(150)))
-    small = settled("over_128_entries_refused", case, "ACCEPTS_VALID").violation.case
+    small = confirmed("over_128_entries_refused", case, "ACCEPTS_VALID").violation.case
     assert len(small.iovec) == 129
     assert set(small.iovec) == {Segment(0, 0, PAGE)}
     assert small.devices == ONE_PAGE.devices
@@ -112,14 +113,14 @@ def test_a_size_that_matters_stays_and_nothing_else_does():
     case = Case(
         (Device((region,)),), (RamBlock(0, 9, 0),), (Segment(0, PAGE, PAGE), Segment(0, 0, 6 << 30)), (6 << 30) + PAGE
     )
-    small = settled("over_2_gib_refused", case, "ACCEPTS_VALID").violation.case
+    small = confirmed("over_2_gib_refused", case, "ACCEPTS_VALID").violation.case
     assert len(small.iovec) == 1
     assert 2 << 30 < small.total_size + PAGE <= (3 << 30) + PAGE
     assert small.devices[0].regions[0].index == 0
 
 
 def test_shrinking_is_deterministic():
-    first, second = (settled("never_unmapped", LONG.with_faults(LATE), "UNMAP_ON_ERROR") for _ in range(2))
+    first, second = (confirmed("never_unmapped", LONG.with_faults(LATE), "UNMAP_ON_ERROR") for _ in range(2))
     assert first.violation.case == second.violation.case
     assert first.violation.summary == second.violation.summary
     assert first.tries == second.tries
@@ -129,7 +130,7 @@ def test_a_violation_that_does_not_come_again_is_not_confirmed():
     with subject_of("everything_refused") as (subject, worker):
         violation = violation_of(worker, subject, LONG, "ACCEPTS_VALID")
     with Worker() as innocent:
-        confirmation = settle(innocent, CORE, "same-block", violation, (ONE_PAGE,))
+        confirmation = confirm_and_minimize(Runner(innocent, CORE, "same-block"), [Candidate(violation, (ONE_PAGE,))])
     assert confirmation.violation is None
     assert confirmation.tries >= 3
 
@@ -193,7 +194,7 @@ def test_a_finding_that_needs_an_earlier_call_is_one_of_repeatable_and_keeps_the
         (seen,) = worker.run(LONG)
         (violation,) = judge(LONG, expect(LONG), seen).violations
         assert violation.clause == "ACCEPTS_VALID"
-        found = settle(worker, subject, "same-block", violation, history).violation
+        found = confirm_and_minimize(Runner(worker, subject, "same-block"), [Candidate(violation, history)]).violation
     assert found.clause == "REPEATABLE"
     assert "ACCEPTS_VALID" in found.summary
     assert msgspec.structs.replace(found.case, earlier=()) == ONE_PAGE
@@ -206,7 +207,9 @@ def needs_calls(source: str, history: tuple[Case, ...], tmp_path: Path) -> Viola
     with subject_of("subject", tmp_path, source) as (subject, worker):
         *_, (seen, past) = (one for case in history for one in worker.runs(case))
         (violation,) = judge(history[-1], expect(history[-1]), seen).violations
-        found = settle(worker, subject, "same-block", violation, past.cases()).violation
+        found = confirm_and_minimize(
+            Runner(worker, subject, "same-block"), [Candidate(violation, past.cases())]
+        ).violation
     assert found is not None
     assert found.clause == "SURVIVES"
     return found
@@ -243,7 +246,7 @@ def test_a_smaller_candidate_that_needs_more_does_not_hide_one_that_comes_again(
         large = violation_of(worker, subject, LONG, "ACCEPTS_VALID")
         small = msgspec.structs.replace(large, case=ONE_PAGE)
         candidates = (Candidate(small, (ONE_PAGE,)), Candidate(large, ()))
-        found = settle_any(worker, subject, "same-block", candidates).violation
+        found = confirm_and_minimize(Runner(worker, subject, "same-block"), candidates).violation
     assert found.clause == "ACCEPTS_VALID"
     assert len(found.case.iovec) == 3
 
@@ -252,7 +255,7 @@ def test_what_is_found_violates_again_in_a_fresh_process(tmp_path):
     """A candidate that fails only because of the candidates before it must not be taken for the smallest case."""
     with subject_of("subject", tmp_path, forgetful("iov_cnt >= 3 || calls > 2")) as (subject, worker):
         violation = violation_of(worker, subject, LONG, "ACCEPTS_VALID")
-        found = settle(worker, subject, "same-block", violation, ()).violation
+        found = confirm_and_minimize(Runner(worker, subject, "same-block"), [Candidate(violation, ())]).violation
         assert violation_of(worker, subject, found.case, "ACCEPTS_VALID").cause == found.cause
     assert len(found.case.iovec) == 3
 

@@ -6,7 +6,8 @@ import pytest
 from msgspec.structs import replace
 from subject_files import DIRECTORY, needs_compiler
 
-from vfio_verify.campaign.shard import Options, check_case
+from vfio_verify.campaign.check import check_case
+from vfio_verify.campaign.options import Options
 from vfio_verify.errors import InputError
 from vfio_verify.subject.subject import CORE, open_subject
 from vfio_verify.values.case import (

@@ -20,7 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from subject_files import DIRECTORY, HOSTILE, SubjectFile, needs_compiler
 
-from vfio_verify.campaign.shard import Options, Result, check
+from vfio_verify.campaign.check import Result, check
+from vfio_verify.campaign.options import Options
 from vfio_verify.errors import InputError
 from vfio_verify.judge import judge
 from vfio_verify.report.report import make_report
@@ -74,7 +75,7 @@ def told(result: Result) -> tuple[object, ...]:
         for v in (*result.confirmed, *result.unconfirmed)
         if clauses()[v.clause].fails_a_check
     ]
-    return result.layouts, result.runs, result.checked, found
+    return result.tally.layouts, result.tally.runs, result.tally.checked, found
 
 
 # ---- what is left ------------------------------------------------------------------------------------------
@@ -439,6 +440,6 @@ def test_a_forged_reply_is_refused_or_can_be_judged_and_shown(reply, changes, ke
             observations = []
         for seen in observations:
             violations = judge(case, expect(case), seen).violations
-            result = Result(1, 1, {}, violations, ())
+            result = Result(confirmed=violations)
             make_report(CORE, Options(), result).to_json()
         assert time.monotonic() - started < 10

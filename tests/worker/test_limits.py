@@ -19,7 +19,8 @@ from subject_files import DIRECTORY, needs_compiler
 
 from vfio_verify import errors
 from vfio_verify.campaign import replay
-from vfio_verify.campaign.shard import Options, check
+from vfio_verify.campaign.check import check
+from vfio_verify.campaign.options import Options
 from vfio_verify.corpus.entry import Entry, load, store
 from vfio_verify.errors import HarnessError, UnrealError
 from vfio_verify.generate.concurrent import concurrent_cases

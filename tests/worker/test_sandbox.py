@@ -27,7 +27,8 @@ from places import TESTS
 from subject_files import needs_compiler
 
 import vfio_verify
-from vfio_verify.campaign.shard import Options, check
+from vfio_verify.campaign.check import check
+from vfio_verify.campaign.options import Options
 from vfio_verify.errors import InputError
 from vfio_verify.judge import judge
 from vfio_verify.report.report import make_report

@@ -12,7 +12,8 @@ from places import TESTS
 from rich.console import Console
 from subject_files import CORRECT, SubjectFile, needs_compiler
 
-from vfio_verify.campaign.shard import Options, check, check_case
+from vfio_verify.campaign.check import check, check_case
+from vfio_verify.campaign.options import Options
 from vfio_verify.errors import HarnessError
 from vfio_verify.generate.concurrent import concurrent_cases, suits
 from vfio_verify.judge import Violation
@@ -20,7 +21,9 @@ from vfio_verify.judge.concurrent import judge_concurrent
 from vfio_verify.report.report import make_report
 from vfio_verify.report.text import print_report
 from vfio_verify.subject.subject import CORE, Subject, open_subject
-from vfio_verify.trial import minimize
+from vfio_verify.trial import confirm
+from vfio_verify.trial.candidates import Candidate
+from vfio_verify.trial.runner import Runner
 from vfio_verify.values.case import PAGE, Call, Case, Device, RamBlock, Region, Segment, from_json
 from vfio_verify.values.case import check as check_makes_sense
 from vfio_verify.values.model import expect
@@ -229,7 +232,7 @@ def test_a_check_of_the_core_exercises_calls_at_once():
     result = check(CORE, Options(examples=60, seed=3))
     assert result.confirmed == result.unconfirmed == ()
     alone = check(CORE, Options(examples=60, seed=3))
-    assert result.checked == alone.checked
+    assert result.tally.checked == alone.tally.checked
 
 
 # ---- belief ------------------------------------------------------------------------------------------------------
@@ -259,7 +262,7 @@ class Scripted:
 )
 def test_a_finding_of_calls_at_once_must_come_again_in_three_of_twenty_processes(answers, believed, asked):
     trial = Scripted(answers)
-    assert minimize._comes_again(trial, LAYOUT, minimize.FRESH_NEEDED) is believed  # type: ignore[arg-type]
+    assert confirm._comes_again_often(trial, LAYOUT, confirm.FRESH_NEEDED) is believed  # type: ignore[arg-type]
     assert trial.asked == asked
 
 
@@ -270,8 +273,9 @@ def test_a_finding_that_does_not_come_again_is_told_as_such():
     with open_subject(str(BROKEN / "base_in_static.c")) as subject, Worker(subject.library) as worker:
         violation = found_in(subject, worker, case)[0]
     with Worker() as worker:
-        assert minimize.settle(worker, CORE, "same-block", violation, ()).violation is None
-        assert minimize.comes_again(worker, CORE, "same-block", violation) is None
+        runner = Runner(worker, CORE, "same-block")
+        assert confirm.confirm_and_minimize(runner, [Candidate(violation, ())]).violation is None
+        assert confirm.comes_again(runner, violation) is None
 
 
 # ---- cases and replies -------------------------------------------------------------------------------------------

@@ -11,13 +11,13 @@ from vfio_verify.errors import InputError
 from vfio_verify.judge import Violation
 from vfio_verify.judge.attribution import after_earlier, key
 from vfio_verify.subject.subject import Subject
-from vfio_verify.trial.minimize import settle
-from vfio_verify.trial.runner import run_once
+from vfio_verify.trial.candidates import Candidate
+from vfio_verify.trial.confirm import confirm_and_minimize
+from vfio_verify.trial.runner import Runner, open_runner
 from vfio_verify.values.case import Policy
 from vfio_verify.values.cost import cost
 from vfio_verify.values.spec import clauses
 from vfio_verify.worker.sandbox import SandboxFeature
-from vfio_verify.worker.worker import Worker
 
 
 class Reduced(Struct, frozen=True):
@@ -50,13 +50,13 @@ def reduced(
     reason = not_applicable(entry, subject)
     if reason is not None:
         raise InputError(f"the case cannot be run on {subject.name}: {reason}")
-    with Worker(subject.library, parts=parts) as worker:
-        violations = violations_of(worker, subject, policy, entry.case)
+    with open_runner(subject, policy, parts=parts) as runner:
+        violations = violations_of(runner, entry.case)
         wanted = _wanted(violations, clause, None if entry.origin is None else entry.origin.cause)
         if wanted is None:
             return Reduced(None, clause=clause, instead=tuple(dict.fromkeys(v.clause for v in violations)))
-        worker.renew()
-        confirmation = settle(worker, subject, policy, _as_run(worker, subject, policy, wanted), ())
+        runner.worker.renew()
+        confirmation = confirm_and_minimize(runner, [Candidate(_as_run(runner, wanted), ())])
     if confirmation.violation is None:
         return Reduced(None, tries=confirmation.tries, clause=wanted.clause)
     smallest = confirmation.violation
@@ -79,10 +79,10 @@ def _wanted(violations: tuple[Violation, ...], clause: str | None, cause: str | 
     return next(iter([*(v for v in of_clause if v.cause == cause), *of_clause]), None)
 
 
-def _as_run(worker: Worker, subject: Subject, policy: Policy, wanted: Violation) -> Violation:
+def _as_run(runner: Runner, wanted: Violation) -> Violation:
     """The violation under the clause that its last call alone is judged by: a candidate is held against that."""
     if not wanted.case.earlier:
         return wanted
-    _, verdict = run_once(worker, subject, policy, wanted.case)
+    _, verdict = runner.run_once(wanted.case)
     same = [one for one in verdict.violations if key(after_earlier(one)) == key(wanted)]
     return next(iter(same), wanted)

@@ -21,13 +21,13 @@ from vfio_verify.errors import NotPermittedError, UnrealError
 from vfio_verify.judge import Violation
 from vfio_verify.judge.attribution import after_earlier, key
 from vfio_verify.subject.subject import CORE, Subject
-from vfio_verify.trial.minimize import seen_concurrent
-from vfio_verify.trial.runner import run_and_judge, run_once
+from vfio_verify.trial.confirm import seen_concurrent
+from vfio_verify.trial.runner import Runner, open_runner
 from vfio_verify.values.case import Case, Policy, why_no_pages
 from vfio_verify.values.markup import json_report
 from vfio_verify.values.spec import clauses
 from vfio_verify.worker.sandbox import SandboxFeature
-from vfio_verify.worker.worker import Past, Worker
+from vfio_verify.worker.worker import Past
 
 Status = Literal["still failing", "newly failing", "unconfirmed", "fixed", "passes", "not applicable"]
 STATUSES: tuple[Status, ...] = Status.__args__  # type: ignore[attr-defined]  # a Literal has them
@@ -136,19 +136,20 @@ def replay_batch(
     """Entries, or their JSON, that share a worker, and its process until one of them shows something."""
     if isinstance(entries, bytes):
         entries = msgspec.json.decode(entries, type=list[Entry])
-    with Worker(subject.library, parts=parts) as worker:
-        batch = _Batch(worker, subject, policy, parts)
+    with open_runner(subject, parts=parts) as runner:
+        batch = _Batch(runner, policy, parts)
         return [batch.outcome(entry) for entry in entries]
 
 
 class _Batch:
     """Runs entries on one worker."""
 
-    def __init__(self, worker: Worker, subject: Subject, policy: Policy | None, parts: SandboxFeature) -> None:
-        self._worker, self._subject, self._policy, self._parts = worker, subject, policy, parts
+    def __init__(self, runner: Runner, policy: Policy | None, parts: SandboxFeature) -> None:
+        self._runner, self._worker, self._subject = runner, runner.worker, runner.subject
+        self._policy, self._parts = policy, parts
         # The core keeps nothing from call to call. Of another subject nothing is known: a case is not called fixed
         # on what it does after others.
-        self._may_remember = subject.library is not None
+        self._may_remember = self._subject.library is not None
         self._ran = 0
 
     def outcome(self, entry: Entry) -> Outcome:
@@ -167,9 +168,9 @@ class _Batch:
 
     def _is_unreal(self, case: Case) -> bool:
         """Can this machine not make a case real, whatever the subject?"""
-        with Worker(None, parts=self._parts) as worker:
+        with open_runner(CORE, parts=self._parts) as runner:
             try:
-                violations_of(worker, CORE, "same-block", case)
+                violations_of(runner, case)
             except UnrealError:
                 return True
             return False
@@ -179,19 +180,19 @@ class _Batch:
         used = bool(self._worker.history) or self._ran > 0
         self._ran += 1
         past = self._worker.past()
-        violations = self._violations(self._worker, entry)
+        violations = self._violations(self._runner, entry)
         expected = entry.clause is not None and self._may_remember
         seen_before: tuple[Violation, ...] = ()
         if violations or (used and expected):
             # What it shows once is not believed, whichever process it was.
             self._worker.renew()
             seen_before = violations
-            violations = self._violations(self._worker, entry)
+            violations = self._violations(self._runner, entry)
             for _ in range(_TRIES):
                 if not _lost(seen_before, violations):
                     break
                 self._worker.renew()
-                violations = (*violations, *_lost(self._violations(self._worker, entry), violations))
+                violations = (*violations, *_lost(self._violations(self._runner, entry), violations))
             violations = (*violations, *self._after_others(entry, past, _lost(seen_before, violations)))
         if expected and (entry.case.sequence or entry.case.earlier):
             violations = self._elsewhere(entry, violations)
@@ -213,12 +214,15 @@ class _Batch:
             return ()
         self._worker.renew()
         case = replace(entry.case, earlier=(*past.cases(), *entry.case.earlier))
-        _, verdict = run_once(self._worker, self._subject, self._policy or entry.policy, case)
+        _, verdict = self._by_its_policy(self._runner, entry).run_once(case)
         wanted = set(map(key, lost))
         return tuple(after_earlier(one) for one in verdict.violations if key(one) in wanted)
 
-    def _violations(self, worker: Worker, entry: Entry) -> tuple[Violation, ...]:
-        return violations_of(worker, self._subject, self._policy or entry.policy, entry.case)
+    def _violations(self, runner: Runner, entry: Entry) -> tuple[Violation, ...]:
+        return violations_of(self._by_its_policy(runner, entry), entry.case)
+
+    def _by_its_policy(self, runner: Runner, entry: Entry) -> Runner:
+        return runner._replace(policy=self._policy or entry.policy)
 
     def _elsewhere(self, entry: Entry, violations: tuple[Violation, ...]) -> tuple[Violation, ...]:
         """What several calls do to each other may depend on where the kernel puts their mappings, and that is another
@@ -226,8 +230,8 @@ class _Batch:
         for _ in range(_PLACES):
             if any(entry.clause in violation.clauses for violation in violations):
                 break
-            with Worker(self._subject.library, parts=self._parts) as worker:
-                violations = self._violations(worker, entry)
+            with open_runner(self._subject, parts=self._parts) as runner:
+                violations = self._violations(runner, entry)
         return violations
 
 
@@ -237,12 +241,12 @@ def _lost(before: Sequence[Violation], now: Sequence[Violation]) -> list[Violati
     return [violation for violation in before if key(violation) not in there]
 
 
-def violations_of(worker: Worker, subject: Subject, policy: Policy, case: Case) -> tuple[Violation, ...]:
+def violations_of(runner: Runner, case: Case) -> tuple[Violation, ...]:
     """What one run shows, and, of concurrent calls, what comes again."""
     if case.concurrent:
-        _, shown_again = seen_concurrent(worker, subject, policy, case)
+        _, shown_again = seen_concurrent(runner, case)
         return tuple(again for _, again in shown_again if again is not None)
-    _, verdict = run_and_judge(worker, subject, policy, case)
+    _, verdict = runner.run_and_judge(case)
     return verdict.violations
 
 

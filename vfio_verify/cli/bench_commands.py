@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vfio_verify.campaign.shard import Options
+from vfio_verify.campaign.options import Options
 from vfio_verify.corpus.entry import Entry
 from vfio_verify.errors import HarnessError
 from vfio_verify.generate.strategies import run_packed_cases

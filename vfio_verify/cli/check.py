@@ -22,7 +22,7 @@ from vfio_verify.errors import InputError, VfioVerifyError
 from vfio_verify.report.outlet import harmless_output
 
 if TYPE_CHECKING:
-    from vfio_verify.campaign.shard import Options
+    from vfio_verify.campaign.options import Options
     from vfio_verify.corpus.shared import Corpus
     from vfio_verify.judge import Violation
     from vfio_verify.report.report import Report
@@ -102,7 +102,7 @@ def check(
         _make_directory(observe)
     kept = None if corpus is None else corpus_to_write(corpus)
     with _private_hypothesis():
-        from vfio_verify.campaign.shard import Options
+        from vfio_verify.campaign.options import Options
 
         options = Options(
             examples=examples,
@@ -128,8 +128,8 @@ def _report(
     corpus: Corpus | None,
     cluster: str | None,
 ) -> Report:
-    from vfio_verify.campaign.shard import check as run_check
-    from vfio_verify.campaign.shard import check_case
+    from vfio_verify.campaign.check import check as run_check
+    from vfio_verify.campaign.check import check_case
     from vfio_verify.report.report import make_report
     from vfio_verify.subject.subject import open_subject
 

@@ -21,7 +21,7 @@ from vfio_verify.cli.common import (
 from vfio_verify.cli.outputs import Outputs, output_options
 
 if TYPE_CHECKING:
-    from vfio_verify.campaign.shard import Options
+    from vfio_verify.campaign.options import Options
     from vfio_verify.corpus.shared import Corpus
     from vfio_verify.search.outcome import Budget, Outcome
     from vfio_verify.search.state import Part
@@ -129,7 +129,7 @@ def fuzz(
 
     kept = open_corpus(corpus)
     with private_hypothesis():
-        from vfio_verify.campaign.shard import Options
+        from vfio_verify.campaign.options import Options
         from vfio_verify.search.outcome import Budget
         from vfio_verify.search.state import Part
 

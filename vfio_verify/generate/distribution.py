@@ -15,7 +15,7 @@ _NOWHERE = Case((), (), (), 0)
 _BEYOND = ("sequence: ", "threads: ", "kernel: ")
 
 
-class Tally:
+class FeatureCount:
     """Counts features: of layouts, of the faults that were planned for them, and of sequences."""
 
     def __init__(self) -> None:

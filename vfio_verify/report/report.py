@@ -8,8 +8,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from vfio_verify import __version__
+from vfio_verify.campaign.check import Result
 from vfio_verify.campaign.line_coverage import LineCoverage, line_coverage
-from vfio_verify.campaign.shard import Options, Result
+from vfio_verify.campaign.options import Options
+from vfio_verify.campaign.tally import Tally
 from vfio_verify.generate import long_lists
 from vfio_verify.generate.kernel_faults import KernelRuns
 from vfio_verify.judge import Violation
@@ -164,11 +166,11 @@ class Report(Struct, frozen=True, tag_field="schema", tag="vfio-verify/report@1"
 
 def make_report(subject: Subject, options: Options, result: Result) -> Report:
     """Put a campaign's result into words."""
-    spec = clauses()
+    spec, tally = clauses(), result.tally
     confirmed = sorted(result.confirmed, key=gravest_first)
     violated = {clause for violation in confirmed for clause in violation.clauses}
     entries = tuple(
-        ClauseEntry(name, clause.level, _status(name, violated, result), result.checked.get(name, 0))
+        ClauseEntry(name, clause.level, _status(name, violated, result), tally.checked.get(name, 0))
         for name, clause in spec.items()
     )
     fails = any(spec[name].fails_a_check for name in violated)
@@ -177,11 +179,11 @@ def make_report(subject: Subject, options: Options, result: Result) -> Report:
             subject.name, subject.kind, subject.function, subject.signature, subject.place, subject.title
         ),
         verdict=_verdict(result, fails=fails),
-        examples=result.layouts,
+        examples=tally.layouts,
         seed=options.seed,
         clauses=entries,
         violations=tuple(_entry(violation, subject) for violation in confirmed),
-        runs=result.runs,
+        runs=tally.runs,
         policy=options.policy,
         interrupted=result.interrupted,
         unconfirmed=(
@@ -191,9 +193,9 @@ def make_report(subject: Subject, options: Options, result: Result) -> Report:
         notes=_notes(result),
         kernel_faults=result.kernel_faults,
         version=__version__,
-        features=result.features,
-        coverage=line_coverage(subject, result.covered),
-        left_out=result.left_out,
+        features=tally.features,
+        coverage=line_coverage(subject, tally.covered),
+        left_out=tally.left_out,
     )
 
 
@@ -201,10 +203,10 @@ def _verdict(result: Result, *, fails: bool) -> Verdict | None:
     if fails:
         return "violates"
     seen = [*result.unconfirmed, *result.untried]
-    if not result.runs and not seen:
+    if not result.tally.runs and not seen:
         return None
     doubtful = any(clauses()[violation.clause].fails_a_check for violation in seen)
-    return "unconfirmed" if doubtful or result.interrupted or result.left_out else "conforms"
+    return "unconfirmed" if doubtful or result.interrupted or result.tally.left_out else "conforms"
 
 
 def _unconfirmed(violation: Violation, subject: Subject, *, tried: bool) -> UnconfirmedEntry:
@@ -217,27 +219,25 @@ def _status(name: str, violated: set[str], result: Result) -> Status:
         return "violated"
     if any(name == violation.clause for violation in (*result.unconfirmed, *result.untried)):
         return "unconfirmed"
-    return "holds" if result.checked.get(name) else "not exercised"
+    return "holds" if result.tally.checked.get(name) else "not exercised"
 
 
 _VERY_LONG = "segments: 4097 to 65536"
 
 
 def _notes(result: Result) -> tuple[str, ...]:
-    notes = []
-    if result.left_out:
-        notes.append(f"Left out, {_why_left_out(result)}: {left_out_text(result.left_out)}.")
-    if result.sampled:
-        notes.append(
-            f"In {result.sampled} runs with large segments, contents were compared on a sample of their pages."
-        )
-    if _VERY_LONG in result.features and (limited := long_lists.limited(long_lists.max_map_count())):
+    notes, tally = [], result.tally
+    if tally.left_out:
+        notes.append(f"Left out, {_why_left_out(tally)}: {left_out_text(tally.left_out)}.")
+    if tally.sampled:
+        notes.append(f"In {tally.sampled} runs with large segments, contents were compared on a sample of their pages.")
+    if _VERY_LONG in tally.features and (limited := long_lists.limited(long_lists.max_map_count())):
         notes.append(limited)
     return (*notes, *result.unconfined)
 
 
-def _why_left_out(result: Result) -> str:
-    lost = "work of a lost process" in result.left_out
+def _why_left_out(tally: Tally) -> str:
+    lost = "work of a lost process" in tally.left_out
     return "since a process ended unexpectedly" if lost else "since the subject hangs, or ends its process, too often"
 
 

@@ -14,17 +14,11 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from msgspec.structs import replace
-
+from vfio_verify.campaign.check import Result, confirm
+from vfio_verify.campaign.options import Options
 from vfio_verify.campaign.pool import Interrupts
-from vfio_verify.campaign.shard import (
-    Options,
-    Result,
-    Shard,
-    ShardResult,
-    confirm_and_minimize,
-    whole_shard,
-)
+from vfio_verify.campaign.shard import ShardResult
+from vfio_verify.campaign.shards import Shard, whole_shard
 from vfio_verify.corpus.entry import Entry, found
 from vfio_verify.corpus.shared import Corpus, DirectoryCorpus, RedisCorpus
 from vfio_verify.errors import HarnessError
@@ -38,8 +32,8 @@ from vfio_verify.search.shared import SharedPlace
 from vfio_verify.search.state import Change, FilePlace, Finding, Part, Place, State
 from vfio_verify.search.tasks import Known, OwnWorkers, Workers, run_part
 from vfio_verify.subject.subject import Subject
-from vfio_verify.trial.candidates import Candidates
-from vfio_verify.trial.minimize import Confirmation
+from vfio_verify.trial.candidates import Candidates, CandidateTable, first
+from vfio_verify.trial.confirm import Confirmation
 from vfio_verify.values.case import KernelFaultKind
 from vfio_verify.values.markup import encodable
 from vfio_verify.values.spec import clauses
@@ -311,7 +305,7 @@ class _Search:
                 known = Known(self._known(), self._state.covered)
                 future = self._workers.submit(run_part, subject, options, shard, self._kinds, known)
             else:
-                future = self._workers.submit(confirm_and_minimize, subject, options, task.what[1])
+                future = self._workers.submit(confirm, subject, options, task.what[1])
         except self._workers.lost:
             # Broken, and not yet told by a task of its own.
             self._again.append(task)
@@ -362,16 +356,17 @@ class _Search:
     # ---- results -------------------------------------------------------------------------------------------
 
     def _add_shard(self, index: int, shard: Shard, result: ShardResult) -> None:
-        self._new_layouts += result.layouts
-        self._new_runs += result.runs
-        new = {key: candidates for key, candidates in result.candidates.items() if self._is_new(key)}
+        self._new_layouts += result.tally.layouts
+        self._new_runs += result.tally.runs
+        new = {key: candidates for key, candidates in result.candidates.found.items() if self._is_new(key)}
         # What another finding tells is not settled: it would be the same fault twice.
         told = absorbed({*new, *self._settling, *self._state.settled})
         fresh = {key: candidates for key, candidates in new.items() if key not in told}
         for key, candidates in fresh.items():
             self._settling.add(key)
             self._candidates.append(_Task((key, candidates, shard.number)))
-        held = _Held(index, replace(result, candidates={}), set(fresh))
+        result.candidates = CandidateTable()
+        held = _Held(index, result, set(fresh))
         if fresh:
             self._held.append(held)
         else:
@@ -386,7 +381,7 @@ class _Search:
         violation = confirmation.violation
         if violation is None:
             self._change(lambda state: state.doubt(key))
-            summary = next(iter(candidates.values())).violation.summary
+            summary = first(candidates).summary
             self._watcher.note(f"seen, and not again in a fresh process: {key[0]}: {summary}")
         else:
             self._keep(violation, shard)
@@ -422,13 +417,13 @@ class _Search:
             self._stop = "interrupted" if self._stop == "interrupted" else "found"
 
     def _entry(self, violation: Violation) -> ViolationEntry:
-        (entry,) = make_report(self._subject, self._options, Result(0, 0, {}, (violation,), ())).violations
+        (entry,) = make_report(self._subject, self._options, Result(confirmed=(violation,))).violations
         return entry
 
     def _add(self, held: _Held) -> None:
         """All that a shard showed is settled: it is done."""
         self._keep_pioneers(held.result)
-        self._change(lambda state: state.add(held.at, held.result))
+        self._change(lambda state: state.add_shard(held.at, held.result.tally))
         self._unconfined |= dict.fromkeys(held.result.unconfined)
 
     def _lines(self) -> tuple[int, int]:
@@ -479,8 +474,8 @@ class _Search:
             self._state,
             self._elapsed(),
             self._budget,
-            self._state.layouts + sum(result.layouts for result in held),
-            self._state.runs + sum(result.runs for result in held),
+            self._state.layouts + sum(result.tally.layouts for result in held),
+            self._state.runs + sum(result.tally.runs for result in held),
             self._new_layouts,
             self._new_runs,
             self._new_entries,
@@ -494,18 +489,10 @@ class _Search:
         state = self._state
         interrupted = self._stop == "interrupted"
         result = Result(
-            layouts=state.layouts,
-            runs=state.runs,
-            checked=state.checked,
-            confirmed=(),
-            unconfirmed=(),
+            tally=state,
             interrupted=interrupted,
-            sampled=state.sampled,
             unconfined=tuple(self._unconfined),
             kernel_faults=account(state.kernel_runs, self._reasons | state.not_permitted, interrupted=interrupted),
-            features=state.features,
-            covered=state.covered,
-            left_out=state.left_out,
         )
         report = make_report(self._subject, self._options, result)
         return Outcome(

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 
 import msgspec
 
-from vfio_verify.campaign.shard import Options
+from vfio_verify.campaign.options import Options
 from vfio_verify.corpus.shared import RedisCorpus
 from vfio_verify.errors import InputError
 from vfio_verify.search.state import Change, Part, State, decoded, digest

@@ -22,12 +22,12 @@ import msgspec
 from msgspec import Struct
 
 from vfio_verify import __version__
-from vfio_verify.campaign.shard import Options, ShardResult, summed
+from vfio_verify.campaign.options import Options
+from vfio_verify.campaign.tally import Tally
 from vfio_verify.errors import InputError
 from vfio_verify.judge.attribution import Key
 from vfio_verify.report.report import ViolationEntry
 from vfio_verify.subject.subject import Subject
-from vfio_verify.worker.process import either
 
 HIDDEN = ".vfio-verify"
 """No corpus reads a directory with such a name."""
@@ -63,24 +63,13 @@ class Finding(Struct, frozen=True):
         return self.violation.clause, self.cause
 
 
-class State(Struct, tag_field="schema", tag="vfio-verify/search@1"):
+class State(Tally, Struct, tag_field="schema", tag="vfio-verify/search@1"):
     """What all searches so far add up to. A shard is in `done` when all that it showed is in here, and not before."""
 
     part: Part = Part()
     done: list[tuple[int, int]] = []
     """Ranges of this part's shards, by their place among these."""
     seconds: float = 0.0
-    layouts: int = 0
-    runs: int = 0
-    sampled: int = 0
-    deaths: int = 0
-    hangs: int = 0
-    cut_short: int = 0
-    """Of earlier versions."""
-    checked: dict[str, int] = {}
-    features: dict[str, int] = {}
-    kernel_runs: dict[str, int] = {}
-    not_permitted: dict[str, str] = {}
     findings: list[Finding] = []
     settled: list[Key] = []
     """As they were met: of what is confirmed, the clause can be another."""
@@ -88,10 +77,6 @@ class State(Struct, tag_field="schema", tag="vfio-verify/search@1"):
     """What was met and did not come again: clause, cause, and how often."""
     lost: list[int] = []
     """Shards whose process ended unexpectedly, each time."""
-    covered: bytes = b""
-    """What of the subject's code ran in any shard: `Worker.covered`."""
-    left_out: dict[str, int] = {}
-    """What was not run: of each part of the work, how much."""
 
     def mark(self, index: int) -> None:
         """A shard is done."""
@@ -103,22 +88,12 @@ class State(Struct, tag_field="schema", tag="vfio-verify/search@1"):
             else:
                 self.done.append((start, end))
 
-    def add(self, index: int, result: ShardResult) -> None:
+    def add_shard(self, index: int, tally: Tally) -> None:
         """A shard is done, with what it came to."""
         if self.has(index * self.part.of + self.part.number):
             return
         self.mark(index)
-        self.layouts += result.layouts
-        self.runs += result.runs
-        self.sampled += result.sampled
-        self.deaths += result.deaths
-        self.hangs += result.hangs
-        self.left_out = summed(self.left_out, result.left_out)
-        self.checked = summed(self.checked, result.checked)
-        self.features = summed(self.features, result.features)
-        self.kernel_runs = summed(self.kernel_runs, result.kernel_runs)
-        self.not_permitted |= result.not_permitted
-        self.covered = either(self.covered, result.covered)
+        self.add(tally)
 
     def lose(self, index: int) -> None:
         """A shard's process ended unexpectedly, each time."""

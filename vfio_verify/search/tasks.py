@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from typing import Any, NamedTuple
 
-from msgspec.structs import replace
-
+from vfio_verify.campaign.options import Options
 from vfio_verify.campaign.pool import end, kill, processes, submit
-from vfio_verify.campaign.shard import Options, Shard, ShardResult, run_kernel_faults, run_shard, together
+from vfio_verify.campaign.shard import ShardResult, run_kernel_faults, run_shard
+from vfio_verify.campaign.shards import Shard
 from vfio_verify.judge.attribution import Key
 from vfio_verify.subject.subject import Subject
 from vfio_verify.values.case import KernelFaultKind
@@ -31,9 +31,10 @@ def run_part(
     """A shard, and of some shards also layouts under kernel faults of these kinds. What is `known` is not told."""
     result = run_shard(subject, options, shard, reached=known.covered)
     if kinds and shard.number % _KERNEL_FAULTS_EVERY == _KERNEL_FAULTS_AT:
-        result = together(result, run_kernel_faults(subject, options, result.mapped, kinds))
-    candidates = {key: candidate for key, candidate in result.candidates.items() if key not in known.keys}
-    return replace(result, candidates=candidates, mapped=())
+        result.add(run_kernel_faults(subject, options, tuple(result.mapped.values()), kinds))
+    result.candidates.forget(known.keys)
+    result.mapped = {}
+    return result
 
 
 class Workers:

@@ -9,13 +9,12 @@ from msgspec import Struct
 
 from vfio_verify.judge import Verdict
 from vfio_verify.report.events import say_verdict
-from vfio_verify.subject.subject import Subject, open_subject
-from vfio_verify.trial.runner import run_and_judge
+from vfio_verify.subject.subject import open_subject
+from vfio_verify.trial.runner import Runner, open_runner
 from vfio_verify.values.case import Case, Policy, check
 from vfio_verify.values.observation import Observation
 from vfio_verify.values.spec import clauses
 from vfio_verify.worker.sandbox import SandboxFeature
-from vfio_verify.worker.worker import Worker
 
 
 class Run(Struct, frozen=True):
@@ -52,7 +51,7 @@ class Harness:
 
     def __init__(self, *, sandbox: bool = True) -> None:
         self._parts = SandboxFeature.ALL if sandbox else SandboxFeature.NONE
-        self._opened: dict[tuple[str, str | None], tuple[Subject, Worker]] = {}
+        self._opened: dict[tuple[str, str | None], Runner] = {}
         self._resources = ExitStack()
 
     def __enter__(self) -> Harness:
@@ -67,17 +66,17 @@ class Harness:
     def run(self, case: Case, name: str, function: str | None = None, policy: Policy = "same-block") -> Run:
         """Run one case, its faults included, in a process where nothing ran before. Raises InputError."""
         check(case)
-        subject, worker = self._open(name, function)
-        if worker.history:
-            worker.renew()
-        adapted = subject.adapt(case)
-        seen, verdict = run_and_judge(worker, subject, policy, adapted)
+        runner = self._open(name, function)._replace(policy=policy)
+        if runner.worker.history:
+            runner.worker.renew()
+        adapted = runner.subject.adapt(case)
+        seen, verdict = runner.run_and_judge(adapted)
         say_verdict(verdict)
         return Run(adapted, seen, verdict)
 
-    def _open(self, name: str, function: str | None) -> tuple[Subject, Worker]:
+    def _open(self, name: str, function: str | None) -> Runner:
         if (name, function) not in self._opened:
             subject = self._resources.enter_context(open_subject(name, function, self._parts))
-            worker = self._resources.enter_context(Worker(subject.library, parts=self._parts))
-            self._opened[name, function] = subject, worker
+            runner = self._resources.enter_context(open_runner(subject, parts=self._parts))
+            self._opened[name, function] = runner
         return self._opened[name, function]

@@ -1,4 +1,4 @@
-"""Violations as they were seen, before they are confirmed: of each way of violating a clause a few, of different kinds.
+"""Violations before they are confirmed: a few for each way of violating a clause, of different kinds.
 
 The smallest case need not be one that comes again: it may have needed the calls before it. So a case that was seen
 after few calls, a sequence and concurrent calls each keep a place beside it.
@@ -6,6 +6,7 @@ after few calls, a sequence and concurrent calls each keep a place beside it.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Literal, NamedTuple
 
 from vfio_verify.judge import Violation
@@ -29,7 +30,12 @@ class Candidate(NamedTuple):
 
 
 Candidates = dict[Kind, Candidate]
-"""Of one key."""
+"""The candidates of one key."""
+
+
+def first(candidates: Candidates) -> Violation:
+    """The violation that is shown where none of the candidates came again."""
+    return next(iter(candidates.values())).violation
 
 
 class CandidateTable:
@@ -46,19 +52,23 @@ class CandidateTable:
                 if kind not in known or _rank(kind, violation, past.n) < _rank_of(kind, known[kind]):
                     known[kind] = Candidate(violation, past.cases())
 
-    def merge(self, others: dict[Key, Candidates]) -> list[Violation]:
-        """Keep what others have seen, where it is better. The answer: one violation of each key that is new."""
+    def merge(self, others: CandidateTable) -> list[Violation]:
+        """Keep what others have seen, where it is better. Returns one violation of each key that is new."""
         new = []
-        for name, candidates in others.items():
+        for name, candidates in others.found.items():
             if not self._is_wanted(name):
                 continue
             if name not in self.found:
-                new.append(next(iter(candidates.values())).violation)
+                new.append(first(candidates))
             known = self.found.setdefault(name, {})
             for kind, candidate in candidates.items():
                 if kind not in known or _rank_of(kind, candidate) < _rank_of(kind, known[kind]):
                     known[kind] = candidate
         return new
+
+    def forget(self, keys: Collection[Key]) -> None:
+        """Drop the candidates of these keys."""
+        self.found = {name: candidates for name, candidates in self.found.items() if name not in keys}
 
     def _is_wanted(self, name: Key) -> bool:
         return name in self.found or len(self.found) < _MAX_CAUSES

@@ -1,4 +1,4 @@
-"""How long a subject that hangs is waited for: a budget for each part of the work, so that none takes another's."""
+"""How long a check waits for a subject that hangs: each part of the work has a budget of its own."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from vfio_verify.worker.worker import Worker
 
 
 class HangBudget:
-    """Some hangs are waited for to the end. After these, what does not return at once is given up, and not judged: it
-    may be no hang. When the number of those is up, too, what is left of this part is left out."""
+    """Some hangs are waited for to the end. After these, a call that does not return at once is given up and not
+    judged: it may be no hang. After a number of those, too, the rest of this part is left out."""
 
     def __init__(self, worker: Worker, to_the_end: int, given_up: int) -> None:
         self._worker, self._to_the_end, self._given_up = worker, to_the_end, given_up
 
     @property
     def is_spent(self) -> bool:
-        """Is there to be no more of this part?"""
+        """Whether the rest of this part is left out."""
         return self._to_the_end <= 0 and self._given_up <= 0
 
     def begin(self) -> None:
-        """Before a run of this part."""
+        """To be called before a run of this part."""
         self._worker.hurry(on=self._to_the_end <= 0)
 
     def end(self, seen: Observation) -> bool:
-        """After a run: is what was seen to be judged?"""
+        """To be called after a run. False if it was given up and is not to be judged."""
         if not hung(seen):
             return True
         if self._to_the_end > 0:
@@ -34,6 +34,6 @@ class HangBudget:
 
 
 def hung(seen: Observation) -> bool:
-    """Did a run, or one of the calls of a sequence, take seconds, and end for that?"""
+    """Whether a run, or one of the calls of a sequence, was ended since it took seconds."""
     calls = (seen, *(step.call for step in seen.steps if step.call is not None))
     return any(call.death is not None and call.death.is_slow for call in calls)

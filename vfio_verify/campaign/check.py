@@ -1,0 +1,198 @@
+"""A check: a campaign over many layouts, whose shards' results are added up, confirmed and told; or a single case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+
+from msgspec import Struct, field
+
+from vfio_verify.campaign.options import Options
+from vfio_verify.campaign.pool import Interrupts, LostProcessError, Pool
+from vfio_verify.campaign.shard import ShardResult, open_runner_for, run_kernel_faults, run_shard, unconfined
+from vfio_verify.campaign.shards import shards
+from vfio_verify.campaign.tally import Tally
+from vfio_verify.generate.kernel_faults import KernelRuns, account, layouts_again, permitted, reasons_against, why_not
+from vfio_verify.judge import Verdict, Violation
+from vfio_verify.judge.attribution import Key, key
+from vfio_verify.subject.subject import Subject
+from vfio_verify.trial.candidates import Candidates, first
+from vfio_verify.trial.confirm import Confirmation, confirm_and_minimize, seen_concurrent
+from vfio_verify.trial.findings import to_confirm, told
+from vfio_verify.trial.runner import Runner
+from vfio_verify.values.case import Case, KernelFaultKind
+from vfio_verify.values.features import features
+
+_RUNS_OF_CASE = 3
+"""In which what a case that is judged alone has shown must come again, at least once."""
+
+
+class Result(Struct, frozen=True):
+    """What a check found: one violation for each clause and cause. Those in `unconfirmed` did not come again; those in
+    `untried` were not run again, since the check was interrupted."""
+
+    tally: Tally = field(default_factory=Tally)
+    confirmed: tuple[Violation, ...] = ()
+    unconfirmed: tuple[Violation, ...] = ()
+    untried: tuple[Violation, ...] = ()
+    interrupted: bool = False
+    unconfined: tuple[str, ...] = ()
+    """A line for each feature of the sandbox that was missing."""
+    kernel_faults: tuple[KernelRuns, ...] = ()
+
+
+def check(
+    subject: Subject,
+    options: Options,
+    on_candidate: Callable[[Violation], None] | None = None,
+    why_no_kernel_fault: Callable[[KernelFaultKind], str | None] = why_not,
+    executor: Executor | None = None,
+) -> Result:
+    """Run a campaign. `on_candidate` is told of each violated clause once, as soon as it is met and before it is
+    minimized. `why_no_kernel_fault` says why this machine does not permit a kind. The work is done by the executor if
+    one is given, whose number of processes is its own, and else by `jobs` processes here.
+
+    Ctrl-C ends it early: what was found so far is in the result, which is then marked as interrupted. A process that is
+    lost costs what it was at work on: the result says so.
+    """
+    merged = _Merged(on_candidate or (lambda _: None), layouts_again(options.examples))
+    tasks = [(subject, options, part) for part in shards(options)]
+    reasons = reasons_against(why_no_kernel_fault)
+    kinds = permitted(reasons)
+    interrupted = False
+    done: dict[Key, Confirmation] = {}
+    with Interrupts() as interrupts, Pool(min(options.jobs, len(tasks)), executor) as pool:
+        here = {"between_layouts": interrupts.raise_if_asked}
+        try:
+            interrupts.deferred = pool.is_here
+            try:
+                faulty: Iterator[ShardResult] | None = None
+                for number, result in enumerate(pool.map(run_shard, tasks, **here, cut_short=merged.add), 1):
+                    merged.add(result)
+                    if faulty is None and (merged.has_enough_to_run_again or number == len(tasks)):
+                        # As soon as may be, so that no process waits for the last shard.
+                        last = [(subject, options, merged.to_run_again(), some) for some in _shared_out(kinds)]
+                        faulty = pool.map(run_kernel_faults, last, **here)
+                for result in faulty or ():
+                    merged.add(result)
+                interrupts.deferred = False
+                names = merged.to_confirm()
+                jobs = [(subject, options, merged.candidates[name]) for name in names]
+                done.update(zip(names, pool.map(confirm, jobs), strict=True))
+            except LostProcessError:
+                if not merged.total.tally.runs:
+                    raise
+                merged.total.tally.leave_out("work of a lost process")
+                for name in merged.to_confirm():
+                    if name not in done:
+                        done[name] = confirm(subject, options, merged.candidates[name])
+        except KeyboardInterrupt:
+            interrupted = True
+            pool.kill()
+    confirmed = [one.violation for one in done.values() if one.violation is not None]
+    doubtful = {name: first(candidates) for name, candidates in sorted(merged.candidates.items())}
+    total, tally = merged.total, merged.total.tally
+    return Result(
+        tally=tally,
+        confirmed=told(confirmed, total.seen, _line_of(subject)),
+        unconfirmed=tuple(doubtful[name] for name, one in done.items() if one.violation is None),
+        untried=tuple(doubtful[name] for some in to_confirm(doubtful) for name in some if name not in done),
+        interrupted=interrupted,
+        unconfined=total.unconfined,
+        kernel_faults=account(tally.kernel_runs, reasons | tally.not_permitted, interrupted=interrupted),
+    )
+
+
+class _Merged:
+    """Shard results added up in the order of the shards."""
+
+    def __init__(self, on_candidate: Callable[[Violation], None], again: int) -> None:
+        self._on_candidate, self._again = on_candidate, again
+        self.total = ShardResult()
+        self._heard: set[str] = set()
+
+    @property
+    def candidates(self) -> dict[Key, Candidates]:
+        return self.total.candidates.found
+
+    def add(self, result: ShardResult) -> None:
+        for violation in self.total.add(result):
+            # What concurrent calls show may not come again; how many causes a clause has is known at the end.
+            if not violation.case.concurrent and violation.clause not in self._heard:
+                self._heard.add(violation.clause)
+                self._on_candidate(violation)
+
+    def to_confirm(self) -> list[Key]:
+        names, _ = to_confirm({name: first(one) for name, one in self.candidates.items()})
+        return names
+
+    @property
+    def has_enough_to_run_again(self) -> bool:
+        """Whether further shards would add nothing to `to_run_again`."""
+        return len(self.total.mapped) >= self._again
+
+    def to_run_again(self) -> tuple[Case, ...]:
+        """Layouts for kernel faults: those with few segments and with many first."""
+        by_length = [self.total.mapped[length] for length in sorted(self.total.mapped)]
+        half = self._again // 2
+        return tuple(by_length[:half] + by_length[half:][-half:])
+
+
+def _shared_out(kinds: Sequence[KernelFaultKind]) -> list[list[KernelFaultKind]]:
+    """Kernel faults for two processes: to fill the limit of mappings takes as long as all else."""
+    dear: list[KernelFaultKind] = [kind for kind in kinds if kind == "map_count"]
+    return [some for some in (dear, [kind for kind in kinds if kind not in dear]) if some]
+
+
+def _line_of(subject: Subject) -> Callable[[int], str | None]:
+    """Names a place in the subject's code by its line."""
+
+    def name(place: int) -> str | None:
+        line = subject.line_at(place)
+        return None if line is None else f"{line.file.rpartition('/')[2]}:{line.line}"
+
+    return name
+
+
+def confirm(subject: Subject, options: Options, candidates: Candidates) -> Confirmation:
+    """Confirm one of a key's candidates in a fresh process and minimize its case."""
+    with open_runner_for(subject, options) as runner:
+        return confirm_and_minimize(runner, candidates.values())
+
+
+# ---- a single case ----------------------------------------------------------------------------------------------
+
+
+def check_case(subject: Subject, options: Options, case: Case) -> Result:
+    """Judge one case as it is, with its fault plan and earlier calls. What it shows must come again."""
+    case = subject.adapt(case)
+    tally = Tally(layouts=1, runs=1, features=dict.fromkeys(features(case), 1))
+    with open_runner_for(subject, options) as runner:
+        if case.concurrent:
+            verdict, shown_again = seen_concurrent(runner, case)
+            confirmed = tuple(again for _, again in shown_again if again is not None)
+            unconfirmed = tuple(one for one, again in shown_again if again is None)
+        else:
+            seen, verdict = runner.run_and_judge(case)
+            confirmed, unconfirmed = _come_again(runner, case, verdict)
+            tally.sampled = int(seen.pages_compared < seen.pages_total)
+        tally.covered = runner.worker.covered()
+        tally.count_checked(verdict.checked)
+        missing = unconfined(runner, options)
+    return Result(tally, confirmed, unconfirmed, unconfined=missing)
+
+
+def _come_again(runner: Runner, case: Case, verdict: Verdict) -> tuple[tuple[Violation, ...], tuple[Violation, ...]]:
+    """What one of a few more runs shows again, each in a fresh process, and what none does."""
+    left = {key(violation): violation for violation in verdict.violations}
+    again: set[Key] = set()
+    for _ in range(_RUNS_OF_CASE):
+        if again >= left.keys():
+            break
+        runner.worker.renew()
+        _, other = runner.run_and_judge(case)
+        again |= set(map(key, other.violations))
+    return (
+        tuple(violation for name, violation in left.items() if name in again),
+        tuple(violation for name, violation in left.items() if name not in again),
+    )
