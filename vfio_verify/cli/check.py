@@ -44,12 +44,16 @@ def cli() -> None:
     """Finds faults in helpers that map VFIO-backed guest memory for a dmabuf."""
 
 
-@cli.command(short_help="Judge a helper by the spec: the core, a C file or a patch.")
+@cli.command(short_help="Check a helper against the spec: the core, a C file or a patch.")
 @click.argument("subject")
-@click.option("--function", metavar="NAME", help="The function to check, where the source has several.")
-@click.option("--examples", default=1000, show_default=True, type=click.IntRange(1), help="Layouts to run.")
+@click.option("--function", metavar="NAME", help="The function to check, if the source has several.")
+@click.option("--examples", default=1000, show_default=True, type=click.IntRange(1), help="Number of layouts to run.")
 @click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(0, (1 << 32) - 1), help="Same seed, same report."
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, (1 << 32) - 1),
+    help="The same seed gives the same report.",
 )
 @policy_option
 @jobs_option
@@ -59,19 +63,19 @@ def cli() -> None:
     "--case",
     "case_text",
     metavar="CASE",
-    help="Judge this one case: its JSON, a file that holds it, URL#NAME.",
+    help="Judge only this case: JSON text, a file that holds it, or URL#NAME.",
 )
 @click.option(
     "--corpus",
     metavar="DIR|URL",
-    help="Keep the case of each confirmed violation there, to be replayed: a directory, or redis://HOST/NUMBER.",
+    help="Keep the case of each confirmed violation for replay, in a directory or in redis://HOST/NUMBER.",
 )
-@click.option("--distribution", is_flag=True, help="Print how many layouts had each feature, as well.")
+@click.option("--distribution", is_flag=True, help="Also print how many layouts had each feature.")
 @click.option(
     "--observe",
     metavar="DIR",
     type=click.Path(file_okay=False),
-    help="Write Hypothesis's observations of the layouts to DIR, for viewers of such.",
+    help="Write each layout to DIR in the form of Hypothesis's observations, for tools that display those.",
 )
 @sandbox_option
 def check(
@@ -90,11 +94,12 @@ def check(
     observe: str | None,
     no_sandbox: bool,
 ) -> None:
-    """Check SUBJECT against the spec: "core", a C file, a patch or mail in any usual form, or - for standard input.
+    """Check SUBJECT against the spec. SUBJECT is "core", a C file, a patch or mail in any usual form, or - for standard
+    input.
 
     Exit status: 0 it conforms, 1 it violates a clause, 2 the input cannot be used, 3 the harness itself failed, 4
-    unconfirmed (a violation was seen and did not come again, or a part of the check was left out, and nothing is
-    confirmed), 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
+    unconfirmed (nothing is confirmed, but a violation was seen once and not again, or part of the check was left out),
+    130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
     """
     case = None if case_text is None else _read_case(case_text)
     outputs.refuse_unusable()
@@ -180,7 +185,7 @@ def _say_found(violation: Violation) -> None:
 
 
 @cli.command(short_help="Print the spec's clauses, or one of them in full.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.argument("clause", required=False)
 def spec(as_json: bool, clause: str | None) -> None:
     """Print the spec's clauses, or one CLAUSE: its rule, its source, and what violates it."""

@@ -29,21 +29,21 @@ policy_option = click.option(
     type=click.Choice(POLICIES),
     default=POLICIES[0],
     show_default=True,
-    help="Which segments may share a dmabuf.",
+    help="Which segments may share a dmabuf: those of one RAMBlock, of one region or of one device.",
 )
 kept_policy_option = click.option(
     "--policy",
     type=click.Choice(POLICIES),
-    help="Which segments may share a dmabuf. [default: as when the case was found]",
+    help="Which segments may share a dmabuf. [default: the policy under which the case was found]",
 )
 jobs_option = click.option(
     "--jobs",
     type=click.IntRange(1),
     callback=_processors,
-    help="Processes to use. [default: one for each processor]",
+    help="Number of processes. [default: one per processor]",
 )
 cluster_option = click.option(
-    "--cluster", metavar="URL", help="Run on the Dask cluster of this scheduler: tcp://HOST:PORT."
+    "--cluster", metavar="URL", help="Run on the Dask cluster whose scheduler is at URL, as in tcp://HOST:PORT."
 )
 sandbox_option = click.option(
     "--no-sandbox", is_flag=True, help="Do not confine the compiler and the subject. Only for code that you trust."

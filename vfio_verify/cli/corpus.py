@@ -28,7 +28,7 @@ _INDENT = 15
 
 def _of_subject(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of commands that run cases on a subject."""
-    function = click.option("--function", metavar="NAME", help="The function to run, where the source has several.")
+    function = click.option("--function", metavar="NAME", help="The function to run, if the source has several.")
     return function(kept_policy_option(sandbox_option(command)))
 
 
@@ -37,10 +37,10 @@ def _of_subject(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command(short_help="Run kept cases again, and say which still fail.")
 @click.argument("corpus", nargs=-1)
-@click.option("--subject", default="core", show_default=True, help='As for "check".')
+@click.option("--subject", default="core", show_default=True, help='The subject, as for "check".')
 @_of_subject
 @jobs_option
-@click.option("--all", "show_all", is_flag=True, help="Show every case, not only failing and not applicable ones.")
+@click.option("--all", "show_all", is_flag=True, help="List every case, also those that pass or are fixed.")
 @click.option("--json", "json_file", metavar="FILE", help="Write the outcome as JSON to FILE (- for standard output).")
 def replay(
     corpus: tuple[str, ...],
@@ -53,14 +53,15 @@ def replay(
     show_all: bool,
     json_file: str | None,
 ) -> None:
-    """Run the kept cases of each CORPUS, a directory, a file or redis://HOST/NUMBER, on a subject again. [default:
-    tests/corpus]
+    """Run the kept cases of each CORPUS again on a subject. CORPUS is a directory, a file or redis://HOST/NUMBER.
+    [default: tests/corpus]
 
-    Each is still failing (it violates the clause that it was found to violate), newly failing (it violates another),
-    fixed, passes (it was not known to fail), or is not applicable.
+    The outcome of a case is one of: still failing (it violates the clause that it was found to violate), newly failing
+    (it violates another), fixed, passes (it was not known to fail), unconfirmed (a violation was seen once and not
+    again), not applicable.
 
     Exit status: 0 nothing fails, 1 something fails, 2 the input cannot be used, 3 the harness itself failed, 4 nothing
-    fails, and a case is unconfirmed, 130 interrupted.
+    fails, but a case is unconfirmed, 130 interrupted.
     """
     from vfio_verify.campaign.replay import replay as run_replay
     from vfio_verify.subject.subject import open_subject
@@ -139,7 +140,7 @@ def _print_replay(report: ReplayReport, asked: int, *, show_all: bool) -> None:
 @click.argument("case")
 @kept_policy_option
 def show(case: str, *, policy: Policy | None) -> None:
-    """Draw CASE: a file of a corpus, JSON text as reports print it, URL#NAME, or - for standard input."""
+    """Draw CASE, which is a file of a corpus, JSON text as reports print it, URL#NAME, or - for standard input."""
     from vfio_verify.report.drawing import shown
     from vfio_verify.values.case import check
 
@@ -149,11 +150,13 @@ def show(case: str, *, policy: Policy | None) -> None:
         click.echo(line)
 
 
-@click.command(short_help="Make a case smaller, as long as it violates its clause.")
+@click.command(short_help="Make a case smaller that still violates its clause.")
 @click.argument("case")
-@click.option("--subject", required=True, help='As for "check".')
+@click.option("--subject", required=True, help='The subject, as for "check".')
 @_of_subject
-@click.option("--clause", metavar="CLAUSE", help="The clause to keep. [default: the one that the case was found by]")
+@click.option(
+    "--clause", metavar="CLAUSE", help="The clause to violate. [default: the one that the case was found to violate]"
+)
 @click.option("--out", metavar="FILE", help="Write the smaller case to FILE instead of standard output.")
 def shrink(
     case: str,
@@ -165,7 +168,7 @@ def shrink(
     clause: str | None,
     out: str | None,
 ) -> None:
-    """Make CASE smaller, as long as the subject violates its clause on it. CASE is as for "show".
+    """Make CASE as small as it can be while the subject still violates its clause. CASE is as for "show".
 
     Exit status: 0 the smallest case is printed, 1 the subject does not violate the clause, 2 the input cannot be used.
     """
@@ -219,18 +222,19 @@ def read_case(text: str) -> Entry:
 # ---- corpora ----------------------------------------------------------------------------------------------------
 
 
-@click.command(short_help="Keep the smallest set of cases that exercises the same.")
+@click.command(short_help="Keep the smallest set of cases that exercises as much.")
 @click.argument("corpus", nargs=-1, required=True)
 @click.option(
     "--into",
     required=True,
     metavar="DIR|URL",
-    help="The directory, or redis://HOST/NUMBER, to write to; what it holds stays.",
+    help="The directory, or redis://HOST/NUMBER, to write to. What it already holds stays.",
 )
 def merge(corpus: tuple[str, ...], *, into: str) -> None:
-    """Keep, of the cases of each CORPUS, the smallest set that exercises the same features, clauses and causes.
+    """Keep the smallest set of the cases of each CORPUS that exercises the same features, clauses,
+    causes and lines.
 
-    The corpora that are read are left as they are.
+    The corpora that are read stay as they are.
     """
     from vfio_verify.corpus.merge import exercised, merged
     from vfio_verify.values.case import check

@@ -49,17 +49,21 @@ def _part(_context: click.Context, _option: click.Parameter, value: str) -> tupl
 
 @click.command(short_help="Search for violations until a budget is spent.")
 @click.argument("subject")
-@click.option("--function", metavar="NAME", help="The function to search, where the source has several.")
+@click.option("--function", metavar="NAME", help="The function to search, if the source has several.")
 @click.option(
     "--time",
     "seconds",
     metavar="TIME",
     callback=_seconds,
-    help="How long: 30s, 5m, 2h, 1d. [default: 60s, unless another option says when to end]",
+    help="How long to search: 30s, 5m, 2h, 1d. [default: 60s, unless another option says when to end]",
 )
-@click.option("--examples", type=click.IntRange(1), help="How many layouts more, at least: shards are run whole.")
+@click.option(
+    "--examples", type=click.IntRange(1), help="Run at least this many more layouts. Shards are always run whole."
+)
 @click.option("--until-found", is_flag=True, help="End when a violation is confirmed.")
-@click.option("--fail-fast", is_flag=True, help="The same, with what is met first alone.")
+@click.option(
+    "--fail-fast", is_flag=True, help="Like --until-found, and start nothing else once a violation has been seen."
+)
 @jobs_option
 @cluster_option
 @click.option(
@@ -67,7 +71,7 @@ def _part(_context: click.Context, _option: click.Parameter, value: str) -> tupl
     default="vfio-verify-corpus",
     show_default=True,
     metavar="DIR|URL",
-    help="Where findings are kept, and how far the search is: a directory, or redis://HOST/NUMBER.",
+    help="Where cases and the progress of the search are kept: a directory, or redis://HOST/NUMBER.",
 )
 @click.option(
     "--shard",
@@ -75,11 +79,15 @@ def _part(_context: click.Context, _option: click.Parameter, value: str) -> tupl
     metavar="I/N",
     callback=_part,
     default="1/1",
-    help="One of N parts of the work, as on N machines.",
+    help="Do one of N parts of the work, as on N machines.",
 )
-@click.option("--fresh", is_flag=True, help="Start anew, and do not go on where the last search ended.")
+@click.option("--fresh", is_flag=True, help="Start over instead of continuing where the last search ended.")
 @click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(0, (1 << 32) - 1), help="Another seed, other layouts."
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, (1 << 32) - 1),
+    help="Another seed gives other layouts.",
 )
 @policy_option
 @click.option(
@@ -88,9 +96,9 @@ def _part(_context: click.Context, _option: click.Parameter, value: str) -> tupl
     callback=_seconds,
     default="10s",
     show_default=True,
-    help="Between lines, where there is no terminal.",
+    help="Time between lines of progress, where there is no terminal.",
 )
-@click.option("--plain", is_flag=True, help="Lines and no screen, on a terminal too.")
+@click.option("--plain", is_flag=True, help="Print lines instead of a screen, on a terminal too.")
 @output_options
 @sandbox_option
 def fuzz(
@@ -113,14 +121,14 @@ def fuzz(
     outputs: Outputs,
     no_sandbox: bool,
 ) -> None:
-    """Search SUBJECT for violations until a budget is spent; each is confirmed, made small and kept in a corpus.
+    """Search SUBJECT for violations until a budget is spent. Each is confirmed, minimized and kept in a corpus.
 
-    The same search on the same corpus goes on where the last one ended. On a corpus in Redis, several at once share the
-    work.
+    The same search on the same corpus continues where the last one ended. On a corpus in Redis, several searches share
+    the work.
 
     Exit status: 0 nothing was found, 1 a clause is violated (found now or earlier), 2 the input cannot be used, 3 the
-    harness itself failed, 4 a violation was seen and did not come again, or a part was left out, 130 interrupted by
-    Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
+    harness itself failed, 4 unconfirmed (a violation was seen once and not again, or part of the work was left out),
+    130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
     """
     outputs.refuse_unusable()
     if seconds is None and examples is None and not until_found and not fail_fast:
