@@ -151,7 +151,7 @@ def output_options(command: Callable[..., None]) -> Callable[..., None]:
     decorated: Callable[..., None] = click.option(
         "--annotate/--no-annotate",
         default=None,
-        help="Mark the first violations in the source and add to the job's summary, for GitHub Actions. [default: there only]",
+        help="Mark the first violations for GitHub Actions and add to the job's summary. [default: only there]",
     )(gathered)
     for name, words in forms:
         text = f"Write the report as {words} to FILE (- for standard output)."
