@@ -1,4 +1,4 @@
-"""How much of a mapping's contents is compared: all of it up to 32,768 pages, as docs/limits.md says, and a sample beyond."""
+"""How much of a mapping is compared: contents of up to 32,768 pages whole, beyond a sample, as docs/limits.md says."""
 
 from __future__ import annotations
 
