@@ -24,7 +24,7 @@ from vfio_verify.values.case import Case, KernelFaultKind
 from vfio_verify.values.features import features
 
 _RUNS_OF_CASE = 3
-"""In which what a case that is judged alone has shown must come again, at least once."""
+"""More runs of a single case, in one of which what it has shown must come again."""
 
 
 class Result(Struct, frozen=True):

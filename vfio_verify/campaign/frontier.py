@@ -1,4 +1,4 @@
-"""Which cases of a search reach code of the subject that none before them has reached."""
+"""Finds the cases of a search that reach code of the subject that no case before them has reached."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from vfio_verify.values.case import Case, Fault
 from vfio_verify.worker.worker import Worker
 
 _MOST_RUNS = 400
-"""Runs that are made again to tell which of them it was."""
+"""Runs that are made again to tell which of them was the first."""
 
 Pioneer = tuple[Case, tuple[int, ...]]
 """A case, and the places where the blocks that it was the first to reach begin."""
 
 
 class Frontier:
-    """Looks after each piece of work at what a worker has covered. `known` was reached before, and is not told."""
+    """Looks at what a worker has covered after each piece of work. `known` was reached before, and is left out."""
 
     def __init__(self, worker: Worker, known: bytes) -> None:
         self._worker = worker
@@ -23,7 +23,7 @@ class Frontier:
         self.pioneers: list[Pioneer] = []
 
     def look(self, case: Case, plans: Sequence[Sequence[Fault]]) -> None:
-        """Which of these runs, which were just made, was the first somewhere?"""
+        """Find which of these runs, which were just made, reached something first."""
         new = places(self._worker.covered()) - self._known
         self._known |= new
         if case.variables == "zero":

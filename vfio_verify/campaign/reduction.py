@@ -1,4 +1,4 @@
-"""A case from elsewhere made smaller on a subject that violates its clause."""
+"""Makes a case from elsewhere smaller, on a subject that violates its clause."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def reduced(
     policy: Policy | None = None,
     parts: SandboxFeature = SandboxFeature.ALL,
 ) -> Reduced:
-    """The smallest case that still violates `clause`: without it the entry's, or else the first that fails a check.
-    Without a policy it is judged by the one that it was found by.
+    """The smallest case that still violates `clause`, which defaults to the entry's, or else to the first one that
+    fails a check. The policy defaults to the one that the case was found by.
 
     Raises InputError for a case that has nothing to ask of the subject.
     """
@@ -70,7 +70,7 @@ def reduced(
 
 
 def _wanted(violations: tuple[Violation, ...], clause: str | None, cause: str | None) -> Violation | None:
-    """Of the clause; of its causes the one that is known, if it is there."""
+    """The violation of the clause, by the known cause if that is among them."""
     if clause is None:
         failing = [v for v in violations if clauses()[v.clause].fails_a_check]
         return next(iter([*failing, *violations]), None)
@@ -80,7 +80,7 @@ def _wanted(violations: tuple[Violation, ...], clause: str | None, cause: str | 
 
 
 def _as_run(runner: Runner, wanted: Violation) -> Violation:
-    """The violation under the clause that its last call alone is judged by: a candidate is held against that."""
+    """The violation under the clause that its last call alone is judged by, which candidates are held against."""
     if not wanted.case.earlier:
         return wanted
     _, verdict = runner.run_once(wanted.case)

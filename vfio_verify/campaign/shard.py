@@ -39,15 +39,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PIECE_BYTES, _RUN_BYTES = 2 << 20, 4096
-"""Of observations held together, and of one of them besides its trace."""
+"""Bytes of observations held together, and of one observation besides its trace."""
 
 _CONCURRENT_LAYOUTS, _CONCURRENT_ROUNDS = 2, 24
 """Well-formed layouts of a shard that several threads map concurrently, and the rounds of each such case."""
 _SMALL_SHARD = 100
-"""Layouts of a shard below which only one is: the concurrent calls would take longer than all else."""
+"""A shard of fewer layouts has only one of these: the concurrent calls would take longer than all else."""
 
 _SEQUENCE_EVERY = 16
-"""Layouts: the world of one in so many is used for a sequence too."""
+"""One layout in so many has its world used for a sequence too."""
 
 _HANGS: dict[str, tuple[int, int]] = {
     "layouts": (1, 8),
@@ -55,14 +55,14 @@ _HANGS: dict[str, tuple[int, int]] = {
     "concurrent calls": (1, 0),
     "kernel faults": (1, 2),
 }
-"""For each part of a shard, the hangs that are waited for to the end, which takes seconds, and those given up early."""
+"""The hangs of each part of a shard that are waited for to the end, which takes seconds, and those given up early."""
 
 _FIRST_HANGS = 2
 """Hangs waited for to the end among the layouts of the first shard."""
 
 _MAX_HANGS_OF_LAYOUT, _MAX_DEATHS_OF_LAYOUT = 2, 16
-"""After which the rest of a layout's fault positions is left out. Deaths count where it ends the process without a
-fault, too."""
+"""After so many, the rest of a layout's fault positions is left out. Deaths count where the layout ends the process
+without a fault, too."""
 
 
 class ShardResult(Struct):

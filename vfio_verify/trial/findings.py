@@ -1,4 +1,5 @@
-"""From what many runs have shown to what is told: each fault once, with what follows from it, the gravest first. Pure.
+"""Turns what many runs have shown into what is told: each fault once, with what follows from it, the gravest first.
+Pure.
 
 Candidates are confirmed in the order of `to_confirm`; `told` then joins those that tell the same fault.
 """
@@ -43,7 +44,7 @@ class Seen(Struct):
     consequences: dict[Key, dict[Key, str]] = {}
 
     def add(self, violation: Violation) -> None:
-        """Of one run."""
+        """Count what one run has shown."""
         name = key(violation)
         self.runs[name] = self.runs.get(name, 0) + 1
         if violation.consequences:
@@ -52,7 +53,7 @@ class Seen(Struct):
                 known.setdefault((one.clause, one.cause), one.summary)
 
     def renamed(self, line: NameOfLine) -> Seen:
-        """The same with the names of lines in the causes."""
+        """The same counts, with the names of lines in the causes."""
         other = Seen()
         for (clause, cause), n in self.runs.items():
             name = clause, named(cause, line)
@@ -72,8 +73,8 @@ class Seen(Struct):
 
 
 def to_confirm(candidates: Mapping[Key, Violation]) -> tuple[list[Key], list[Key]]:
-    """Which to confirm, the gravest and simplest first, and which there is no time for. What another tells is left
-    out of both."""
+    """The keys to confirm, the gravest and simplest first, and those there is no time for. What another violation tells
+    is in neither."""
     gone = {name for name in absorbed(candidates) if OR in name[1]}
     by_rank = sorted((name for name in candidates if name not in gone), key=lambda name: _rank(candidates[name]))
     before: Counter[str] = Counter()

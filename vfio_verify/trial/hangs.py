@@ -19,11 +19,11 @@ class HangBudget:
         return self._to_the_end <= 0 and self._given_up <= 0
 
     def begin(self) -> None:
-        """To be called before a run of this part."""
+        """A run of this part begins."""
         self._worker.hurry(on=self._to_the_end <= 0)
 
     def end(self, seen: Observation) -> bool:
-        """To be called after a run. False if it was given up and is not to be judged."""
+        """A run of this part has ended. False if it was given up and is not to be judged."""
         if not hung(seen):
             return True
         if self._to_the_end > 0:

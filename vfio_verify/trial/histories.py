@@ -1,4 +1,4 @@
-"""The calls of a history that a violation needs: found by few tries, each of which makes many calls."""
+"""Finds the calls of a history that a violation needs, by few tries, each of which makes many calls."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from vfio_verify.values.case import Case
 
 Shows = Callable[[Sequence[Case]], bool]
-"""Does the violation come after these calls?"""
+"""Tells whether the violation comes after these calls."""
 
 
 def last_needed(history: tuple[Case, ...], shows: Shows) -> tuple[Case, ...]:
-    """The last so many calls, up to twice as many as are needed: what a call needs is often close before it."""
+    """The last calls, up to twice as many as are needed: what a call needs is often shortly before it."""
     n = 1
     while n < len(history) and not shows(history[-n:]):
         n *= 2
@@ -24,7 +24,7 @@ def each_needed(calls: tuple[Case, ...], shows: Shows) -> tuple[Case, ...]:
 
 
 def fewest(enough: int, shows: Callable[[int], bool], least: int = 1) -> int:
-    """The smallest number that shows it, if all larger ones do; `enough` does."""
+    """The smallest number that shows it, given that all larger ones do. `enough` is known to."""
     while least < enough:
         middle = (least + enough) // 2
         if shows(middle):
@@ -35,7 +35,7 @@ def fewest(enough: int, shows: Callable[[int], bool], least: int = 1) -> int:
 
 
 def _without_chunks(calls: tuple[Case, ...], shows: Shows) -> tuple[Case, ...]:
-    """Leave out half of them, a quarter, and so on, down to single ones."""
+    """Leave out half of the calls, a quarter, and so on, down to single calls."""
     size = len(calls) // 2
     while size:
         start = len(calls)

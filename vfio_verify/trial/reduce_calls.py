@@ -13,9 +13,9 @@ from vfio_verify.values.case import Case, Fault, Segment
 from vfio_verify.values.cost import STEPS
 
 _FEW = 6
-"""Segments of which every two are tried in each other's place, or with the same odd byte."""
+"""In lists of up to so many segments, every two are swapped, and tried alike."""
 _MOST_JOINED = 24
-"""Segments of which neighbours are joined."""
+"""In lists of up to so many segments, neighbours are joined."""
 
 
 # ---- segments -----------------------------------------------------------------------------------------------
@@ -29,7 +29,7 @@ def fewer_segments(case: Case) -> Iterator[Case]:
 
 
 def alike_segments(case: Case) -> Iterator[Case]:
-    """All segments like one of them, or a page of it; all at the start of their block, or nearer to it by as much."""
+    """All segments are like one of them, or like a page of it; all begin with their block, or nearer to it."""
     iovec, unit = case.iovec, unit_of(case)
     if not iovec:
         return
@@ -46,7 +46,7 @@ def alike_segments(case: Case) -> Iterator[Case]:
 
 
 def joined_segments(case: Case) -> Iterator[Case]:
-    """One segment as long as two neighbours are together."""
+    """One segment takes the place of two neighbours and is as long as both."""
     if len(case.iovec) <= _MOST_JOINED:
         for i, (one, other) in enumerate(itertools.pairwise(case.iovec)):
             for offset in dict.fromkeys((one.offset, other.offset)):
@@ -57,7 +57,7 @@ def joined_segments(case: Case) -> Iterator[Case]:
 
 
 def simpler_segments(case: Case) -> Iterator[Case]:
-    """Each segment shorter, nearer to its block's start, in an earlier block, and less odd."""
+    """One segment becomes shorter, nearer to its block's start, in an earlier block, or less odd."""
     for i, segment in enumerate(case.iovec):
         for simpler in _segment_candidates(case, segment):
             iovec = put_at(case.iovec, i, simpler)
@@ -92,7 +92,7 @@ def _segment_candidates(case: Case, segment: Segment) -> Iterator[Segment]:
 
 
 def swapped_segments(case: Case) -> Iterator[Case]:
-    """Two segments in each other's place; half a page each where neither has whole ones."""
+    """Two segments change places. Where neither has whole pages, both become half a page."""
     iovec, unit = case.iovec, unit_of(case)
     if len(iovec) > _FEW:
         return
@@ -105,7 +105,7 @@ def swapped_segments(case: Case) -> Iterator[Case]:
 
 
 def evened_segments(case: Case) -> Iterator[Case]:
-    """Pages that pass from a longer segment to a shorter one."""
+    """Pages pass from a longer segment to a shorter one."""
     unit = unit_of(case)
     if len(case.iovec) > _FEW:
         return
@@ -119,7 +119,7 @@ def evened_segments(case: Case) -> Iterator[Case]:
 
 
 def simpler_total(case: Case) -> Iterator[Case]:
-    """A total that is right, or off by less."""
+    """The total becomes right, or is off by less."""
     total, unit = sum(s.length for s in case.iovec), unit_of(case)
     off_by = case.total_size - total
     sign = 1 if off_by > 0 else -1
@@ -139,7 +139,7 @@ def fewer_faults(case: Case) -> Iterator[Case]:
 
 
 def sooner_faults(case: Case, removed: int = 1) -> Iterator[Case]:
-    """With fewer segments, the step that failed has another number."""
+    """A fault comes sooner: with fewer segments, the step that failed has another number."""
     count = len(case.iovec)
     for i, fault in enumerate(case.fault_plan):
         for nth in {1, 2, max(1, fault.nth - removed), max(1, count), count + 1} - {fault.nth}:
@@ -151,7 +151,7 @@ def sooner_faults(case: Case, removed: int = 1) -> Iterator[Case]:
 
 
 def simpler_faults(case: Case) -> Iterator[Case]:
-    """Each fault early and transient, of a plainer errno, of another step."""
+    """One fault becomes early or transient, has a plainer errno, or hits another step."""
     yield from sooner_faults(case)
     for i, fault in enumerate(case.fault_plan):
         for simpler in _fault_candidates(case, fault):

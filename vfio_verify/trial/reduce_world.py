@@ -14,7 +14,7 @@ from vfio_verify.values.cost import defaults_of, odd_fields
 from vfio_verify.values.space import actions_of, with_actions
 
 _MOST_NUMBERS = 24
-"""Of different sizes and offsets that are lowered together."""
+"""Where there are more different sizes and offsets, they are not lowered together."""
 
 
 def unit_of(case: Case) -> int:
@@ -27,7 +27,7 @@ def unit_of(case: Case) -> int:
 
 
 def without_unused(case: Case) -> Iterator[Case]:
-    """Drop what no segment names: all of it at once, then block by block, region by region, device by device."""
+    """What no segment names is dropped: first all of it, then block by block, region by region, device by device."""
     used = {s.block for iovec in iovecs(case) for s in iovec}
     used |= {action.block for action in case.sequence if isinstance(action, Change | Drop)}
     unused = [i for i in range(len(case.ram_blocks)) if i not in used]
@@ -60,7 +60,7 @@ def _without_empty_devices(case: Case) -> Case:
 
 
 def merged_blocks(case: Case) -> Iterator[Case]:
-    """All segments in the block of one of them."""
+    """All segments move to the block of one of them."""
     for block in sorted({s.block for iovec in iovecs(case) for s in iovec if s.block is not None}):
 
         def moved(segment: Segment, block: int = block) -> Segment:
@@ -72,7 +72,7 @@ def merged_blocks(case: Case) -> Iterator[Case]:
 
 
 def blocks_of_devices(case: Case) -> Iterator[Case]:
-    """Plain RAM and addresses in no block made a device's memory, which is one reason less to refuse them."""
+    """Plain RAM and addresses in no block become a device's memory: one reason less to refuse them."""
     for number, block in enumerate(case.ram_blocks):
         if block.device is None:
             free = next(i for i in itertools.count() if all(r.index != i for d in case.devices[:1] for r in d.regions))
@@ -86,7 +86,7 @@ def blocks_of_devices(case: Case) -> Iterator[Case]:
 
 
 def merged_devices(case: Case) -> Iterator[Case]:
-    """The regions of one device given to another, under indexes that are free there."""
+    """The regions of one device go to another, under indexes that are free there."""
     for giver, taker in itertools.permutations(range(len(case.devices)), 2):
         taken = {region.index for region in case.devices[taker].regions}
         free = (index for index in itertools.count() if index not in taken)
@@ -101,7 +101,7 @@ def merged_devices(case: Case) -> Iterator[Case]:
 
 
 def swapped_blocks(case: Case) -> Iterator[Case]:
-    """The regions of each device by index; two RAM blocks in each other's place, and two devices."""
+    """The regions of a device are sorted by index; two RAM blocks change places, or two devices."""
     for i, device in enumerate(case.devices):
         yield _with_device(case, i, replace(device, regions=tuple(sorted(device.regions, key=lambda r: r.index))))
     for one, other in itertools.combinations(range(len(case.ram_blocks)), 2):
@@ -121,8 +121,8 @@ def swapped_blocks(case: Case) -> Iterator[Case]:
 
 
 def defaults(case: Case) -> Iterator[Case]:
-    """Every field that is not structure at its default: of a whole device, then of each thing, then one by one. A field
-    added to a case needs no more to be taken away here, and to be counted in the cost."""
+    """Fields that are not structure get their defaults: first all of a device, then those of each thing, then one by
+    one. A new field of a case needs nothing more to be reset here and to be counted in the cost."""
     yield from _reset(case)
     for i, device in enumerate(case.devices):
         yield _with_device(case, i, _plain_device(device))
@@ -143,7 +143,7 @@ def _plain_device(device: Device) -> Device:
 
 
 def _reset(part: Any) -> Iterator[Any]:
-    """With its odd fields at their defaults, all of them first; those that are numbers also lower."""
+    """The part with its odd fields at their defaults, first all of them, then each. Numbers also become lower."""
     odd, plain = odd_fields(part), defaults_of(part.__class__)
     for names in ([odd] if len(odd) > 1 else []) + [[name] for name in odd]:
         yield replace(part, **{name: plain[name] for name in names})
@@ -154,7 +154,7 @@ def _reset(part: Any) -> Iterator[Any]:
 
 
 def pages_of_this_machine(case: Case) -> Iterator[Case]:
-    """Smaller pages and as many of them: what ends in the middle of a page still does."""
+    """Pages become smaller and stay as many: what ends in the middle of a page still does."""
     unit = case.page_size
     if unit > PAGE:
 
@@ -166,7 +166,7 @@ def pages_of_this_machine(case: Case) -> Iterator[Case]:
 
 
 def lower_indexes(case: Case) -> Iterator[Case]:
-    """Each region by a lower index."""
+    """A region gets a lower index."""
     for i, device in enumerate(case.devices):
         taken = {region.index for region in device.regions}
         for region in device.regions:
@@ -176,7 +176,7 @@ def lower_indexes(case: Case) -> Iterator[Case]:
 
 
 def simpler_areas(case: Case) -> Iterator[Case]:
-    """No areas, fewer, or smaller ones, at lower offsets."""
+    """A region has no areas, fewer, smaller ones, or some at lower offsets."""
     for i, device in enumerate(case.devices):
         for region in device.regions:
             if region.areas is not None:
@@ -205,7 +205,7 @@ def _area_candidates(region: Region, areas: tuple[Area, ...], unit: int) -> Iter
 
 
 def _shifted(region: Region, position: int, area: Area) -> Region:
-    """A lower end of an area, and what follows it in the region lower by as much."""
+    """The region with an area that ends sooner, and all that follows it nearer by as much."""
     assert region.areas is not None
     old = region.areas[position]
     down = old.offset + old.size - area.offset - area.size
@@ -214,7 +214,7 @@ def _shifted(region: Region, position: int, area: Area) -> Region:
 
 
 def blocks_cut_at_the_start(case: Case) -> Iterator[Case]:
-    """A block without its first pages: what lies after them is nearer to its start by as much, and ends sooner."""
+    """A block loses its first pages: what lies after them is nearer to its start by as much."""
     unit = unit_of(case)
     for number, block in enumerate(case.ram_blocks):
         offsets = {s.offset // unit for iovec in iovecs(case) for s in iovec if s.block == number}
@@ -230,7 +230,7 @@ def _nearer_in(block: int, by: int) -> Callable[[Segment], Segment]:
 
 
 def _ending_sooner(case: Case, block: RamBlock, by: int) -> Case | None:
-    """With so many bytes less in a block, and in its region."""
+    """The case with so many bytes less in a block and in its region; None where that leaves nothing."""
     if block.device is None:
         smaller = replace(block, size=(block.size or 0) - by)
         return replace(case, ram_blocks=tuple(smaller if b is block else b for b in case.ram_blocks))
@@ -246,7 +246,7 @@ def _ending_sooner(case: Case, block: RamBlock, by: int) -> Case | None:
 
 
 def areas_as_regions(case: Case) -> Iterator[Case]:
-    """Each area of a region a region of its own."""
+    """Each area of a region becomes a region of its own."""
     for i, device in enumerate(case.devices):
         for region in device.regions:
             if region.areas is None or len(region.areas) < 2:
@@ -265,7 +265,7 @@ def areas_as_regions(case: Case) -> Iterator[Case]:
 
 
 def smaller_blocks(case: Case) -> Iterator[Case]:
-    """Regions and plain RAM of whole pages, and of fewer."""
+    """Regions and plain RAM get whole pages, and fewer of them."""
     unit = unit_of(case)
     for i, device in enumerate(case.devices):
         for region in device.regions:
@@ -283,8 +283,8 @@ def whole(size: int, unit: int) -> int:
 
 
 def numbers_lowered_together(case: Case) -> Iterator[Case]:
-    """All sizes and offsets from one on, lower by as much: a segment that must be longer than its area cannot be made
-    shorter before the area is, and the area cannot be before the segment."""
+    """All sizes and offsets from one on become lower by as much: a segment that must be longer than its area cannot
+    become shorter before the area does, nor the area before the segment."""
     unit = unit_of(case)
     numbers: set[int] = {0}
 
@@ -306,8 +306,7 @@ def numbers_lowered_together(case: Case) -> Iterator[Case]:
 
 
 def _each_number(case: Case, change: Callable[[int], int]) -> Case:
-    """Every size and every offset of the world and of its segments changed."""
-
+    """The case with every size and offset of its world and its segments changed."""
     unit = unit_of(case)
 
     def region(old: Region) -> Region:
@@ -324,7 +323,7 @@ def _each_number(case: Case, change: Callable[[int], int]) -> Case:
 
 
 def subsets(items: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
-    """Less and less is taken away: everything, halves, quarters, down to single ones."""
+    """The items without some of them: without all, without each half, each quarter, down to each single one."""
     if not items:
         return
     yield ()
@@ -338,8 +337,8 @@ def subsets(items: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
 
 
 def lower(number: int, unit: int = 1, *first: int) -> Iterator[int]:
-    """Lower numbers that are odd by as much: the lowest first, then less by ever fewer units. What is the least that
-    will do is found in some dozen steps, not unit by unit."""
+    """Lower numbers, odd by as much: the lowest first, then those that take away ever fewer units. The least that will
+    do is found in some dozen steps, not unit by unit."""
     odd = number % unit
     by_steps = (number - (unit << shift) for shift in reversed(range((number // unit).bit_length())))
     halved = number // (2 * unit) * unit + odd
@@ -349,7 +348,8 @@ def lower(number: int, unit: int = 1, *first: int) -> Iterator[int]:
 
 
 def with_region(case: Case, device: int, before: Region, after: Region) -> Case:
-    """Another region in the place of one. Its RAM blocks follow; of two whose area is one now, the first stays."""
+    """The case with another region in the place of one. Its RAM blocks follow; where two now have one area, the first
+    stays."""
     regions = tuple(after if r is before else r for r in case.devices[device].regions)
     changed = _with_device(case, device, replace(case.devices[device], regions=regions))
     blocks = tuple(_follow(b, device, before, after) for b in case.ram_blocks)
@@ -368,7 +368,7 @@ def with_region(case: Case, device: int, before: Region, after: Region) -> Case:
 
 
 def with_room(case: Case, segment: Segment) -> Case:
-    """The same where a whole region, or its last area, is as large as a segment needs it to be."""
+    """The case with a region, or its last area, as large as a segment needs it to be."""
     block = None if segment.block is None else case.ram_blocks[segment.block]
     region = None if segment.block is None else case.region_of(segment.block)
     end = segment.offset + segment.length
@@ -406,7 +406,7 @@ def _without_blocks(case: Case, gone: set[int]) -> Case:
 
 
 def _renumbered(case: Case, number: dict[int, int]) -> Case:
-    """What names a RAM block by its old number names it by its new one."""
+    """The case with RAM blocks named by their new numbers."""
     sequence = tuple(
         replace(action, block=number[action.block]) if isinstance(action, Change | Drop) else action
         for action in case.sequence
@@ -426,13 +426,13 @@ def _without_device(case: Case, position: int) -> Case:
 
 
 def iovecs(case: Case) -> list[tuple[Segment, ...]]:
-    """Of all calls of a case."""
+    """The iovecs of all calls of a case."""
     own = [action.iovec for action in actions_of(case) if isinstance(action, Call)]
     return [*own, *(call.iovec for call in case.concurrent)]
 
 
 def each_segment(case: Case, change: Callable[[Segment], Segment]) -> Case:
-    """Every segment of every call changed; each total is off by as much as it was."""
+    """The case with every segment of every call changed. Each total stays off by as much as it was."""
 
     def changed(call: Call) -> Call:
         iovec = tuple(map(change, call.iovec))
@@ -443,13 +443,13 @@ def each_segment(case: Case, change: Callable[[Segment], Segment]) -> Case:
 
 
 def total_like(call: Call | Case, iovec: tuple[Segment, ...]) -> int:
-    """The total of another iovec that is off by as much as this call's own."""
+    """The total for another iovec, off by as much as this call's own."""
     off_by = call.total_size - sum(s.length for s in call.iovec)
     return max(0, sum(s.length for s in iovec) + off_by) % (1 << 64)
 
 
 def with_iovec(case: Case, iovec: tuple[Segment, ...]) -> Case:
-    """Other segments, and a total that is off by as much as it was."""
+    """The case with other segments, and a total that is off by as much as it was."""
     return replace(case, iovec=iovec, total_size=total_like(case, iovec))
 
 

@@ -1,6 +1,6 @@
-"""Simpler cases to try in the place of one.
+"""Reducers: what makes a case simpler.
 
-A reducer yields candidates from the boldest to the mildest. It may yield what is no case, or is no simpler.
+A reducer yields candidates from the boldest to the mildest. A candidate may be no valid case, or no simpler.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from vfio_verify.values.case import PAGE, Action, Call, Case, Change, End
 from vfio_verify.values.space import actions_of, alone, with_actions
 
 _FEW_STEPS = 9
-"""Of which every pair is tried: most faults of a sequence need two."""
+"""In sequences of up to so many steps every pair is tried: most faults of a sequence need two."""
 
 Reducer = Callable[[Case], Iterator[Case]]
 
@@ -56,7 +56,7 @@ def _fewer_earlier(case: Case) -> Iterator[Case]:
 
 
 def _simpler_earlier(case: Case) -> Iterator[Case]:
-    """Each earlier call as the case itself, without what followed it, then by all reducers."""
+    """An earlier call becomes like the case itself, loses what followed it, or is reduced."""
     own = replace(case, earlier=())
     for i, before in enumerate(case.earlier):
         if before.sequence:
@@ -70,7 +70,7 @@ def _simpler_earlier(case: Case) -> Iterator[Case]:
 
 
 def _fewer_steps(case: Case) -> Iterator[Case]:
-    """Some of the actions, the first of which is a call; with a call go the actions on its mapping."""
+    """Some of the actions stay, the first of which is a call. With a call go the actions on its mapping."""
     if not case.sequence:
         return
     actions = actions_of(case)
@@ -81,7 +81,7 @@ def _fewer_steps(case: Case) -> Iterator[Case]:
 
 
 def _with_steps(case: Case, kept: list[Action], positions: tuple[int, ...]) -> Iterator[Case]:
-    """Mappings are counted anew: each keeps its call."""
+    """The case with these actions. Mappings are numbered anew, so that each keeps its call."""
     calls = [i for i, action in enumerate(actions_of(case)) if isinstance(action, Call)]
     number = {calls.index(i): n for n, i in enumerate(i for i in positions if i in calls)}
     renumbered: list[Action] = []
@@ -95,7 +95,7 @@ def _with_steps(case: Case, kept: list[Action], positions: tuple[int, ...]) -> I
 
 
 def _simpler_steps(case: Case) -> Iterator[Case]:
-    """Each later call by the reducers of a case's own; changes at the start of their block."""
+    """A later call is reduced as the first one is; a change moves to the start of its block."""
     for i, action in enumerate(case.sequence):
         if isinstance(action, Change) and action.offset:
             for offset in (0, action.offset // PAGE * PAGE):
@@ -110,7 +110,7 @@ def _simpler_steps(case: Case) -> Iterator[Case]:
 
 
 def _fewer_concurrent(case: Case) -> Iterator[Case]:
-    """Fewer threads, but never one alone; any of the calls may be the first."""
+    """Fewer threads call, but never one alone. Any of the calls may be the first."""
     for kept in subsets(case.concurrent):
         if kept:
             yield replace(case, concurrent=kept)
@@ -123,7 +123,7 @@ def _fewer_concurrent(case: Case) -> Iterator[Case]:
 
 
 def _simpler_concurrent(case: Case) -> Iterator[Case]:
-    """The same iovec in all threads, or fewer and simpler segments in one."""
+    """A concurrent call becomes like the first one, or has fewer and simpler segments."""
     own = Call(case.iovec, case.total_size)
     for i, call in enumerate(case.concurrent):
 
@@ -150,4 +150,4 @@ REDUCERS: tuple[Reducer, ...] = (
     *(blocks_cut_at_the_start, joined_segments, evened_segments),
     *(_simpler_earlier, _simpler_concurrent, swapped_segments, swapped_blocks),
 )
-"""From what takes most away to what only tidies up. A new field of a case needs none: `defaults` resets it."""
+"""From those that take most away to those that only tidy up. A new field of a case needs none: `defaults` resets it."""

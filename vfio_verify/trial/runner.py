@@ -1,4 +1,4 @@
-"""One case run on a subject, and judged: whatever it holds, a single call, concurrent calls or a sequence."""
+"""Runs a case on a subject and judges it, whether it is a single call, concurrent calls or a sequence."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Runner(NamedTuple):
         return seen, Verdict(verdict.checked, only_after_earlier(verdict.violations, alone.violations))
 
     def run_once(self, case: Case) -> tuple[Observation, Verdict]:
-        """The same, with every violation under the clause that the last call violates, whether or not it needs the
-        earlier calls."""
+        """Run and judge one case. Each violation is told under the clause that the last call violates, whether or not
+        it needs the earlier calls."""
         (seen,) = self.worker.run(case)
         if case.sequence:
             return seen, self.judge_steps(case, seen)

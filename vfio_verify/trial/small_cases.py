@@ -1,8 +1,8 @@
 """Small cases to try in the place of one that is small already: all those of a few shapes that cost less.
 
-Reducers go down from a case step by step, and where two things must change at once they stop short, each seed at a
-place of its own. What is left then is mostly a call or two of up to three segments. Of such there are few enough to
-try them all, the cheapest first: that ends in the same case wherever it began.
+Reducers make a case simpler step by step. Where two things must change together they stop short, and where they stop
+depends on the seed. What is left then is mostly a call or two of up to three segments. There are few enough of these to
+try them all, the cheapest first, which ends in the same case wherever it began.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from vfio_verify.values.space import actions_of, alone, with_actions
 _FEW_SEGMENTS = 3
 _FEW_BLOCKS = 2
 _MOST_ODD = 2
-"""Segments of a shape that are not the first page of the first block."""
+"""Segments that are not the first page of the first block."""
 _MOST = 600
 """Cases that are tried in the place of one."""
 _MOST_FRESH = 120
-"""The same where each needs a fresh process."""
+"""Cases that are tried where each needs a fresh process."""
 _SIMPLEST = 8
-"""Cases that each of several calls in worlds of their own is tried as."""
+"""Cases that are tried for each of several calls in worlds of their own."""
 
 World = tuple[tuple[Device, ...], tuple[RamBlock, ...]]
 
@@ -99,7 +99,7 @@ def _is_possible(case: Case) -> bool:
 
 
 class _Place(NamedTuple):
-    """Of a segment: the block's number, and offset and length in bytes."""
+    """Where a segment lies: the block's number, and offset and length in bytes."""
 
     block: int | None
     offset: int
@@ -123,7 +123,7 @@ class _Bound(NamedTuple):
         return cls(len(like.iovec), things + oddities(like), things, sizes(like.iovec))
 
     def excludes(self, world: World, places: Sequence[_Place]) -> bool:
-        """Does any case of this world and these segments cost more?"""
+        """Whether every case of this world and these segments costs more."""
         odd = sum(region.index > 0 for device in world[0] for region in device.regions)
         things = parts(*world)
         least = (len(places), things + odd, things)
@@ -149,7 +149,7 @@ def _layouts(like: Case, counts: Sequence[int], reasons: list[set[str]], bound: 
 
 
 def _are_mixed(places: Sequence[_Place], counts: Sequence[int]) -> list[bool]:
-    """Of each call: are its segments in different blocks, or in none?"""
+    """For each call, whether its segments are in different blocks, or in none."""
     rest = iter(places)
     blocks = [{next(rest).block for _ in range(count)} for count in counts]
     return [len(some) > 1 or None in some for some in blocks]
@@ -263,7 +263,8 @@ def _of_two_blocks(unit: int, first: int, second: int) -> Iterator[World]:
 
 
 def _dressed(layout: Case, like: Case, *, devices: bool = True) -> Case:
-    """With what is odd about the regions and blocks of the case, and could not be taken away; and about its devices."""
+    """The layout with what is odd about the regions and blocks of the case and could not be taken away, and about its
+    devices."""
     regions = [region for device in like.devices for region in device.regions]
     of_region, of_block = _oddities(regions), _oddities(like.ram_blocks)
     of_device = _oddities(like.devices) if devices else {}
@@ -281,7 +282,8 @@ def _oddities(parts: Sequence[Struct]) -> dict[str, Any]:
 
 
 def _with_faults(layout: Case, like: Case, reasons: list[set[str]]) -> Iterator[Case]:
-    """The same faults, at any of the steps that there are; none where there is a reason to refuse without them."""
+    """The layout with the faults of the case, at any of its steps, and without them where there is another reason to
+    refuse it."""
     if like.fault_plan and any(reasons):
         yield layout.without_faults()
     last = len(layout.iovec) + 1
