@@ -24,7 +24,7 @@ from vfio_verify import specs
 from vfio_verify.campaign import cluster, remote
 from vfio_verify.campaign.check import Result, check
 from vfio_verify.campaign.options import Options
-from vfio_verify.campaign.shard import run_shard
+from vfio_verify.campaign.shard import ShardResult, run_shard
 from vfio_verify.campaign.shards import Shard
 from vfio_verify.errors import HarnessError, InputError
 from vfio_verify.subject.subject import CORE, Subject
@@ -66,7 +66,7 @@ class Machine:
 
     @property
     def is_at_work(self) -> bool:
-        """Has it a process of a subject's?"""
+        """Whether it runs a subject in some process."""
         return any(self.workers())
 
     def workers(self) -> Iterator[int]:
@@ -148,9 +148,10 @@ def ended(process: subprocess.Popen[str], seconds: float = 60) -> tuple[int, str
     return process.returncode, out, err
 
 
-def told(result: object) -> object:
+def told(result: ShardResult) -> object:
     """A shard's result without the addresses that a run happened to have."""
-    return {name: getattr(result, name) for name in ("layouts", "runs", "checked", "hangs", "sampled", "mapped")}
+    tally = result.tally
+    return tally.layouts, tally.runs, tally.checked, tally.hangs, tally.sampled, result.mapped
 
 
 @pytest.fixture(scope="module")
@@ -293,6 +294,17 @@ def test_a_cluster_whose_last_worker_is_lost_ends_a_check(dask, monkeypatch):
         worker.kill()
         with pytest.raises(HarnessError, match="has no worker left"):
             future.result(20)
+
+
+def test_what_the_last_worker_was_at_is_done_by_one_that_joins(dask):
+    shard = Shard(1, 1, 60)
+    victim = dask.worker()
+    with cluster.connect(dask.url) as executor:
+        future = executor.submit(run_shard, CORE, Options(), shard)
+        until("the worker is in the middle of a task", lambda: victim.is_at_work)
+        victim.kill()
+        dask.worker()
+        assert told(future.result(60)) == told(run_shard(CORE, Options(), shard))
 
 
 @pytest.mark.parametrize("url", ["tcp://127.0.0.1:9", "nonsense://x:1", "127.0.0.1", "tcp://"])

@@ -1,7 +1,8 @@
 """A Dask cluster as an executor: tasks go to workers on any machine, with what they need, and their results come home.
 
-A worker that is lost has its tasks run elsewhere, which Dask sees to; one that joins gets some. One on which another
-vfio_verify is installed is refused: at once if it is there at the start, with a line on it if it joins later.
+Dask runs the tasks of a lost worker elsewhere and gives some to one that joins. A worker with the same installation as
+here has a resource that every task asks for, so that Dask itself gives none to a worker that is refused: it is refused
+at once if it is there at the start, and told of on a line if it joins later.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import functools
 import gc
 import hashlib
+import io
 import logging
 import os
 import pickle
@@ -20,11 +22,10 @@ import uuid
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, InvalidStateError
 from pathlib import Path
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from vfio_verify.campaign import remote
@@ -36,30 +37,11 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 _CONNECT_SECONDS = 10.0
+_CLOSE_SECONDS = 2.0
 _STARTS = 3
 _ALONE_SECONDS = 15.0
 """How long a task waits for a worker when the last one is gone. A worker that is started anew takes a few."""
 _LOOK_SECONDS = 1.0
-
-_TEXT = Path(remote.__file__).read_text(encoding="utf-8")
-_BEGIN = """
-import sys, types
-module = sys.modules.get(name)
-if module is None:
-    module = types.ModuleType(name)
-    exec(text, module.__dict__)
-    sys.modules[name] = module
-answer = module.perform(expected, task) if task is not None else module.facts()
-"""
-_EXPRESSION = "(exec(begin, scope), scope['answer'])[1]"
-"""For `eval`, which every Python has: nothing of ours needs to be there to be asked for."""
-
-
-def _asked(expected: dict[str, str], task: bytes | None) -> tuple[str, dict[str, Any]]:
-    """The arguments for `eval` on a worker."""
-    name = f"vfio_verify_remote_{hashlib.sha256(_TEXT.encode()).hexdigest()[:12]}"
-    scope = {"name": name, "text": _TEXT, "expected": expected, "task": task}
-    return _EXPRESSION, {"begin": _BEGIN, "scope": scope}
 
 
 class TaskLostError(LostProcessError):
@@ -69,30 +51,45 @@ class TaskLostError(LostProcessError):
 # ---- a task on its way, and on a worker -------------------------------------------------------------------------
 
 
-class _Shipped(Struct, frozen=True):
-    """A subject on its way. Every worker runs the same machine code, and needs no compiler."""
+class _Call:
+    """A function and its arguments. To unpickle it is to call the function, and gives what that returns."""
 
-    subject: Subject
-    library: bytes
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        self._asked = function, args, named
 
-
-def _packed(function: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> bytes:
-    shipped = tuple(_ship(one) if isinstance(one, Subject) and one.library else one for one in args)
-    return pickle.dumps((function, shipped, named))
+    def __reduce__(self) -> Any:
+        return _perform, self._asked
 
 
-def _ship(subject: Subject) -> _Shipped:
-    assert subject.library is not None
-    return _Shipped(replace(subject, library=None), subject.library.read_bytes())
+def _packed(call: _Call) -> bytes:
+    packed = io.BytesIO()
+    pickler = pickle.Pickler(packed)
+    pickler.dispatch_table = {Subject: _with_library}
+    pickler.dump(call)
+    return packed.getvalue()
 
 
-def run_task(task: bytes) -> bytes:
-    """Perform a task in this process, which is a worker's; what it returns, pickled."""
-    function, args, named = pickle.loads(task)
-    home = _home()
-    return pickle.dumps(
-        function(*(_unshipped(one, home) if isinstance(one, _Shipped) else one for one in args), **named)
-    )
+def _with_library(subject: Subject) -> Any:
+    """How a subject is pickled. Every worker runs the same machine code, and needs no compiler."""
+    if subject.library is None:
+        return subject.__reduce__()
+    return _unpacked, (replace(subject, library=None), subject.library.read_bytes())
+
+
+def _unpacked(subject: Subject, data: bytes) -> Subject:
+    library = _home() / hashlib.sha256(data).hexdigest() / "subject.so"
+    if not library.exists():
+        library.parent.mkdir(mode=0o700, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=library.parent, delete=False) as file:
+            file.write(data)
+        os.replace(file.name, library)  # another thread may do the same
+    return replace(subject, library=library)
+
+
+def _perform(function: Callable[..., T], args: tuple[Any, ...], named: dict[str, Any]) -> T:
+    # By default it is a directory where the worker was started.
+    os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(_home()))
+    return function(*args, **named)
 
 
 def _home() -> Path:
@@ -101,211 +98,137 @@ def _home() -> Path:
 
     home = Path(get_worker().local_directory).resolve() / "vfio-verify"
     home.mkdir(mode=0o700, exist_ok=True)
-    os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(home))  # by default it is where the worker was started
     return home
-
-
-def _unshipped(shipped: _Shipped, home: Path) -> Subject:
-    library = home / hashlib.sha256(shipped.library).hexdigest() / "subject.so"
-    if not library.exists():
-        library.parent.mkdir(mode=0o700, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=library.parent, delete=False) as file:
-            file.write(shipped.library)
-        os.replace(file.name, library)  # another thread may do the same
-    return replace(shipped.subject, library=library)
 
 
 # ---- the executor -----------------------------------------------------------------------------------------------
 
 
-class _Task(NamedTuple):
-    """What was asked for, and how it travels."""
-
-    future: Future[Any]
-    packed: bytes
-
-
-class _Sent(NamedTuple):
-    """A task that Dask has. `where` is None if any worker may take it."""
-
-    task: _Task
-    future: Any
-    where: frozenset[str] | None
-
-
 class ClusterExecutor(Executor):
-    """Runs functions of this package on a cluster's workers. Made by `connect`.
+    """Runs functions of this package on the workers that have a resource. Made by `connect`.
 
-    Few more tasks than workers are with Dask at a time; the others wait here. So one that joins finds something to do,
-    and who is to be left out is known before most tasks are sent.
+    Dask's own executor carries the tasks, but not all at the same time: Dask assigns each to a worker as it comes, and
+    when a worker is lost it blames every task that was assigned to it. So few more tasks than can run are with Dask,
+    and the others wait here.
     """
 
     lost = (TaskLostError,)
-    """What a task ends with that may be to blame for it, and may be given again."""
+    """How a task ends that may be to blame itself, and may be submitted again."""
 
-    def __init__(self, client: Any, url: str, on_refused: Callable[[str], None]) -> None:
-        self._client, self._url, self._on_refused = client, url, on_refused
-        self._expected = remote.facts()
+    def __init__(self, client: Any, url: str, resource: str) -> None:
+        self._client, self._url, self._resource = client, url, resource
+        self._dask = client.get_executor(pure=False, resources={resource: 1})
         self._lock = threading.RLock()
-        self._there: dict[str, int] = client.nthreads()
-        self._refused: set[str] = set()
-        self._waiting: deque[_Task] = deque()
-        self._sent: dict[Future[Any], _Sent] = {}
+        self._waiting: deque[tuple[Future[Any], bytes]] = deque()
+        self._sent: dict[Future[Any], Future[Any]] = {}
         self._closed = threading.Event()
+        self._look()
         self._watch = threading.Thread(target=self._look_out, name="vfio-verify-cluster", daemon=True)
         self._watch.start()
 
     @property
     def slots(self) -> int:
         """Tasks that can run at once, with the workers that were there a second ago."""
-        with self._lock:
-            return sum(threads for address, threads in self._there.items() if address not in self._refused)
+        return sum(self._there.values())
 
     def crew(self) -> str:
         """The same in words: how many workers, and threads where a worker has several."""
-        with self._lock:
-            usable = self._there.keys() - self._refused
-        workers, slots = f"{len(usable)} worker{'' if len(usable) == 1 else 's'}", self.slots
-        return workers if slots == len(usable) else f"{workers} with {slots} threads"
+        workers = f"{len(self._there)} worker{'' if len(self._there) == 1 else 's'}"
+        return workers if self.slots == len(self._there) else f"{workers} with {self.slots} threads"
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run a function on some worker. A Subject among its arguments takes its library along."""
         if self._closed.is_set():
-            raise RuntimeError("cannot schedule new futures after shutdown")
+            raise RuntimeError("the cluster's executor is closed")
         future: Future[T] = Future()
         future.add_done_callback(self._forget)
         with self._lock:
-            self._waiting.append(_Task(future, _packed(fn, args, kwargs)))
+            self._waiting.append((future, _packed(_Call(fn, args, kwargs))))
         self._send()
         return future
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """As Executor.shutdown. A task that has begun is not ended in its middle, but its result may be given up."""
-        if cancel_futures or not wait:
-            for future in self._asked_for():
-                future.cancel()
-        for future in self._asked_for():
-            with contextlib.suppress(BaseException):
-                future.exception()
+    def close(self) -> None:
+        """Cancel what is not done, and take nothing more. A task that has begun is not ended in its middle."""
         self._closed.set()
+        for future in self._asked_for():
+            future.cancel()
         self._watch.join()
 
     def _asked_for(self) -> list[Future[Any]]:
         with self._lock:
-            return [*self._sent, *(task.future for task in self._waiting)]
+            return [*self._sent, *(future for future, _ in self._waiting)]
 
     def _send(self) -> None:
-        """Give Dask what there is a worker for, and one task more for each, to begin at once after another."""
-        failed: list[tuple[Future[Any], Exception]] = []
+        """Give Dask the tasks for which there is a worker, and one more for each worker, so that none is ever idle."""
         with self._lock:
-            usable = frozenset(self._there.keys() - self._refused)
-            room = self.slots + len(usable) - len(self._sent)
-            while self._waiting and room > 0:
-                task = self._waiting.popleft()
-                if task.future.done():
+            while self._waiting and len(self._sent) < self.slots + len(self._there):
+                future, packed = self._waiting.popleft()
+                if future.done():
                     continue
-                where = usable if self._refused else None
-                arguments = _asked(self._expected, task.packed)
-                key = f"vfio-verify-{uuid.uuid4().hex}"
                 try:
-                    sent = self._client.submit(eval, *arguments, key=key, pure=False, workers=where and sorted(where))
+                    # The scheduler loads the function that is submitted: one of this package it need not have.
+                    sent = self._dask.submit(pickle.loads, packed)
                 except Exception as error:  # noqa: BLE001  # Dask has no common base for what ends a client
-                    failed.append((task.future, error))
+                    future.set_exception(self._lost(error))
                     continue
-                self._sent[task.future] = _Sent(task, sent, where)
-                sent.add_done_callback(functools.partial(self._come_home, task))
-                room -= 1
-        for future, why in failed:
-            _fail(future, self._lost(why))
+                self._sent[future] = sent
+                sent.add_done_callback(functools.partial(self._come_home, future))
 
-    def _come_home(self, task: _Task, done: Any) -> None:
-        """Called in a thread of the client's, when Dask is done with a task."""
-        with self._lock:
-            sent = self._sent.get(task.future)
-            if sent is None or sent.future is not done:
-                return  # it was taken back
-        try:
-            if done.status == "finished":
-                verdict, answer = done.result()
-                if verdict == "refused":
-                    self._refuse_joined()
-                    self._take_back(sent)
-                elif task.future.set_running_or_notify_cancel():
-                    task.future.set_result(pickle.loads(answer))
-            elif done.status == "error":
-                _fail(task.future, self._told(done.exception()))
+    def _come_home(self, future: Future[Any], sent: Future[Any]) -> None:
+        """Called when Dask is done with a task, in a thread of the client's."""
+        self._forget(future)
+        with contextlib.suppress(InvalidStateError):  # it was cancelled, or failed, meanwhile
+            if sent.cancelled():
+                future.set_exception(self._lost())
+            elif error := sent.exception():
+                future.set_exception(_told(error))
             else:
-                _fail(task.future, self._lost(None))
-        except BaseException as error:  # noqa: BLE001  # else the future would never be done
-            _fail(task.future, self._lost(error))
+                future.set_result(sent.result())
         self._send()
-
-    def _take_back(self, sent: _Sent) -> None:
-        """Have a task wait again, before all others."""
-        with self._lock:
-            if self._sent.pop(sent.task.future, None) is not None:
-                self._waiting.appendleft(sent.task)
-
-    def _refuse_joined(self) -> None:
-        """Leave out the workers on which something else is installed from now on."""
-        there = self._client.nthreads()
-        wrong = _wrong(_ask(self._client), self._expected)
-        with self._lock:
-            self._there = there
-            new = sorted(wrong.keys() - self._refused)
-            self._refused |= wrong.keys()
-        for address in new:
-            self._on_refused(f"{wrong[address]}; it gets no task")
-
-    def _told(self, error: BaseException | None) -> BaseException:
-        from distributed import KilledWorker
-
-        if isinstance(error, KilledWorker):
-            times = error.allowed_failures + 1
-            return TaskLostError(f"{times} workers of the cluster ended in the middle of one task (out of memory?)")
-        return error or HarnessError("a task of the cluster failed, and does not say why")
-
-    def _lost(self, error: BaseException | None) -> HarnessError:
-        why = f": {_first_line(error)}" if error is not None else ""
-        return HarnessError(f"the Dask scheduler at {self._url} is lost{why}")
 
     def _forget(self, future: Future[Any]) -> None:
         with self._lock:
             sent = self._sent.pop(future, None)
-        if sent is not None and future.cancelled():
+        if sent is not None and not sent.done():
             with contextlib.suppress(Exception):  # the scheduler may be gone
-                sent.future.cancel()
+                sent.cancel()
+
+    def _lost(self, error: BaseException | None = None) -> HarnessError:
+        why = f": {_first_line(error)}" if error is not None else ""
+        return HarnessError(f"the Dask scheduler at {self._url} is lost{why}")
+
+    def _look(self) -> None:
+        workers = self._client.sync(self._client.scheduler.identity, callback_timeout=_CONNECT_SECONDS)["workers"]
+        threads = {address: worker["resources"].get(self._resource, 0) for address, worker in workers.items()}
+        self._there = {address: int(n) for address, n in threads.items() if n}
 
     def _look_out(self) -> None:
-        """Who joins gets tasks, and what nobody is left to run does not wait for ever."""
+        """Give tasks to a worker that joins, and let no task wait for ever when none is left."""
         alone_since: float | None = None
         while not self._closed.wait(_LOOK_SECONDS):
             try:
-                there = self._client.nthreads()
+                self._look()
             except Exception:  # noqa: BLE001  # the client tells each task that its scheduler is gone
                 continue
-            with self._lock:
-                self._there = there
-                usable = there.keys() - self._refused
-                stranded = [one for one in self._sent.values() if one.where is not None and not one.where & usable]
-            for one in stranded:
-                self._take_back(one)
-                one.future.cancel()
             self._send()
-            if usable or not self._asked_for():
+            if self._there or not self._asked_for():
                 alone_since = None
             elif alone_since is None:
                 alone_since = time.monotonic()
             elif time.monotonic() - alone_since > _ALONE_SECONDS:
                 waited = f"and none came in {_ALONE_SECONDS:.0f} seconds"
                 for future in self._asked_for():
-                    _fail(future, HarnessError(f"the cluster at {self._url} has no worker left, {waited}"))
+                    with contextlib.suppress(InvalidStateError):
+                        future.set_exception(HarnessError(f"the cluster at {self._url} has no worker left, {waited}"))
 
 
-def _fail(future: Future[Any], error: BaseException) -> None:
-    with contextlib.suppress(Exception):  # it may have been cancelled, or failed, meanwhile
-        if future.set_running_or_notify_cancel():
-            future.set_exception(error)
+def _told(error: BaseException) -> BaseException:
+    from distributed import KilledWorker
+
+    if isinstance(error, KilledWorker):
+        times = error.allowed_failures + 1
+        return TaskLostError(f"{times} workers of the cluster ended in the middle of one task (out of memory?)")
+    return error
 
 
 # ---- connecting -------------------------------------------------------------------------------------------------
@@ -313,7 +236,7 @@ def _fail(future: Future[Any], error: BaseException) -> None:
 
 @contextlib.contextmanager
 def connect(url: str, on_refused: Callable[[str], None] = lambda _: None) -> Iterator[ClusterExecutor]:
-    """The workers of the Dask scheduler at a URL (tcp://host:port, tls://host:port).
+    """An executor on the workers of the Dask scheduler at a URL (tcp://host:port, tls://host:port).
 
     `on_refused` is told of each worker that joins later and is refused. Raises InputError if there is no scheduler, if
     it has no worker, or if one of them has another version of what the result depends on.
@@ -327,19 +250,41 @@ def connect(url: str, on_refused: Callable[[str], None] = lambda _: None) -> Ite
             warnings.simplefilter("ignore")  # of versions that differ, of which we tell below
             client = _client(distributed, url)
         stack.callback(_close, client)
+        expected = remote.facts()
+        resource = f"vfio-verify {hashlib.sha256(repr(expected).encode()).hexdigest()[:12]}"
+        topic = f"{resource} {uuid.uuid4().hex}"  # of this client's: another one has its own
         try:
-            client.wait_for_workers(1, timeout=_CONNECT_SECONDS)
-            found = _ask(client)
-        except TimeoutError:
-            raise InputError(f"the Dask scheduler at {url} has no worker; start some with: dask worker {url}") from None
+            _wait_for_a_worker(client, url)
+            _refuse_other_installations(client, url, expected)
+            client.subscribe_topic(topic, lambda event: on_refused(f"{event[1]}; it gets no task"))
+            client.register_plugin(remote.plugin(expected, resource, topic))
+            stack.callback(_unregister, client, topic)
+            executor = ClusterExecutor(client, url, resource)
         except OSError as error:
             raise InputError(f"the Dask scheduler at {url} is lost: {_first_line(error)}") from None
-        if wrong := _wrong(found, remote.facts()):
-            what = f"the cluster at {url} has workers on which not the same is installed as here:"
-            raise InputError("\n  ".join([what, *wrong.values()]))
-        executor = ClusterExecutor(client, url, on_refused)
-        stack.callback(executor.shutdown, wait=False, cancel_futures=True)
+        stack.callback(executor.close)
         yield executor
+
+
+def _wait_for_a_worker(client: Any, url: str) -> None:
+    try:
+        client.wait_for_workers(1, timeout=_CONNECT_SECONDS)
+    except TimeoutError:
+        raise InputError(f"the Dask scheduler at {url} has no worker; start some with: dask worker {url}") from None
+
+
+def _refuse_other_installations(client: Any, url: str, expected: dict[str, str]) -> None:
+    """InputError with a line for each worker that has another installation. One that is lost is not among them."""
+    wrong = []
+    for address, one in sorted(client.run(eval, *remote.elsewhere("facts"), on_error="return").items()):
+        if isinstance(one, Exception):
+            if not isinstance(one, OSError):
+                wrong.append(f"the worker at {address} cannot say what it has: {_first_line(one)}")
+        elif differences := remote.differences(expected, one):
+            wrong.append(f"the worker at {address} has {', '.join(differences)}")
+    if wrong:
+        what = f"the cluster at {url} has workers on which not the same is installed as here:"
+        raise InputError("\n  ".join([what, *wrong]))
 
 
 def _client(distributed: Any, url: str) -> Any:
@@ -359,26 +304,14 @@ def _client(distributed: Any, url: str) -> Any:
     raise HarnessError("Dask does not start: the machine is too busy")
 
 
-def _ask(client: Any) -> dict[str, dict[str, str] | Exception]:
-    """What each worker found installed, or why it cannot say. One that is lost meanwhile is not one that differs."""
-    answers = client.run(eval, *_asked({}, None), on_error="return")
-    return {address: one for address, one in answers.items() if not isinstance(one, OSError)}
-
-
-def _wrong(found: dict[str, dict[str, str] | Exception], expected: dict[str, str]) -> dict[str, str]:
-    """A line for each worker on which not the same is installed."""
-    wrong = {}
-    for address, one in sorted(found.items()):
-        if isinstance(one, Exception):
-            wrong[address] = f"the worker at {address} cannot say what it has: {_first_line(one)}"
-        elif differences := remote.differences(expected, one):
-            wrong[address] = f"the worker at {address} has {', '.join(differences)}"
-    return wrong
+def _unregister(client: Any, plugin: str) -> None:
+    with contextlib.suppress(Exception):  # the scheduler may be gone
+        client.sync(client.scheduler.unregister_worker_plugin, name=plugin, callback_timeout=_CLOSE_SECONDS)
 
 
 def _close(client: Any) -> None:
     with contextlib.suppress(Exception):  # whatever it still waits for is nobody's any more
-        client.close(timeout=2)
+        client.close(timeout=_CLOSE_SECONDS)
 
 
 def _first_line(error: BaseException) -> str:
@@ -387,13 +320,10 @@ def _first_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """What goes wrong is told once, by us: Dask logs each lost connection with a traceback."""
-    names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] in ("distributed", "tornado")]
-    before = {name: logging.getLogger(name).level for name in names}
-    for name in names:
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    """Log nothing. What goes wrong is told once, by us; Dask logs each lost connection with a traceback."""
+    before = logging.root.manager.disable
+    logging.disable()
     try:
         yield
     finally:
-        for name, level in before.items():
-            logging.getLogger(name).setLevel(level)
+        logging.disable(before)

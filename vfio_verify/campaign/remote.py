@@ -1,7 +1,7 @@
-"""What a cluster's worker runs first: it says what is installed there, and performs a task only if that is the same.
+"""What runs first on a cluster's worker: it says what is installed there, and marks the worker if that is the same.
 
-The text of this file is sent with each task, because a worker may have another vfio_verify, or none. So it imports
-nothing of the package until the package is known to be the same, and is written for any Python 3.
+The text of this file is sent to the workers, because one may have another vfio_verify, or none. So it imports nothing
+of the package until it has to say whether the package is the same, and is written for any Python 3.
 """
 
 from __future__ import annotations
@@ -17,7 +17,24 @@ from typing import Any
 
 C_LIBRARY = "C library"
 _ABSENT = "not installed"
+_BEGIN = """
+import sys, types
+module = sys.modules.get(name)
+if module is None:
+    module = types.ModuleType(name)
+    exec(text, module.__dict__)
+    sys.modules[name] = module
+answer = getattr(module, function)(*arguments)
+"""
 _found: dict[str, str] = {}
+
+
+def elsewhere(function: str, *arguments: Any) -> tuple[str, dict[str, Any]]:
+    """The arguments for `eval`, which every Python has, to call a function of this file where the file is not."""
+    text = Path(__file__).read_text(encoding="utf-8")
+    name = f"vfio_verify_remote_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    scope = {"name": name, "text": text, "function": function, "arguments": arguments}
+    return "(exec(begin, scope), scope['answer'])[1]", {"begin": _BEGIN, "scope": scope}
 
 
 def facts() -> dict[str, str]:
@@ -45,7 +62,8 @@ def _look() -> dict[str, str]:
 
 
 def _digest(package: Path) -> str:
-    """Of the package's text, and of what its extension modules were built from: their bytes are the compiler's."""
+    """A digest of the package's text and of what its extension modules were built from: their bytes differ by the
+    compiler."""
     digest = hashlib.sha256()
     texts = [path for path in package.rglob("*.[ph]*") if path.suffix in (".py", ".h") and path.is_file()]
     # An editable install has the specs elsewhere.
@@ -60,7 +78,7 @@ def _digest(package: Path) -> str:
 
 
 def differences(expected: dict[str, str], found: dict[str, str]) -> list[str]:
-    """What a worker has otherwise, in words. A newer C library loads what was linked with an older one."""
+    """How a worker's facts differ, in words. A newer C library loads what was linked with an older one."""
     return [
         f"{name} {found.get(name, _ABSENT)} instead of {value}"
         for name, value in expected.items()
@@ -76,8 +94,26 @@ def _is_newer(found: str, expected: str) -> bool:
     return read(found)[0] == read(expected)[0] and read(found)[1] > read(expected)[1]
 
 
-def perform(expected: dict[str, str], task: bytes) -> tuple[str, Any]:
-    """("done", the pickled result) of a task, or ("refused", what is otherwise here)."""
-    if differences(expected, facts()):
-        return "refused", facts()
-    return "done", importlib.import_module("vfio_verify.campaign.cluster").run_task(task)
+def plugin(expected: dict[str, str], resource: str, topic: str) -> Any:
+    """A Dask plugin that gives a worker a resource, one for each thread, if it has the same installed as is expected.
+    If not, it logs under a topic how the worker differs."""
+    from distributed import Status, WorkerPlugin
+
+    class SameInstallation(WorkerPlugin):  # type: ignore[misc]  # Dask has no types
+        name = topic
+
+        async def setup(self, worker: Any) -> None:
+            if different := differences(expected, facts()):
+                worker.log_event(topic, f"the worker at {worker.contact_address} has {', '.join(different)}")
+                return
+            await worker.set_resources(**{resource: worker.state.nthreads})
+            if worker.status == Status.running:
+                # A task that no worker could take is looked at again when a worker comes, which is before its plugins
+                # are set up, or is resumed.
+                worker.status = Status.paused
+                worker.status = Status.running
+
+        def __reduce__(self) -> Any:
+            return eval, elsewhere("plugin", expected, resource, topic)
+
+    return SameInstallation()
