@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -22,10 +23,15 @@ class Server:
             ["redis-server", *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
         end = time.monotonic() + 20
-        while not self.socket.exists():
+        while not self._answers():
             assert self.process.poll() is None
             assert time.monotonic() < end
             time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        """Whether it listens: the socket is there a moment before."""
+        with socket.socket(socket.AF_UNIX) as client:
+            return client.connect_ex(str(self.socket)) == 0
 
     def kill(self) -> None:
         self.process.kill()
