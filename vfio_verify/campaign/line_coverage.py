@@ -11,7 +11,7 @@ from vfio_verify.values.source_line import LeftOut, SourceLine
 
 
 class LineRange(Struct, frozen=True):
-    """Lines of one function, of which `text` is the first; between them there is none that was reached."""
+    """Lines of one function, none of which was reached; `text` is that of the first."""
 
     file: str
     first: int
@@ -30,7 +30,7 @@ class LineCoverage(Struct, frozen=True):
 
 
 def line_coverage(subject: Subject, covered: bytes) -> LineCoverage | None:
-    """By what `Worker.covered` says of all workers together. None for the core, and where lines are not known."""
+    """The coverage by what `Worker.covered` says of all workers. None for the core, and where lines are not known."""
     reached, others = subject.lines_reached(covered)
     if not (reached or others) or not covered:
         return None
@@ -43,7 +43,7 @@ def line_coverage(subject: Subject, covered: bytes) -> LineCoverage | None:
 
 
 def _ranges(reached: list[SourceLine], others: list[SourceLine]) -> Iterator[LineRange]:
-    """Lines that follow one another in one function, without a reached one between them."""
+    """Group lines that follow one another in one function, without a reached one between them."""
     known = {(line.file, line.line) for line in reached}
     run: list[SourceLine] = []
     for line in others:

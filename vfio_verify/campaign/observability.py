@@ -1,7 +1,5 @@
-"""Hypothesis's observations of a campaign: its own records, with each case's features and how it was judged.
-
-The records have the form that Hypothesis writes, so that viewers of that form show them.
-"""
+"""Hypothesis's observations of a campaign: its own records, with each case's features and how it was judged. They have
+the form that Hypothesis writes, so that viewers of that form show them."""
 
 from __future__ import annotations
 
@@ -23,19 +21,19 @@ from vfio_verify.values.observation import Observation
 from vfio_verify.values.spec import clauses
 
 FILE = "vfio-verify_testcases.jsonl"
-"""In the directory of `Observer`; named as Hypothesis names such files."""
+"""The file in the directory of an `Observer`, named as Hypothesis names such files."""
 
 _NATIVE = 1 << 63
 _COPIED = ("type", "run_start", "how_generated", "features", "timing", "coverage")
 
 
 def case_value(case: Case) -> Any:
-    """A case as JSON has it."""
+    """A case as a value for JSON."""
     return _fitting(msgspec.to_builtins(case))
 
 
 def _fitting(value: Any) -> Any:
-    """Integers that a reader of 64 bits with a sign cannot hold become floats, as Hypothesis has them."""
+    """The value with floats in place of integers that a reader of signed 64 bits cannot hold, as Hypothesis has it."""
     if isinstance(value, dict):
         return {name: _fitting(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
@@ -47,22 +45,17 @@ class Observer:
     """Tells Hypothesis of each layout of a campaign, and writes its records to a directory."""
 
     def __init__(self, directory: str, subject: str) -> None:
-        self._path = Path(directory, FILE)
-        self._subject = subject
+        self._path, self._subject = Path(directory, FILE), subject
         self._case: Case | None = None
-        self._faultless: Observation | None = None
-        self._runs = 0
+
+    def begin(self, case: Case, faultless: Observation) -> None:
+        """Begin a layout, which was run without a fault."""
+        self._case, self._steps, self._runs = case, faultless.n_events, 0
         self._checked: set[str] = set()
         self._violated: dict[str, str] = {}
 
-    def begin(self, case: Case, faultless: Observation) -> None:
-        """A layout was run without a fault."""
-        self._case, self._faultless = case, faultless
-        self._runs = 0
-        self._checked, self._violated = set(), {}
-
     def judged(self, verdict: Verdict) -> None:
-        """One of its runs was judged."""
+        """Add the verdict on one of its runs."""
         self._runs += 1
         self._checked |= verdict.checked
         for violation in verdict.violations:
@@ -70,8 +63,8 @@ class Observer:
                 self._violated.setdefault(one.clause, one.summary)
 
     def tell(self) -> None:
-        """Tell Hypothesis of it, inside the test that drew it."""
-        if self._case is None or self._faultless is None:
+        """Tell Hypothesis of the layout, inside the test that drew it."""
+        if self._case is None:
             return  # it was left out: the subject hangs too often
         for name in sorted(features(self._case)):
             event(name)
@@ -79,12 +72,12 @@ class Observer:
         event("segments", payload=len(self._case.iovec))
         for name in sorted(self._violated):
             event(f"violates: {name}")
-        # Recorded only: a campaign has no phase in which Hypothesis would pursue it.
-        target(self._faultless.n_events, label="steps without a fault")
+        # It is only recorded: a campaign has no phase in which Hypothesis would pursue it.
+        target(self._steps, label="steps without a fault")
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hypothesis is observed, and what it tells is written."""
+        """Observe Hypothesis, and write what it tells."""
         before = observability.OBSERVABILITY_COLLECT_COVERAGE
         # The lines covered would be ours, and not the subject's.
         observability.OBSERVABILITY_COLLECT_COVERAGE = False
@@ -112,7 +105,7 @@ class Observer:
             },
         }
         line = json.dumps(record).encode() + b"\n"
-        # Several processes write: each record at once, at the end of the file.
+        # Several processes write, so each record is written at once, at the end of the file.
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
         with open(descriptor, "wb", buffering=0) as file:
             file.write(line)

@@ -13,8 +13,8 @@ from vfio_verify.values.features import features
 
 
 def merged(entries: Iterable[Entry]) -> list[Entry]:
-    """Which entries to keep, by name. Of each way of violating a clause the smallest case stays; then, one after the
-    other, the case that adds the most features, the smaller one of two; then what the others made superfluous goes."""
+    """The entries to keep, by name. First the smallest case of each way of violating a clause is taken; then, one after
+    the other, the case that adds the most features, the smaller one of two; then superfluous ones are left out."""
     known = {entry.name: entry for entry in entries}
     costs = {name: (cost(entry.case), name) for name, entry in known.items()}
     items = {name: exercised(entry) for name, entry in known.items()}
@@ -51,7 +51,7 @@ def _smallest_of_each_cause(known: dict[str, Entry], costs: dict[str, Any]) -> s
 
 
 def _needed(kept: set[str], items: dict[str, frozenset[Hashable]], costs: dict[str, Any]) -> set[str]:
-    """Without those that exercise nothing of their own, the largest case first."""
+    """Leave out entries that exercise nothing of their own, the largest case first."""
     times = Counter(item for name in kept for item in items[name])
     needed = set(kept)
     for name in sorted(kept, key=costs.__getitem__, reverse=True):

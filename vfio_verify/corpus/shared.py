@@ -36,20 +36,20 @@ class Kept(NamedTuple):
 
 
 class Corpus(Protocol):
-    """Where cases are kept. Raises InputError where it cannot be read or written, or holds what is no entry."""
+    """Where cases are kept. Methods raise InputError if it cannot be read or written, or holds what is no entry."""
 
     @property
     def shown(self) -> str:
         """Its name, without a password."""
 
     def refuse_unwritable(self) -> None:
-        """Before the work is done, and not after it. It need not be there yet."""
+        """InputError if nothing can be stored: before the work is done, and not after it. It need not exist yet."""
 
     def load(self) -> Iterator[Kept]:
-        """Every entry, ordered by name. InputError if there is none."""
+        """All entries, ordered by name. InputError if there is none."""
 
     def store(self, entry: Entry) -> str | None:
-        """Keep an entry, and say where; None if it is there already."""
+        """Keep an entry. The answer says where; it is None if the entry is there already."""
 
 
 def open_corpus(place: str) -> Corpus:
@@ -58,7 +58,7 @@ def open_corpus(place: str) -> Corpus:
 
 
 def is_shared(place: str) -> bool:
-    """Is it the URL of a server?"""
+    """Whether the name of a corpus is the URL of a server."""
     scheme, separator, _ = place.partition("://")
     return bool(separator) and scheme in SCHEMES
 
@@ -137,7 +137,7 @@ class RedisCorpus:
 
     @contextmanager
     def told(self) -> Iterator[None]:
-        """What goes wrong with the server is an InputError."""
+        """Turn what goes wrong with the server into an InputError."""
         from redis import RedisError
 
         try:
@@ -157,7 +157,7 @@ def example_database(url: str) -> ExampleDatabase:
 
 
 def _client(url: str) -> Any:
-    """A connection that was tried."""
+    """A client whose server has answered."""
     shown = without_password(url)
     try:
         import redis
@@ -185,7 +185,7 @@ def _client(url: str) -> Any:
 
 
 def _hushed(client: Any, error: Exception) -> str:
-    """A server that does not know AUTH answers with what it was given."""
+    """The error's text without the password: a server that does not know AUTH answers with what it was given."""
     password = client.connection_pool.connection_kwargs.get("password")
     return str(error).replace(password, "***") if password else str(error)
 
@@ -195,11 +195,11 @@ _ACCOUNT = re.compile("^([a-z]+://[^:@/]*):(.*)@")
 
 
 def without_password(url: str) -> str:
-    """As it may be shown."""
+    """The URL as it may be shown."""
     return _ACCOUNT.sub(r"\1:***@", _PARAMETER.sub(r"\1***", url))
 
 
 def _is_cut(url: str) -> bool:
-    """Would a part of the password be taken for the host?"""
+    """Whether a part of the password would be taken for the host."""
     found = _ACCOUNT.match(_PARAMETER.sub(r"\1***", url))
     return found is not None and any(character in found[2] for character in "/?#")
