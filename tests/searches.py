@@ -7,14 +7,14 @@ from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, Future
 from typing import Any
 
-from vfio_verify.search.fuzz import Progress
 from vfio_verify.search.state import Finding, State
+from vfio_verify.search.watcher import SearchProgress
 
 
 class Heard:
     """What a search tells, and something to do at each tick."""
 
-    def __init__(self, at_tick: Callable[[Progress], None] = lambda _: None) -> None:
+    def __init__(self, at_tick: Callable[[SearchProgress], None] = lambda _: None) -> None:
         self.findings: list[Finding] = []
         self.notes: list[str] = []
         self.tick = at_tick

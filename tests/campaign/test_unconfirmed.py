@@ -28,7 +28,7 @@ from vfio_verify.errors import HarnessError
 from vfio_verify.judge import Verdict, Violation
 from vfio_verify.report.report import make_report
 from vfio_verify.search.outcome import with_findings
-from vfio_verify.search.state import State
+from vfio_verify.search.state import State, Unconfirmed
 from vfio_verify.subject.subject import CORE, open_subject
 from vfio_verify.testing.checks import outcome
 from vfio_verify.trial.runner import Runner
@@ -237,13 +237,13 @@ def test_a_clause_that_was_seen_violated_does_not_pass_under_pytest() -> None:
 
 
 def test_a_search_that_saw_something_once_or_lost_a_shard_does_not_conform() -> None:
-    def verdict(state: State, *unsettled: tuple[str, str], **fields: object) -> str | None:
-        return with_findings(report(**fields), state, unsettled).verdict
+    def verdict(state: State, *undecided: tuple[str, str], **fields: object) -> str | None:
+        return with_findings(report(**fields), state, undecided).verdict
 
     assert verdict(State()) == "conforms"  # ended by its own budget
-    assert verdict(State(unconfirmed=[("CONTENTS", "x", 2)])) == "unconfirmed"
-    assert verdict(State(unconfirmed=[("UNCHARGED", "x", 2)])) == "conforms"
-    assert verdict(State(unconfirmed=[("CONTENTS", "x", 1)], settled=[("CONTENTS", "x")])) == "conforms"
+    assert verdict(State(unconfirmed=[Unconfirmed("CONTENTS", "x", 2)])) == "unconfirmed"
+    assert verdict(State(unconfirmed=[Unconfirmed("UNCHARGED", "x", 2)])) == "conforms"
+    assert verdict(State(unconfirmed=[Unconfirmed("CONTENTS", "x", 1)], confirmed=[("CONTENTS", "x")])) == "conforms"
     assert verdict(State(lost=[3])) == "unconfirmed"
     assert verdict(State(), ("CONTENTS", "x")) == "unconfirmed"
     assert verdict(State(), interrupted=True) == "unconfirmed"

@@ -36,9 +36,12 @@ from vfio_verify.campaign.shard import run_shard
 from vfio_verify.campaign.shards import shards
 from vfio_verify.corpus.entry import load
 from vfio_verify.errors import HarnessError, InputError
-from vfio_verify.search.fuzz import Progress, fuzz
-from vfio_verify.search.outcome import Budget, Outcome
-from vfio_verify.search.state import HIDDEN, Part, State, identity
+from vfio_verify.search.budget import Budget
+from vfio_verify.search.fuzz import fuzz
+from vfio_verify.search.outcome import Outcome
+from vfio_verify.search.place import HIDDEN, identity
+from vfio_verify.search.state import Part, State
+from vfio_verify.search.watcher import SearchProgress
 from vfio_verify.subject.subject import CORE, Subject, open_subject
 from vfio_verify.values.features import FEATURES
 from vfio_verify.values.spec import clauses
@@ -109,7 +112,7 @@ def test_it_ends_when_something_is_found_long_before_its_time(tmp_path, how):
     started = time.monotonic()
     done = run(BROKEN / "never_unmapped.c", how, "--time", "10m", "--plain", cwd=tmp_path)
     assert done.returncode == 1
-    assert "a violation was to be found" in done.stdout
+    assert "a violation was found" in done.stdout
     assert time.monotonic() - started < 60
 
 
@@ -183,7 +186,7 @@ def test_more_processes_do_the_same_work(whole):
 def test_two_searches_for_the_same_are_refused_and_two_parts_are_not(tmp_path):
     refused: list[str] = []
 
-    def another(_progress: Progress) -> None:
+    def another(_progress: SearchProgress) -> None:
         if not refused:
             with pytest.raises(InputError) as told:
                 search(CORE, 1, tmp_path)
@@ -237,7 +240,7 @@ def test_a_state_that_cannot_be_read_is_told_and_can_be_left_behind(tmp_path):
 def test_a_killed_process_costs_nothing_but_time(whole):
     killed: list[int] = []
 
-    def kill_one(progress: Progress) -> None:
+    def kill_one(progress: SearchProgress) -> None:
         if not killed and progress.layouts:
             (process, *_) = multiprocessing.active_children()
             assert process.pid is not None
@@ -261,7 +264,7 @@ def test_a_shard_that_always_ends_its_process_is_left_out_and_named(whole):
 
 
 @needs_compiler
-def test_what_is_not_settled_is_run_again_by_the_next_search(broken, tmp_path):
+def test_what_is_not_decided_is_run_again_by_the_next_search(broken, tmp_path):
     """Its confirmation is lost each time: the candidate is told, and is no violation."""
     heard = Heard()
     executor = Here(lambda task: isinstance(task, dict))  # the candidates of a violation
@@ -284,7 +287,7 @@ def test_of_nothing_there_is_no_verdict(tmp_path, monkeypatch):
         def submit(self, _function: Any, /, *_arguments: Any, **_named: Any) -> Future[Any]:
             return Future()
 
-    monkeypatch.setattr("vfio_verify.search.fuzz._FIRST_GRACE_SECONDS", 0.3)
+    monkeypatch.setattr("vfio_verify.search.budget._FIRST_GRACE_SECONDS", 0.3)
     with pytest.raises(HarnessError, match="not one of the first layouts"):
         fuzz(CORE, Options(), Budget(seconds=0.1), Heard(), executor=Never())
 

@@ -22,8 +22,9 @@ from vfio_verify.campaign.shards import whole_shard
 from vfio_verify.corpus.entry import load
 from vfio_verify.corpus.shared import RedisCorpus, open_corpus
 from vfio_verify.errors import InputError
+from vfio_verify.search.budget import Budget
 from vfio_verify.search.fuzz import fuzz
-from vfio_verify.search.outcome import Budget, Outcome
+from vfio_verify.search.outcome import Outcome
 from vfio_verify.search.shared import CLAIM_SECONDS, SharedPlace
 from vfio_verify.search.state import Part
 from vfio_verify.subject.subject import CORE
@@ -120,9 +121,9 @@ def test_what_another_search_adds_meanwhile_is_not_lost_and_counts_once(server):
     result = search(corpus, 10).state
     one, other = (SharedPlace(corpus, CORE, Options(), Part()) for _ in range(2))
     states = one.load(), other.load()
-    added = [lambda state: state.mark(5), lambda state: state.doubt(("CONTENTS", "x"))]
+    added = [lambda state: state.mark(5), lambda state: state.add_unconfirmed(("CONTENTS", "x"))]
     one.save(states[0], added)
-    both = other.save(states[1], [lambda state: state.mark(7), lambda state: state.doubt(("CONTENTS", "x"))])
+    both = other.save(states[1], [lambda state: state.mark(7), lambda state: state.add_unconfirmed(("CONTENTS", "x"))])
     assert both.done == [(0, 1), (5, 6), (7, 8)]
     assert both.unconfirmed == [("CONTENTS", "x", 2)]
     assert both.layouts == result.layouts == 10
@@ -139,8 +140,8 @@ def test_until_found_ends_with_what_another_search_finds(server, tmp_path):
     finds = run("fuzz", NEVER_UNMAPPED, "--until-found", "--time", "100", "--corpus", server.url, cwd=tmp_path)
     out, err = waits.communicate(timeout=60)
     assert (waits.returncode, finds.returncode) == (1, 1), err
-    assert "Ended since a violation was to be found" in out
-    assert "Ended since a violation was to be found" in finds.stdout
+    assert "Ended since a violation was found" in out
+    assert "Ended since a violation was found" in finds.stdout
 
 
 @needs_compiler

@@ -11,70 +11,68 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from vfio_verify.errors import HarnessError, starting
 from vfio_verify.worker.leftovers import named_semaphores
 from vfio_verify.worker.process import deaf_to_interrupts
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 _PROCESSES = "processes for the work"
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class LostProcessError(HarnessError):
-    """A process that runs tasks is gone, and nothing of the pool's is to be had any more."""
+    """A process that runs tasks is gone, and the pool gives no further results."""
 
 
-def processes(jobs: int) -> ProcessPoolExecutor:
-    """Processes that end with this one. What is submitted must be so while `deaf_to_interrupts`."""
-    # spawn: a fork of this process would carry Hypothesis's state and any thread's locks.
-    context = multiprocessing.get_context("spawn")
-    # The pool's semaphores have a process that looks after them, and that may be killed with this one.
-    with starting(_PROCESSES), deaf_to_interrupts(), named_semaphores():
-        return ProcessPoolExecutor(jobs, context, initializer=_end_with_parent)
+class Processes(ProcessPoolExecutor):
+    """Processes that end with this one. HarnessError where they cannot be started."""
 
+    def __init__(self, jobs: int) -> None:
+        # spawn: a fork of this process would carry Hypothesis's state and any thread's locks.
+        context = multiprocessing.get_context("spawn")
+        # The pool's semaphores have a process that looks after them, and that may be killed with this one.
+        with starting(_PROCESSES), deaf_to_interrupts(), named_semaphores():
+            super().__init__(jobs, context, initializer=_end_with_parent)
 
-def submit(executor: Executor, function: Callable[..., T], *arguments: Any) -> Future[T]:
-    """Hand over a task, which may start the processes. Raises HarnessError where they cannot be."""
-    with starting(_PROCESSES), deaf_to_interrupts():
-        return executor.submit(function, *arguments)
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """As Executor.submit. It may start the processes."""
+        with starting(_PROCESSES), deaf_to_interrupts():
+            return super().submit(fn, *args, **kwargs)
 
+    def kill(self) -> None:
+        """End the processes in the middle of their tasks; their workers end with them."""
+        for process in list((self._processes or {}).values()):
+            process.kill()
 
-def kill(pool: ProcessPoolExecutor) -> None:
-    """End the processes in the middle of their tasks; their workers end with them."""
-    for process in list((pool._processes or {}).values()):
-        process.kill()
-
-
-def end(pool: ProcessPoolExecutor) -> None:
-    """Give back what a pool holds. One that could not be started has no thread to wait for."""
-    with contextlib.suppress(RuntimeError):
-        pool.shutdown(wait=True, cancel_futures=True)
+    def end(self) -> None:
+        """Give back what is held. A pool that could not be started has no thread to wait for."""
+        with contextlib.suppress(RuntimeError):
+            self.shutdown(wait=True, cancel_futures=True)
 
 
 class Pool:
     """What runs the tasks: an executor that is given, or processes here; with one job, this process."""
 
     def __init__(self, jobs: int, given: Executor | None = None) -> None:
-        self._pool = processes(jobs) if given is None and jobs > 1 else None
-        self._executor = self._pool if given is None else given
+        self._own = Processes(jobs) if given is None and jobs > 1 else None
+        self._executor = self._own if given is None else given
         self._futures: list[Future[Any]] = []
 
     @property
     def is_here(self) -> bool:
-        """Are the tasks run in this process?"""
+        """Whether the tasks are run in this process."""
         return self._executor is None
 
     def map(self, function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], **here: Any) -> Iterator[T]:
-        """The results in the order of the tasks, each as soon as it and those before it are there.
-
-        `here` are arguments for tasks that are run in this process.
-        """
+        """The results in the order of the tasks, each as soon as it and those before it are there. `here` are further
+        arguments for tasks that are run in this process."""
         if self._executor is None:
             return (function(*task, **here) for task in tasks)
-        futures = [submit(self._executor, function, *task) for task in tasks]
+        futures = [self._executor.submit(function, *task) for task in tasks]
         self._futures += futures
         return map(_result, futures)
 
@@ -84,24 +82,22 @@ class Pool:
     def __exit__(self, *error: object) -> None:
         if error[0] is not None:
             self.kill()
-        if self._pool is not None:
-            end(self._pool)
+        if self._own is not None:
+            self._own.end()
 
     def kill(self) -> None:
-        """End the processes in the middle of their tasks; their workers end with them. A given executor is its
-        owner's: only what was not begun is taken back."""
-        if self._pool is not None:
-            kill(self._pool)
+        """End the processes in the middle of their tasks. A given executor is its owner's: only what was not begun is
+        taken back."""
+        if self._own is not None:
+            self._own.kill()
             return
         for future in self._futures:
             future.cancel()
 
 
 class Interrupts:
-    """Ctrl-C raises KeyboardInterrupt; while `deferred`, only where `raise_if_asked` is called.
-
-    Hypothesis has a callback in the garbage collector, and what is raised there is printed and lost.
-    """
+    """Ctrl-C raises KeyboardInterrupt; while `deferred`, only where `raise_if_asked` is called. Hypothesis has a
+    callback in the garbage collector, and what is raised there is printed and lost."""
 
     deferred = False
 

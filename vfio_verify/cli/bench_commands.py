@@ -15,9 +15,10 @@ from vfio_verify.campaign.options import Options
 from vfio_verify.corpus.entry import Entry
 from vfio_verify.errors import HarnessError
 from vfio_verify.generate.strategies import run_packed_cases
-from vfio_verify.search.fuzz import Progress, fuzz
-from vfio_verify.search.outcome import Budget
+from vfio_verify.search.budget import Budget
+from vfio_verify.search.fuzz import fuzz
 from vfio_verify.search.state import Finding
+from vfio_verify.search.watcher import SearchProgress
 from vfio_verify.subject.subject import open_subject
 
 _SAMPLE_SECONDS = 0.25
@@ -83,7 +84,7 @@ class _Watcher:
     def note(self, text: str) -> None:
         raise HarnessError(f"a search on the core has something to tell: {text}")
 
-    def tick(self, progress: Progress) -> None:
+    def tick(self, progress: SearchProgress) -> None:
         if progress.new_layouts > self._seen[-1][0]:
             self._seen.append((progress.new_layouts, progress.elapsed))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -23,7 +22,8 @@ from vfio_verify.cli.outputs import Outputs, output_options
 if TYPE_CHECKING:
     from vfio_verify.campaign.options import Options
     from vfio_verify.corpus.shared import Corpus
-    from vfio_verify.search.outcome import Budget, Outcome
+    from vfio_verify.search.budget import Budget
+    from vfio_verify.search.outcome import Outcome
     from vfio_verify.search.state import Part
     from vfio_verify.values.case import Policy
 
@@ -138,7 +138,7 @@ def fuzz(
     kept = open_corpus(corpus)
     with private_hypothesis():
         from vfio_verify.campaign.options import Options
-        from vfio_verify.search.outcome import Budget
+        from vfio_verify.search.budget import Budget
         from vfio_verify.search.state import Part
 
         options = Options(seed=seed, policy=policy, jobs=jobs, sandbox=not no_sandbox)
@@ -191,11 +191,8 @@ def _search(
             watcher = Screen(out, title, executor.crew if executor else lambda: f"{options.jobs} jobs", corpus.shown)
         else:
             watcher = Lines(out, interval, executor.crew if executor else None)
-        run = partial(search, opened, options, budget, watcher, corpus=corpus, part=part, fresh=fresh)
-        if executor is not None:
-            run = partial(run, executor=executor, lost=executor.lost, at_once=lambda: executor.slots)
         with watcher:
-            return run()
+            return search(opened, options, budget, watcher, corpus=corpus, part=part, fresh=fresh, executor=executor)
 
 
 def _write(outcome: Outcome, outputs: Outputs, corpus: str) -> None:

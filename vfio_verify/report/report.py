@@ -182,7 +182,7 @@ def make_report(subject: Subject, options: Options, result: Result) -> Report:
         examples=tally.layouts,
         seed=options.seed,
         clauses=entries,
-        violations=tuple(_entry(violation, subject) for violation in confirmed),
+        violations=tuple(violation_entry(violation, subject) for violation in confirmed),
         runs=tally.runs,
         policy=options.policy,
         interrupted=result.interrupted,
@@ -210,7 +210,7 @@ def _verdict(result: Result, *, fails: bool) -> Verdict | None:
 
 
 def _unconfirmed(violation: Violation, subject: Subject, *, tried: bool) -> UnconfirmedEntry:
-    entry = _entry(violation, subject)
+    entry = violation_entry(violation, subject)
     return UnconfirmedEntry(**{name: getattr(entry, name) for name in entry.__struct_fields__}, tried=tried)
 
 
@@ -246,7 +246,8 @@ def left_out_text(left_out: dict[str, int]) -> str:
     return ", ".join(f"{count:,} {what}" for what, count in left_out.items())
 
 
-def _entry(violation: Violation, subject: Subject) -> ViolationEntry:
+def violation_entry(violation: Violation, subject: Subject) -> ViolationEntry:
+    """Put a violation into words."""
     case, seen = violation.case, violation.observation
     error = None
     if seen.message:

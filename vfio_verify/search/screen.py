@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from types import TracebackType
-from typing import Self
+from contextlib import AbstractContextManager
 
 from msgspec.structs import replace
 from rich.console import Console
@@ -14,9 +13,9 @@ from rich.text import Text
 
 from vfio_verify.generate.distribution import rows
 from vfio_verify.report.text import print_report, reproduce_line
-from vfio_verify.search.fuzz import Progress
 from vfio_verify.search.outcome import Outcome
 from vfio_verify.search.state import Finding
+from vfio_verify.search.watcher import SearchProgress
 from vfio_verify.values.features import FEATURES
 from vfio_verify.values.spec import clauses
 
@@ -26,7 +25,7 @@ _REDRAWN_SECONDS = 0.24
 _BUDGET_ENDS = {
     "time": "the time is up",
     "layouts": "the layouts are run",
-    "found": "a violation was to be found",
+    "found": "a violation was found",
     "interrupted": "interrupted",
 }
 
@@ -45,7 +44,7 @@ def finding_line(finding: Finding) -> str:
     return f"{what}: {finding.violation.clause}: {finding.violation.summary}{where}"
 
 
-def _time(progress: Progress) -> str:
+def _time(progress: SearchProgress) -> str:
     left = progress.budget.seconds
     if left is None:
         return duration(progress.elapsed)
@@ -53,30 +52,27 @@ def _time(progress: Progress) -> str:
     return f"{duration(progress.elapsed)}, " + (f"{duration(math.ceil(left))} left" if left > 0 else "no time left")
 
 
-def _rates(progress: Progress) -> tuple[str, str]:
+def _rates(progress: SearchProgress) -> tuple[str, str]:
     elapsed = max(progress.elapsed, 1e-3)
     return f"{progress.new_layouts / elapsed:,.0f}/s", f"{progress.new_runs / elapsed:,.0f}/s"
 
 
-def _covered(progress: Progress) -> tuple[int, int]:
-    """Clauses exercised, and features met."""
+def _covered(progress: SearchProgress) -> tuple[int, int]:
+    """How many clauses were exercised, and how many features were met."""
     checked, features = progress.state.checked, progress.state.features
     return sum(name in checked for name in clauses()), sum(name in features for name in FEATURES)
 
 
-class Lines:
-    """For a file, a pipe or a log: a line for each finding, and one every so many seconds. `crew` says who is at work,
-    where that is worth a word."""
+class Lines(AbstractContextManager[None]):
+    """For a file, a pipe or a log: a line for each finding, and one every `interval` seconds. `crew` says who is at
+    work, if that is worth a word."""
 
     def __init__(self, console: Console, interval: float, crew: Callable[[], str] | None = None) -> None:
         self._console, self._interval, self._crew = console, interval, crew
         self._next = interval
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *error: object) -> None:
-        """Nothing is to be put away."""
+        """Do nothing: a `Screen` has something to put away."""
 
     def found(self, finding: Finding) -> None:
         self.note(finding_line(finding))
@@ -84,7 +80,7 @@ class Lines:
     def note(self, text: str) -> None:
         self._console.print(text, soft_wrap=True)
 
-    def tick(self, progress: Progress) -> None:
+    def tick(self, progress: SearchProgress) -> None:
         if progress.elapsed < self._next:
             return
         self._next = (progress.elapsed // self._interval + 1) * self._interval
@@ -100,48 +96,39 @@ class Lines:
         )
 
 
-class Screen:
-    """For a terminal: what is known, redrawn in place; above it the findings. `crew` says who is at work."""
+class Screen(Live):
+    """For a terminal: what is known, redrawn in place, with the findings above it. `crew` says who is at work."""
 
     def __init__(self, console: Console, title: str, crew: Callable[[], str], corpus: str | None) -> None:
-        self._console, self._title, self._crew, self._corpus = console, title, crew, corpus
         # All that is written here is the console's, which has the streams as they are: behind an outlet.
-        self._live = Live(
+        super().__init__(
             console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
         )
+        self._title, self._crew, self._corpus = title, crew, corpus
         self._drawn = -_REDRAWN_SECONDS
-
-    def __enter__(self) -> Self:
-        self._live.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.__exit__(kind, error, trace)
 
     def found(self, finding: Finding) -> None:
         fails = clauses()[finding.violation.clause].fails_a_check
-        self._console.print(Text(finding_line(finding), style="red" if fails else "yellow"), soft_wrap=True)
+        self.console.print(Text(finding_line(finding), style="red" if fails else "yellow"), soft_wrap=True)
 
     def note(self, text: str) -> None:
-        self._console.print(Text(text, style="yellow"), soft_wrap=True)
+        self.console.print(Text(text, style="yellow"), soft_wrap=True)
 
-    def tick(self, progress: Progress) -> None:
+    def tick(self, progress: SearchProgress) -> None:
         if progress.elapsed - self._drawn < _REDRAWN_SECONDS:
             return
         self._drawn = progress.elapsed
-        width = min(self._console.width, _WIDTH)
+        width = min(self.console.width, _WIDTH)
         lines = [Text(self._title, style="bold"), *self._rows(progress)]
         for line in lines:
             line.truncate(width - 1, overflow="ellipsis")
-        self._live.update(Text("\n").join(lines), refresh=True)
+        self.update(Text("\n").join(lines), refresh=True)
 
-    def _rows(self, progress: Progress) -> Iterator[Text]:
+    def _rows(self, progress: SearchProgress) -> Iterator[Text]:
         state = progress.state
         by_layout, by_run = _rates(progress)
         exercised, met = _covered(progress)
-        yield _row("time", f"{_time(progress)}; {self._crew()}, {progress.shards:,} shards")
+        yield _row("time", f"{_time(progress)}; {self._crew()}, {state.shards:,} shards")
         yield _row("layouts", f"{progress.layouts:,}, {by_layout}")
         yield _row("calls", f"{progress.runs:,}, {by_run}")
         restarts = f", {progress.restarts} restarts of jobs" if progress.restarts else ""
@@ -159,8 +146,8 @@ class Screen:
             yield _row("", f"rarest: {_rarest(progress)}", style="dim")
         kept = f"{progress.new_entries} new in {self._corpus}" if self._corpus is not None else "nothing is kept"
         yield _row("corpus", kept)
-        if progress.unsettled:
-            yield _row("", f"{progress.unsettled} being confirmed and made small", style="dim")
+        if progress.undecided:
+            yield _row("", f"{progress.undecided} being confirmed and minimized", style="dim")
         if state.findings:
             yield _row("last", finding_line(state.findings[-1]))
 
@@ -169,7 +156,7 @@ def _row(name: str, text: str, style: str = "") -> Text:
     return Text(name.ljust(_NAME_WIDTH), style="cyan") + Text(text, style=style)
 
 
-def _rarest(progress: Progress) -> str:
+def _rarest(progress: SearchProgress) -> str:
     met = sorted(rows(progress.state.features, progress.state.layouts), key=lambda row: row.met)
     return ", ".join(f"{row.feature} ({row.met:,})" for row in met if row.share is not None and row.met)
 
@@ -178,7 +165,7 @@ def _rarest(progress: Progress) -> str:
 
 
 def print_outcome(outcome: Outcome, console: Console, corpus: str | None) -> None:
-    """The report as a check has it, at most its first violations whole; then where each is, and what was covered."""
+    """Print the report as after a check, with its first violations only; then what was covered, and all findings."""
     report, state = outcome.report, outcome.state
     shown = report.violations[:_BLOCKS_SHOWN]
     print_report(replace(report, violations=shown), console)

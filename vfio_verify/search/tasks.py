@@ -7,19 +7,39 @@ from concurrent.futures import BrokenExecutor, Executor, Future
 from typing import Any, NamedTuple
 
 from vfio_verify.campaign.options import Options
-from vfio_verify.campaign.pool import end, kill, processes, submit
+from vfio_verify.campaign.pool import Processes
 from vfio_verify.campaign.shard import ShardResult, run_kernel_faults, run_shard
 from vfio_verify.campaign.shards import Shard
 from vfio_verify.judge.attribution import Key
 from vfio_verify.subject.subject import Subject
+from vfio_verify.trial.candidates import Candidates
 from vfio_verify.values.case import KernelFaultKind
 
 _KERNEL_FAULTS_EVERY, _KERNEL_FAULTS_AT = 7, 3
-"""Shards: one of so many is run under the kernel's own failures too. A prime number, so that all parts get some."""
+"""One shard of so many is run under the kernel's own failures too. A prime number, so that all parts get some."""
+
+
+class ShardTask(NamedTuple):
+    """A shard that is to be run, by `run_part`."""
+
+    shard: Shard
+    attempts: int = 1
+
+
+class CandidateTask(NamedTuple):
+    """The candidates of one key, seen in a shard, of which one is to be confirmed and minimized."""
+
+    key: Key
+    candidates: Candidates
+    shard: int
+    attempts: int = 1
+
+
+Task = ShardTask | CandidateTask
 
 
 class Known(NamedTuple):
-    """What a search has already: ways of violating clauses, and what of the subject's code ran."""
+    """What a search has already: ways of violating clauses, and the code of the subject that ran."""
 
     keys: frozenset[Key]
     covered: bytes
@@ -28,7 +48,8 @@ class Known(NamedTuple):
 def run_part(
     subject: Subject, options: Options, shard: Shard, kinds: Sequence[KernelFaultKind], known: Known
 ) -> ShardResult:
-    """A shard, and of some shards also layouts under kernel faults of these kinds. What is `known` is not told."""
+    """Run a shard, and after some shards also layouts under kernel faults of these kinds. The result is without the
+    candidates that are known."""
     result = run_shard(subject, options, shard, reached=known.covered)
     if kinds and shard.number % _KERNEL_FAULTS_EVERY == _KERNEL_FAULTS_AT:
         result.add(run_kernel_faults(subject, options, tuple(result.mapped.values()), kinds))
@@ -38,43 +59,34 @@ def run_part(
 
 
 class Workers:
-    """An executor that someone else keeps. `at_once` says how many tasks it runs at once now: a cluster's workers may
-    come and go."""
+    """What runs the tasks of a search: an executor that someone else keeps, or processes of its own.
 
-    def __init__(self, executor: Executor, lost: tuple[type[Exception], ...], at_once: Callable[[], int]) -> None:
-        self._executor, self.lost, self._at_once = executor, lost, at_once
+    A given executor may have `lost`, the exceptions by which it tells that a task's process is gone, and `slots`, the
+    number of tasks that it runs at once now: a cluster's workers come and go.
+    """
+
+    def __init__(self, given: Executor | None, jobs: int) -> None:
+        self._jobs, self._executor = jobs, Processes(jobs) if given is None else given
+        self.lost: tuple[type[Exception], ...] = getattr(given, "lost", (BrokenExecutor,))
 
     @property
     def slots(self) -> int:
         """Tasks that can run at once; none while a cluster has no worker."""
-        return self._at_once()
+        return getattr(self._executor, "slots", self._jobs)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         return self._executor.submit(function, *arguments)
 
     def renew(self) -> bool:
-        """Replace what runs tasks, and give up those under way. False if that cannot be done."""
+        """Replace the processes, and give up what they run. False if they are someone else's."""
+        self.end()
+        if isinstance(self._executor, Processes):
+            self._executor = Processes(self._jobs)
+            return True
         return False
 
     def end(self) -> None:
-        """What is not yet done is cancelled task by task."""
-
-
-class OwnWorkers(Workers):
-    """Processes of our own. When one of them ends unexpectedly, all are replaced."""
-
-    def __init__(self, jobs: int) -> None:
-        self._jobs, self._pool = jobs, processes(jobs)
-        super().__init__(self._pool, (BrokenExecutor,), lambda: jobs)
-
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        return submit(self._pool, function, *arguments)
-
-    def renew(self) -> bool:
-        self.end()
-        self._pool = processes(self._jobs)
-        return True
-
-    def end(self) -> None:
-        kill(self._pool)
-        end(self._pool)
+        """End the processes. In an executor that someone else keeps, each task is cancelled instead."""
+        if isinstance(self._executor, Processes):
+            self._executor.kill()
+            self._executor.end()
