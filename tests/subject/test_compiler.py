@@ -56,7 +56,7 @@ def build(tmp_path):
 
     def build(text: str, function: str | None = "subject") -> Path:
         path.write_text(text)
-        return compiler.build(read_source(str(path), function), directory)
+        return compiler.build(read_source(str(path), function), directory).path
 
     return build
 
@@ -157,7 +157,7 @@ def test_helpers_of_two_files_keep_their_own_statics(tmp_path):
     one = "static int helper(void) { return 1; }\nint first(void) { return helper(); }"
     two = f"int first(void);\nstatic int helper(void) {{ return 2; }}\n{POINTER} {{ return (void *)(uintptr_t)(10 * helper() + first()); }}"
     (tmp_path / "x.diff").write_text(added("a.c", one) + added("b.c", two))
-    assert ask(compiler.build(read_source(str(tmp_path / "x.diff")), tmp_path)) == (1, 21)
+    assert ask(compiler.build(read_source(str(tmp_path / "x.diff")), tmp_path).path) == (1, 21)
 
 
 # ---- flags ---------------------------------------------------------------------------------------------

@@ -169,6 +169,16 @@ def test_a_header_and_a_macro_of_several_lines_have_the_lines_where_they_are_wri
     assert [(line.file, line.line) for line in others] == [(str(path), line_of(path, "twice"))] * 2
 
 
+def test_a_file_included_in_a_function_has_its_own_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "calls.inc").write_text("\nmunmap(iov, total_size); /* included */\n")
+    written(tmp_path / "helper.c", '#include "calls.inc"\n    return false;')
+    with open_subject("helper.c") as subject:
+        (event,) = once(subject).trace()
+        line = SourceLine("calls.inc", 2, "vfio_device_mmap_dmabuf", "munmap(iov, total_size); /* included */")
+        assert subject.line_at(event.caller) == line
+
+
 KEPT = """\
     void *p = malloc(10), *q = malloc(20); /* made */
     memset(q, 0, 20);

@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vfio_verify.errors import InputError
-from vfio_verify.subject.source import Signature, Source, items, read_source
-from vfio_verify.subject.source.patch import Fragment
+from vfio_verify.subject.source import Source, items, read_source
+from vfio_verify.subject.source.signatures import Signature
+from vfio_verify.subject.source.text import Fragment, preprocess
 
 HEAD = "bool subject(struct iovec *iov, unsigned int n, void **addr, size_t total, Error **errp)"
 BODY = "{\n    *addr = NULL;\n    return true;\n}\n"
@@ -127,33 +128,33 @@ FORMATS = {
 def test_a_format_is_told_by_its_content(read, name):
     content, title = FORMATS[name]
     source = read(content)
-    assert (source.function, source.signature, source.title) == ("subject", Signature.BOOL, title)
-    assert (source.file, source.line) == ("hw/vfio/new.c", 1)
+    assert (source.target.name, source.target.signature, source.title) == ("subject", Signature.BOOL, title)
+    assert (source.target.item.file, source.target.item.line) == ("hw/vfio/new.c", 1)
     assert kept(source) == f'#line 1 "hw/vfio/new.c"\n{WHOLE}'
 
 
 def test_a_c_file_is_read(read, tmp_path):
     source = read("/* a file */\n\n" + WHOLE)
-    assert (source.title, source.line, source.file) == (None, 3, str(tmp_path / "input"))
-    assert source.takes_total_size
-    assert source.has_errp
+    assert (source.title, source.target.item.place) == (None, f"{tmp_path / 'input'}:3")
+    assert source.target.signature.is_told_total
+    assert source.target.signature.has_errp
 
 
 def test_standard_input_is_read(monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(WHOLE.encode())))
     source = read_source("-")
-    assert (source.name, source.file, source.include_dirs) == ("-", "<standard input>", ())
+    assert (source.name, source.target.item.file, source.text.directory) == ("-", "<standard input>", None)
 
 
 def test_a_c_file_with_crlf_and_latin_1_is_read(read):
     source = read(b"/* caf\xe9 */\r\n" + WHOLE.replace("\n", "\r\n").encode() + b"/* more */\r\n")
-    assert source.line == 2
+    assert source.target.item.line == 2
     assert "\r" not in source.unit
 
 
 def test_a_c_file_that_quotes_a_diff_in_a_comment_is_a_c_file(read):
     source = read("/* as in\n--- a/x.c\n+++ b/x.c\n@@ -1,1 +1,1 @@\n-a\n+b\n*/\n" + WHOLE)
-    assert source.line == 8
+    assert source.target.item.line == 8
 
 
 BAD = {
@@ -250,7 +251,7 @@ PARTS = [
 
 @given(st.lists(st.sampled_from(PARTS), max_size=30).map("".join), st.booleans())
 def test_any_mixture_of_c_is_split_within_its_bounds(text, whole):
-    parsed = items.read(Fragment("x.c", 1, text, whole=whole))
+    parsed = items.read(preprocess(Fragment("x.c", 1, text, whole=whole)))
     for item in parsed.items:
         assert 0 <= item.start < item.end <= len(text)
 
@@ -260,14 +261,14 @@ def test_any_mixture_of_c_is_split_within_its_bounds(text, whole):
 
 def test_lines_are_numbered_as_in_the_file_after_the_patch(read):
     source = read(change(700, "    }\n    return 1;\n}", "\n" + WHOLE, "\nint next(int a)\n{\n    if (a) {"))
-    assert source.line == 704
+    assert source.target.item.line == 704
     assert lines_of(source)["hw/vfio/old.c", 704] == HEAD
     assert "next" not in kept(source)
 
 
 def test_a_hunk_that_begins_inside_a_comment_disturbs_nothing(read):
     source = read(change(10, " * don't { mind\n */\nint before(void)\n{\n    return 1;\n}", WHOLE))
-    assert source.line == 16
+    assert source.target.item.line == 16
     assert "before" not in kept(source)
 
 
@@ -278,7 +279,7 @@ def test_the_end_of_a_comment_in_a_string_is_no_end_of_a_comment(read):
 
 def test_a_hunk_that_begins_inside_a_conditional_leaves_its_directives_out(read):
     source = read(change(10, "int before;\n#else", WHOLE, "#endif\nint after;"))
-    assert source.line == 12
+    assert source.target.item.line == 12
     assert "#" not in kept(source).replace("#line", "")
 
 
@@ -289,7 +290,7 @@ def test_a_file_that_a_series_renames_is_followed(read):
         "@@ -1,2 +1,3 @@\n int x;\n+int y;\n static int helper(void) { return 1; }\n"
     )
     source = read(mail(first, "[PATCH 1/2] a") + mail(second, "[PATCH 2/2] b"))
-    assert source.file == "b.c"
+    assert source.target.item.file == "b.c"
     assert "static int helper" in kept(source)
 
 
@@ -306,7 +307,7 @@ def test_a_file_that_a_series_removes_is_gone(read):
         + mail(gone, "[PATCH 2/3] b")
         + mail(new_file(WHOLE, "c.c"), "[PATCH 3/3] c")
     )
-    assert source.file == "c.c"
+    assert source.target.item.file == "c.c"
 
 
 def test_context_lines_of_a_function_body_are_no_file_scope_variables(read):
@@ -338,7 +339,7 @@ def test_a_helper_changed_in_part_is_refused_when_it_is_reached(read):
     calls = new_file(WHOLE.replace("return true", "return helper()"))
     with pytest.raises(InputError, match=r"hw/vfio/old.c: the patch holds only a part of helper\(\)"):
         read(part + calls)
-    assert read(part + new_file(WHOLE)).function == "subject"
+    assert read(part + new_file(WHOLE)).target.name == "subject"
 
 
 def test_a_helper_shown_in_part_but_not_changed_is_the_worlds(read):
@@ -360,8 +361,15 @@ def test_a_series_is_applied_in_the_order_of_its_numbers(read):
     source = read(series)
     assert source.title == "[PATCH v2 1/2] first"
     assert lines_of(source)["hw/vfio/old.c", 10] == "    return two;"
-    assert source.line == 13
+    assert source.target.item.line == 13
     assert lines_of(source)["hw/vfio/old.c", 13] == HEAD
+
+
+def test_the_title_is_that_of_the_patch_that_brings_the_function(read):
+    """Not of one that calls it."""
+    caller = "static bool caller(struct iovec *v, Error **e)\n{\n    return subject(v, 1, NULL, 0, e);\n}\n"
+    series = mail(new_file(WHOLE), "[PATCH 1/2] brings") + mail(new_file(caller, "b.c"), "[PATCH 2/2] calls")
+    assert read(series).title == "[PATCH 1/2] brings"
 
 
 def test_a_patch_that_does_not_follow_is_refused(read):
@@ -385,7 +393,7 @@ def test_a_hunk_that_git_slid_down_is_put_together(read):
     tail = "}\n\nint next(void)\n{\n    return 1;"
     added = "\n".join([HEAD, *BODY.split("\n")[:-2], "}", "", "int before(void)", "{", "    return 2;"])
     source = read(change(20, "", added, tail))
-    assert source.line == 20
+    assert source.target.item.line == 20
     assert kept(source).count("}") == 1
 
 
@@ -410,7 +418,7 @@ SHAPES = {
 @pytest.mark.parametrize("head", SHAPES)
 def test_a_signature_is_told_by_its_types(read, head):
     text = f"typedef struct iovec iov_t;\ntypedef unsigned short count_t;\n{head}\n{{\n    return 0;\n}}\n"
-    assert read(text).signature is SHAPES[head]
+    assert read(text).target.signature is SHAPES[head]
 
 
 OTHERS = [
@@ -440,8 +448,8 @@ def test_another_signature_is_refused_and_shown(read, head):
 
 def test_the_usual_name_goes_before_types(read):
     usual = WHOLE.replace("subject", "vfio_device_mmap_dmabuf")
-    assert read(WHOLE + usual).function == "vfio_device_mmap_dmabuf"
-    assert read(WHOLE + usual, "subject").function == "subject"
+    assert read(WHOLE + usual).target.name == "vfio_device_mmap_dmabuf"
+    assert read(WHOLE + usual, "subject").target.name == "subject"
 
 
 def test_two_candidates_are_refused_and_listed(read):
@@ -455,12 +463,12 @@ def test_two_candidates_are_refused_and_listed(read):
 def test_a_prototype_is_no_definition(read):
     with pytest.raises(InputError, match="does not define subject"):
         read(f"{HEAD};\nint other(void) {{ return 1; }}\n", "subject")
-    assert read(f"{HEAD};\n{WHOLE}").line == 2
+    assert read(f"{HEAD};\n{WHOLE}").target.item.line == 2
 
 
 def test_a_second_definition_under_if_0_is_not_seen(read):
-    assert read(f"#if 0\n{WHOLE}#endif\n{WHOLE}").line == 8
-    assert read(f"#if 1\n{WHOLE}#else\n{WHOLE}#endif\n").line == 2
+    assert read(f"#if 0\n{WHOLE}#endif\n{WHOLE}").target.item.line == 8
+    assert read(f"#if 1\n{WHOLE}#else\n{WHOLE}#endif\n").target.item.line == 2
 
 
 def test_a_stub_in_the_other_branch_gives_way(read):
@@ -470,7 +478,7 @@ def test_a_stub_in_the_other_branch_gives_way(read):
         (f"#ifndef CONFIG_X\n{stub}#else\n{WHOLE}#endif\n", 7),
     ):
         source = read(text)
-        assert source.line == line
+        assert source.target.item.line == line
         assert "#define CONFIG_X 1" in source.unit
 
 
@@ -500,7 +508,12 @@ def test_bounds_are_exact_whatever_the_body_holds(read, body, in_patch):
     around = f"static int before(void)\n{{\n    return 0;\n}}\n\n{function}\nstatic int after(void) {{ return 1; }}\n"
     source = read(new_file(around) if in_patch else around)
     assert kept(source).split("\n", 1)[1] == function
-    assert source.line == 6
+    assert source.target.item.line == 6
+
+
+def test_a_function_that_defines_a_macro_is_found_by_its_name(read):
+    text = f"{HEAD}\n{{\n#define LOCAL 1\n    return LOCAL;\n}}\n"
+    assert read(text, "subject").target.name == "subject"
 
 
 def test_macros_at_file_scope_disturb_no_function(read):
@@ -509,7 +522,7 @@ def test_macros_at_file_scope_disturb_no_function(read):
         "static QLIST_HEAD(, Group) groups = QLIST_HEAD_INITIALIZER(groups);\nMODULE_THING(x);\n"
     )
     source = read(before + WHOLE)
-    assert source.line == 8
+    assert source.target.item.line == 8
     assert kept(source).split("\n", 1)[1] == WHOLE
 
 
@@ -664,7 +677,20 @@ def test_a_header_beside_the_file_is_cut_like_the_file(tmp_path):
     source = read_source(str(tmp_path / "x.c"))
     assert lines_of(source)[str(tmp_path / "local.h"), 4] == "#define LIMIT 3"
     assert "Unknown" not in source.unit
-    assert source.include_dirs == (str(tmp_path),)
+    assert source.text.directory == str(tmp_path)
+    assert source.readable == (tmp_path / "x.c", tmp_path / "local.h")
+
+
+def test_a_header_is_found_from_another_directory_as_the_compiler_finds_it(tmp_path):
+    """Beside the header that includes it, else beside the C file. One may be empty."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/a.h").write_text('#include "b.h"\n#include "c.h"\n#include "empty.h"\n')
+    (tmp_path / "sub/b.h").write_text("#define B 1\n")
+    (tmp_path / "b.h").write_text("#define B 2\n")
+    (tmp_path / "c.h").write_text("#define C 3\n")
+    (tmp_path / "empty.h").write_text("")
+    (tmp_path / "x.c").write_text('#include "sub/a.h"\n' + with_helpers("", "int x = B + C"))
+    assert re.findall("#define [BC] .*", kept(read_source(str(tmp_path / "x.c")))) == ["#define B 1", "#define C 3"]
 
 
 def test_headers_that_include_each_other_end(tmp_path):

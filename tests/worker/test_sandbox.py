@@ -27,6 +27,7 @@ from places import TESTS
 from subject_files import needs_compiler
 
 import vfio_verify
+from vfio_verify import _world
 from vfio_verify.campaign.check import check
 from vfio_verify.campaign.options import Options
 from vfio_verify.errors import InputError
@@ -727,7 +728,7 @@ def build(place: Path, text: str, parts: SandboxFeature = SandboxFeature.ALL) ->
     path.write_text(text.replace("KEY", str(place.parent / "key")))
     out = place / "@out"
     out.mkdir(exist_ok=True)
-    return compiler.build(read_source(str(path), "subject", any_include=not parts), out, parts=parts)
+    return compiler.build(read_source(str(path), "subject", any_include=not parts), out, parts=parts).path
 
 
 @pytest.mark.parametrize("parts", [SandboxFeature.ALL, WITHOUT_LANDLOCK], ids=["all", "without Landlock"])
@@ -771,6 +772,7 @@ def test_headers_and_tables_beside_the_file_are_read(place: Path) -> None:
     (place / "sub/more.h.inc").write_text("4096, 8192\n")
     table = '#include "own.h"\nstatic long table[] = {\n#include "sub/table.inc"\n};\n'
     library = build(place, table + BODY.replace("return false", "return table[1] == 8192 && OWN"))
+    ctypes.CDLL(_world.__file__, mode=ctypes.RTLD_GLOBAL)  # has what each block calls
     assert ctypes.CDLL(str(library)).vfio_verify_entry
 
 

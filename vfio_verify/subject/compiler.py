@@ -10,13 +10,17 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import as_file, files
 from pathlib import Path
+from subprocess import CalledProcessError
+from typing import TypeVar
+
+from msgspec import Struct
 
 from vfio_verify.errors import HarnessError, InputError, starting
-from vfio_verify.subject.source import Source, branches, includes
+from vfio_verify.subject.source import Source, branches, world_names
 from vfio_verify.subject.source.unit import ADAPTER_FILE
 from vfio_verify.values.source_line import LeftOut
 from vfio_verify.worker import sandbox
@@ -30,15 +34,11 @@ WRAPPED = tuple(
 )
 """What the linker turns into `__wrap_NAME`, which the world defines."""
 
-LIBRARY, _ZEROED = "subject.so", "zeroed.o"
-_ENTRY = "vfio_verify_entry"
-PREPROCESSED = "subject.i"
-"""Beside the library: what the preprocessor makes of the text, where a condition can leave a part of a function out."""
-_MOST_PREPROCESSED = 64 << 20
 TIME_LIMIT = 60.0  # seconds; a unit of this kind takes well under one
 _MEMORY_LIMIT = 4 << 20  # KiB of address space, for `ulimit -v`
 _FILE_LIMIT = 512 << 10  # blocks of 512 bytes, for `ulimit -f`
 _CPU_LIMIT = 120  # seconds, for `ulimit -t`; the limit on time ends it sooner
+_MOST_PREPROCESSED = 64 << 20  # bytes
 _SHOWN = 5
 # The first two make files. What is preloaded is meant for this process: a sanitizer's runtime cannot start within
 # the compiler's limit on address space.
@@ -67,6 +67,8 @@ _FLAGS = (
 # What a variable that is never set holds is the same in each run. QEMU has zero there, which may be taken for success;
 # a pattern is wrong nearly everywhere.
 _PATTERN, _ZERO = "-ftrivial-auto-var-init=pattern", "-ftrivial-auto-var-init=zero"
+_VARIABLES = (_PATTERN, _ZERO)
+_PATTERNED, _ZEROED = "patterned.o", "zeroed.o"
 _OPTIONAL_FLAGS = (
     # Each block tells the world that it runs (pyx/world/where.c); clang leaves some of them out unless told otherwise.
     "-fsanitize-coverage=trace-pc",
@@ -86,12 +88,14 @@ _LINK_FLAGS = (
 
 _ERROR = re.compile(r"^(?P<file>.+?):(?P<line>\d+):(?:\d+:)? (?:fatal )?error: (?P<text>.*)$")
 _UNKNOWN = re.compile(
-    r"implicit declaration of function '(?P<a>\w+)'|call to undeclared (?:library )?function '(?P<b>\w+)'"
-    r"|'(?P<c>\w+)' undeclared|use of undeclared identifier '(?P<d>\w+)'|unknown type name '(?P<e>\w+)'"
-    r"|(?:invalid use of|dereferencing pointer to) (?:undefined|incomplete) type "
-    r"'(?:struct |union )?(?P<f>\w+)"
-    r"|incomplete (?:definition of )?type '(?:struct |union )?(?P<g>\w+)"
-    r"|'(?P<h>\w+)' has (?:an )?incomplete type"
+    r"implicit declaration of function '(\w+)'|call to undeclared (?:library )?function '(\w+)'"
+    r"|'(\w+)' undeclared|use of undeclared identifier '(\w+)'|unknown type name '(\w+)'"
+    r"|(?:invalid use of|dereferencing pointer to) (?:undefined|incomplete) type '(?:struct |union )?(\w+)"
+    r"|incomplete (?:definition of )?type '(?:struct |union )?(\w+)|'(\w+)' has (?:an )?incomplete type"
+)
+_NO_MEMBER = re.compile(
+    r"'(?:const )?(?:struct |union )?(?P<a>\w+)'[^']*(?:'[^']*'\})? has no member named '(?P<b>\w+)'"
+    r"|no member named '(?P<c>\w+)' in '(?:struct |union )?(?P<d>\w+)'"
 )
 _CONFINED = re.compile(
     r"Permission denied|Operation not permitted|file not found: /|[Cc]an(?:'t|not) open|cannot execute"
@@ -99,10 +103,17 @@ _CONFINED = re.compile(
 """How a compiler complains of what its sandbox refuses."""
 _ASSEMBLED = re.compile(r"\.(?:incbin|include|macro|irpc?|rept|altmacro)\b", re.IGNORECASE)
 """What makes the assembler read a file, or hides that it does."""
-_NO_MEMBER = re.compile(
-    r"'(?:const )?(?:struct |union )?(?P<a>\w+)'[^']*(?:'[^']*'\})? has no member named '(?P<b>\w+)'"
-    r"|no member named '(?P<c>\w+)' in '(?:struct |union )?(?P<d>\w+)'"
-)
+
+
+class Library(Struct, frozen=True):
+    """A subject as the world loads it."""
+
+    path: Path
+    """Of the shared object."""
+    is_built_twice: bool
+    """It has the subject also with automatic variables that are zero until they are set."""
+    left_out: tuple[LeftOut, ...]
+    """What of the subject's functions was not compiled."""
 
 
 def find_compiler() -> list[str]:
@@ -123,107 +134,102 @@ def find_compiler() -> list[str]:
     )
 
 
-def build(source: Source, directory: Path, *, parts: SandboxFeature = SandboxFeature.ALL) -> Path:
-    """Compile a subject to `subject.so` in an existing directory; nothing is written elsewhere.
+def build(source: Source, directory: Path, *, parts: SandboxFeature = SandboxFeature.ALL) -> Library:
+    """Compile a subject to a shared object in an existing directory; nothing is written elsewhere.
 
     The compiler is confined by `parts` of the sandbox. Raises InputError if there is no compiler, if the text does
     not compile, if it uses names that neither the world nor the C library has, or reads a file that it may not.
     """
     directory = directory.resolve()
     compiler = find_compiler()
-    text, result = directory / "subject.c", directory / LIBRARY
-    result.unlink(missing_ok=True)
+    text, library = directory / "subject.c", directory / "subject.so"
+    library.unlink(missing_ok=True)
     text.write_text(source.unit, encoding="utf-8", errors="surrogateescape")  # file names are in it
     with as_file(files("vfio_verify") / "include") as include:
-        places = [Path(one) for one in source.include_dirs] if parts else []
-        own = [path for one in places for path in includes.named_by(source.unit, one)]
         programs = tuple(sandbox.used_by_compiler(compiler))
-        start = Start(programs, (Path(include).resolve(), *own), directory, parts)
-        flags = [*_FLAGS, *_optional_flags(compiler, start)]
-        flags += [f"-I{include}", *(f"-iquote{one}" for one in source.include_dirs)]
-        if parts and not (parts & SandboxFeature.LANDLOCK and sandbox.landlock_version()):
-            _refuse_foreign(source, [*compiler, *flags, str(text)], start)
-        status, messages = _compile([*compiler, *flags], compiler, start)
-        if status == 0 and result.is_file():
-            _refuse_unresolved(source, result, Path(include), start)
-            if source.branches:
-                _run([*compiler, *flags, "-E", "-o", str(directory / PREPROCESSED), str(text)], start, TIME_LIMIT)
-            return result
-    raise _refusal(source, status, messages, parts)
+        start = Start(programs, (Path(include).resolve(), *source.readable), directory, parts)
+        known = _known_flags(compiler, start)
+        command = [*compiler, *_FLAGS, *(word for flag in known if flag not in _VARIABLES for word in flag.split())]
+        command += [f"-I{include}", *([f"-iquote{source.text.directory}"] if source.text.directory else []), str(text)]
+        try:
+            if parts and not (parts & SandboxFeature.LANDLOCK and sandbox.landlock_version()):
+                _refuse_foreign(source, command, start)
+            objects = _compile(command, known, start)
+            messages = _run([*compiler, *_LINK_FLAGS, "-o", str(library), *objects], start)
+        except CalledProcessError as failed:
+            raise _refusal(source, failed.returncode, failed.output, parts) from None
+        if not library.is_file():
+            raise _refusal(source, 0, messages, parts)
+        _refuse_unresolved(source, library, start)
+        return Library(library, _ZEROED in objects, _left_out(source, command, start))
 
 
-def is_built_twice(library: Path) -> bool:
-    """Has a library its subject also with automatic variables that are zero until they are set?"""
-    return (library.parent / _ZEROED).is_file()
+def _compile(command: Sequence[str], known: Sequence[str], start: Start) -> list[str]:
+    """Compile the text, twice where that can be done: with a pattern in automatic variables, and with zero. All names
+    of the second object are its own, but for that of its entry. The objects that were made."""
+    pattern = [_PATTERN] if _PATTERN in known else []
+    twice = pattern and _ZERO in known and shutil.which("objcopy")
+    commands = [[*command, *pattern, "-c", "-o", _PATTERNED]]
+    if twice:
+        commands.append([*command, _ZERO, "-c", "-o", _ZEROED])
+    _side_by_side(_run, commands, start)
+    entry = "vfio_verify_entry"
+    rename = ["objcopy", f"--redefine-sym={entry}={entry}_zeroed", f"--keep-global-symbol={entry}_zeroed", _ZEROED]
+    return [_PATTERNED, _ZEROED] if twice and _succeeds(rename, start) else [_PATTERNED]
 
 
-def _compile(command: Sequence[str], compiler: Sequence[str], start: Start) -> tuple[int, str]:
-    """The text as one shared object, which has it twice where the compiler can: the second one's names are its own, but
-    for that of its entry. The status and messages of what failed, or of all."""
-    directory = start.writable
-    text, patterned, zeroed = directory / "subject.c", directory / "subject.o", directory / _ZEROED
-    zeroed.unlink(missing_ok=True)
-    flags = [flag for flag in command if flag != _ZERO]
-    commands = [[*flags, "-c", "-o", str(patterned), str(text)]]
-    if _ZERO in command and _PATTERN in command and shutil.which("objcopy"):
-        commands.append([*(flag for flag in command if flag != _PATTERN), "-c", "-o", str(zeroed), str(text)])
-    ended = _run_all(commands, start)
-    if failed := [one for one in ended if one[0] != 0]:
-        return failed[0]
-    objects = [str(patterned)]
-    if zeroed.is_file():
-        rename = f"--redefine-sym={_ENTRY}={_ENTRY}_zeroed"
-        ended.append(_run(["objcopy", rename, f"--keep-global-symbol={_ENTRY}_zeroed", str(zeroed)], start, TIME_LIMIT))
-        if ended[-1][0] == 0:
-            objects.append(str(zeroed))
-        else:
-            zeroed.unlink()
-    return _run([*compiler, *_LINK_FLAGS, "-o", str(directory / LIBRARY), *objects], start, TIME_LIMIT)
-
-
-def left_out(source: Source, library: Path) -> tuple[LeftOut, ...]:
-    """The parts of a subject's functions that were not compiled into its library."""
-    if not source.branches:
+def _left_out(source: Source, command: Sequence[str], start: Start) -> tuple[LeftOut, ...]:
+    """What the preprocessor leaves out of the subject's functions; nothing where that cannot be told."""
+    parts = tuple(branches.branches_of(source.cut.kept))
+    preprocessed = start.writable / "subject.i"
+    if not parts or not _succeeds([*command, "-E", "-o", str(preprocessed)], start) or not preprocessed.is_file():
         return ()
-    try:
-        with (library.parent / PREPROCESSED).open("rb") as file:
-            text = file.read(_MOST_PREPROCESSED)
-    except OSError:
-        return ()
-    return branches.left_out(source.branches, text.decode("utf-8", "surrogateescape"))
+    with preprocessed.open("rb") as file:
+        text = file.read(_MOST_PREPROCESSED)
+    return branches.left_out(parts, text.decode("utf-8", "surrogateescape"))
 
 
 def _refuse_foreign(source: Source, command: Sequence[str], start: Start) -> None:
     """Where the kernel does not: refuse a text that makes the compiler read files that are not its business."""
+    name = source.target.name
     listed, assembly = start.writable / "subject.d", start.writable / "subject.s"
-    _checked(source, _run([*command, "-M", "-MF", str(listed)], start, TIME_LIMIT), start)
+    _run([*command, "-M", "-MF", str(listed)], start)
     names = listed.read_text(encoding="utf-8", errors="replace").replace("\\\n", " ").partition(":")[2]
     known = (*start.programs, *start.readable, start.writable)
-    for name in re.findall(r"(?:\\ |\S)+", names):
-        path = (start.writable / name.replace("\\ ", " ")).resolve()
+    for written in re.findall(r"(?:\\ |\S)+", names):
+        path = (start.writable / written.replace("\\ ", " ")).resolve()
         if not any(path.is_relative_to(one) for one in known):
-            raise InputError(f"{source.name}: {source.function}() includes {path}, which is refused. {sandbox.HINT}")
-    _checked(source, _run([*command, "-S", "-o", str(assembly)], start, TIME_LIMIT), start)
+            raise InputError(f"{source.name}: {name}() includes {path}, which is refused. {sandbox.HINT}")
+    _run([*command, "-S", "-o", str(assembly)], start)
     if found := _ASSEMBLED.search(assembly.read_text(encoding="utf-8", errors="replace")):
         raise InputError(
             f"{source.name}: the assembler's {found[0]} is refused: this kernel cannot confine it. {sandbox.HINT}"
         )
 
 
-def _checked(source: Source, ended: tuple[int, str], start: Start) -> None:
-    status, messages = ended
-    if status != 0:
-        raise _refusal(source, status, messages, start.parts)
+Answer = TypeVar("Answer")
 
 
-def _run_all(commands: Sequence[Sequence[str]], start: Start) -> list[tuple[int, str]]:
-    """Run compilers side by side."""
+def _side_by_side(
+    run: Callable[[Sequence[str], Start], Answer], commands: Sequence[Sequence[str]], start: Start
+) -> list[Answer]:
     with starting("the compiler"), ThreadPoolExecutor(len(commands)) as pool:
-        return list(pool.map(lambda command: _run(command, start, TIME_LIMIT), commands))
+        return list(pool.map(lambda command: run(command, start), commands))
 
 
-def _run(command: Sequence[str], start: Start, seconds: float) -> tuple[int, str]:
-    """Run a compiler confined, with limits on time, memory and output; its status and its messages."""
+def _succeeds(command: Sequence[str], start: Start) -> bool:
+    try:
+        _run(command, start)
+    except CalledProcessError:
+        return False
+    return True
+
+
+def _run(command: Sequence[str], start: Start) -> str:
+    """Run a compiler confined, with limits on time, memory and output. Its messages.
+
+    Raises CalledProcessError, which has the messages, where it fails; InputError where it does not end.
+    """
     directory = start.writable
     environment = {k: v for k, v in os.environ.items() if k not in _NOT_THE_COMPILERS}
     environment |= {"LC_ALL": "C", "TMPDIR": str(directory)}
@@ -242,63 +248,59 @@ def _run(command: Sequence[str], start: Start, seconds: float) -> tuple[int, str
             start_new_session=True,
         )
         try:
-            status = process.wait(seconds)
+            status = process.wait(TIME_LIMIT)
         except subprocess.TimeoutExpired:
             raise InputError(
-                f"the C compiler did not finish within {seconds:g} seconds; the input makes it work without end"
+                f"the C compiler did not finish within {TIME_LIMIT:g} seconds; the input makes it work without end"
             ) from None
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)  # the driver's own children too
                 process.wait()
         output.seek(0)
-        return status, output.read(1 << 20).decode("utf-8", "replace")
+        messages = output.read(1 << 20).decode("utf-8", "replace")
+    if status != 0:
+        raise CalledProcessError(status, command, messages)
+    return messages
 
 
-_known_flags: dict[tuple[object, ...], list[str]] = {}
-"""The optional flags that a compiler knows, by its command and its program's file: asked once by a process."""
+_flags_of: dict[tuple[object, ...], list[str]] = {}
+"""The optional flags that a compiler knows, by its command and its program's file. A process asks once."""
 
 
-def _optional_flags(compiler: Sequence[str], start: Start) -> list[str]:
+def _known_flags(compiler: Sequence[str], start: Start) -> list[str]:
     """Those of the optional flags that this compiler knows."""
     program = os.stat(shutil.which(compiler[0]) or compiler[0])
     asked = (*compiler, program.st_ino, program.st_mtime_ns, start.parts)
-    if asked not in _known_flags:
-        probe = start.writable / "probe.c"
-        probe.write_text("int probe;\n", encoding="ascii")
-        questions = [[*compiler, "-Werror", *flag.split(), "-fsyntax-only", str(probe)] for flag in _OPTIONAL_FLAGS]
-        answers = _run_all(questions, start)
-        probe.unlink()
-        known = [flag for flag, (status, _) in zip(_OPTIONAL_FLAGS, answers, strict=True) if status == 0]
-        _known_flags[asked] = [word for flag in known for word in flag.split()]
-    return _known_flags[asked]
+    if asked not in _flags_of:
+        probe = [*compiler, "-Werror", "-fsyntax-only", "-x", "c", os.devnull]
+        answers = _side_by_side(_succeeds, [[*probe, *flag.split()] for flag in _OPTIONAL_FLAGS], start)
+        _flags_of[asked] = [flag for flag, is_known in zip(_OPTIONAL_FLAGS, answers, strict=True) if is_known]
+    return _flags_of[asked]
 
 
 def _refusal(source: Source, status: int, messages: str, parts: SandboxFeature) -> InputError:
+    """What the compiler's messages say, by the lines of the user's files."""
+    target = source.target
     unknown: dict[str, str] = {}
     errors: list[str] = []
     in_adapter = False
-    for line in messages.splitlines():
-        match = _ERROR.match(line)
-        if not match:
-            continue
-        place = f"{match.group('file')}:{match.group('line')}"
-        names = _UNKNOWN.search(match.group("text"))
-        field = _NO_MEMBER.search(match.group("text"))
-        if match.group("file") == ADAPTER_FILE:
+    for match in filter(None, map(_ERROR.match, messages.splitlines())):
+        place, text = f"{match['file']}:{match['line']}", match["text"]
+        names, field = _UNKNOWN.search(text), _NO_MEMBER.search(text)
+        if match["file"] == ADAPTER_FILE:
             in_adapter = True
-        elif field and (owner := field["a"] or field["d"]) and not _defines(source, owner):
+        elif field and (owner := field["a"] or field["d"]) and owner not in source.cut.claims:
             unknown.setdefault(f"{owner}.{field['b'] or field['c']}", place)
         elif names and (name := next(filter(None, names.groups()))):
             unknown.setdefault(name, place)
         else:
-            errors.append(f"{place}: {match.group('text')}")
+            errors.append(f"{place}: {text}")
     if unknown:
         return _unknown_names(unknown)
     if in_adapter and not errors:
         return InputError(
-            f"{source.file}:{source.line}: {source.function}() is there, "
-            "but its #if leaves it out when it is compiled; "
+            f"{target.item.place}: {target.name}() is there, but its #if leaves it out when it is compiled; "
             "define what the condition asks for at the top of the file"
         )
     hint = f"\n{sandbox.HINT}" if parts and _CONFINED.search(messages) else ""
@@ -308,14 +310,11 @@ def _refusal(source: Source, status: int, messages: str, parts: SandboxFeature) 
         return InputError(f"{source.name}: the C compiler failed (status {status}): {tail}{hint}")
     more = f"\n  and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
     listed = "".join(f"\n  {error}" for error in errors[:_SHOWN])
-    return InputError(f"{source.name}: {source.function}() does not compile:{listed}{more}{hint}")
+    return InputError(f"{source.name}: {target.name}() does not compile:{listed}{more}{hint}")
 
 
-def _defines(source: Source, name: str) -> bool:
-    return f"VFIO_VERIFY_SOURCE_DEFINES_{name} " in source.unit
-
-
-def _unknown_names(unknown: dict[str, str]) -> InputError:
+def _unknown_names(unknown: Mapping[str, str]) -> InputError:
+    """The refusal of names that nobody defines, each with its place."""
     lines = [f"the world does not know `{name}` ({place})" for name, place in list(unknown.items())[:_SHOWN]]
     if len(unknown) > _SHOWN:
         lines.append(f"nor {len(unknown) - _SHOWN} other names")
@@ -323,41 +322,21 @@ def _unknown_names(unknown: dict[str, str]) -> InputError:
     return InputError("\n".join(lines))
 
 
-def _refuse_unresolved(source: Source, library: Path, include: Path, start: Start) -> None:
+def _refuse_unresolved(source: Source, library: Path, start: Start) -> None:
     """Refuse a library that has declared names which nobody defines, as far as that can be told."""
     if not shutil.which("nm"):
         return  # loading it will tell
-    status, listed = _run(["nm", "-D", "--undefined-only", "--format=posix", str(library)], start, TIME_LIMIT)
-    if status != 0:
-        raise HarnessError(f"nm cannot read the compiled subject: {listed.strip()}")
-    symbols = [match.groups() for match in re.finditer(r"^(\w+)(?:@\S+)? (\w)", listed, re.MULTILINE)]
-    declared = set()
-    for header in include.rglob("*.h"):
-        declared.update(re.findall(r"\w+", header.read_text(encoding="utf-8")))
-    c_library = ctypes.CDLL(None)
+    try:
+        listed = _run(["nm", "-D", "--undefined-only", "--format=posix", str(library)], start)
+    except CalledProcessError as failed:
+        raise HarnessError(f"nm cannot read the compiled subject: {failed.output.strip()}") from None
+    c_library, declared = ctypes.CDLL(None), world_names.read_names().words
     missing = [
         name
-        for name, kind in symbols
-        if kind == "U"
-        and not name.startswith(("__wrap_", "__sanitizer_cov_"))
+        for name in re.findall(r"^(\w+)(?:@\S+)? U", listed, re.MULTILINE)
+        if not name.startswith(("__wrap_", "__sanitizer_cov_"))
         and name not in declared
         and not hasattr(c_library, name)
     ]
     if missing:
-        raise _unknown_names({name: _first_use(source.unit, name) for name in missing})
-
-
-def _first_use(unit: str, name: str) -> str:
-    """File and line of the first call of a name in the unit's text, by its `#line` markers."""
-    file, line, declared = "?", 0, ""
-    call = re.compile(rf"\b{name}\b")
-    for written in unit.split("\n"):
-        if marker := re.match(r'#line (\d+) "(.*)"', written):
-            line, file = int(marker.group(1)), marker.group(2)
-            continue
-        if call.search(written) and file != "?":
-            declared = f"{file}:{line}"
-            if not re.match(r"(?:extern|[A-Za-z_]\w*\s[\w\s*]*\b" + name + r"\s*\()", written):
-                return declared
-        line += 1
-    return declared or "?"
+        raise _unknown_names({name: source.cut.first_use(name) for name in missing})

@@ -10,6 +10,7 @@ import os
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,7 +44,7 @@ class _Row(NamedTuple):
     address: int
     file: str | None
     line: int
-    statement: bool
+    is_statement: bool
 
 
 class _Hook(NamedTuple):
@@ -54,14 +55,14 @@ class _Hook(NamedTuple):
 
 
 class _Scope(NamedTuple):
-    """A function's code, or that of one that is inlined there, by whom it is called."""
+    """A function's code, or that of one that is inlined there, and the line that calls it."""
 
     start: int
     end: int
-    depth: int
-    name: str | None
-    call_file: str | None
-    call_line: int
+    depth: int = 0
+    name: str | None = None
+    call_file: str | None = None
+    call_line: int = 0
 
 
 class Lines:
@@ -86,9 +87,12 @@ class Lines:
                 if elf.has_dwarf_info() and _is_small(elf):
                     info = elf.get_dwarf_info(relocate_dwarf_sections=False, follow_links=False)
                     for unit in info.iter_CUs():
-                        _read_unit(info, unit, rows, scopes)
+                        if program := info.line_program_for_CU(unit):
+                            names = _file_names(program, unit)
+                            rows += _read_rows(program, names)
+                            scopes += _read_scopes(info, unit, names)
                     hooks += _read_hooks(elf)
-        # Whatever a library that is no compiler's makes of it.
+        # A library that no compiler has made can raise anything.
         except Exception:  # noqa: BLE001
             return cls([], [], [], own)
         return cls(rows, scopes, hooks, own)
@@ -98,13 +102,16 @@ class Lines:
         at = bisect_right(self._starts, address) - 1
         if at < 0 or self._rows[at].file is None:
             return None
-        around = sorted((s for s in self._scopes if s.start <= address < s.end), key=lambda scope: -scope.depth)
         file, line = self._rows[at].file, self._rows[at].line
-        for scope in around or [_Scope(0, 0, 0, None, None, 0)]:
-            if file is not None and line > 0 and (own := self._own(file)) is not None:
+        around = sorted((s for s in self._scopes if s.start <= address < s.end), key=lambda scope: -scope.depth)
+        for scope in around or [_Scope(0, 0)]:
+            if (own := self._own_name(file, line)) is not None:
                 return SourceLine(own, line, scope.name)
             file, line = scope.call_file, scope.call_line
         return None
+
+    def _own_name(self, file: str | None, line: int) -> str | None:
+        return self._own(file) if file is not None and line > 0 else None
 
     def reached(self, covered: bytes) -> tuple[set[SourceLine], set[SourceLine]]:
         """The own lines that have code, without their text: those of which some ran, and those of which none did.
@@ -113,26 +120,20 @@ class Lines:
         lies in several blocks was reached when one of them ran; what a compiler has put where no block is known to
         begin, such as at the end of another one, is taken for reached with it.
         """
-        reached: set[tuple[str, int]] = set()
-        others: dict[tuple[str, int], SourceLine] = {}
-        if self._hooks:
-            for start, end, file, line, statement in self._code():
-                if any(at < len(covered) and covered[at] for at in self._blocks(start, end)):
-                    reached.add((file, line))
-                if statement and (file, line) not in others and (found := self.at(start)) is not None:
-                    others[file, line] = found
-        return {v for k, v in others.items() if k in reached}, {v for k, v in others.items() if k not in reached}
-
-    def _code(self) -> Iterator[tuple[int, int, str, int, bool]]:
-        """Each stretch of code of an own line, as [start, end). Rows with one address share what follows."""
-        end = None
-        stretches = []
-        for row, after in zip(reversed(self._rows[:-1]), reversed(self._rows[1:]), strict=True):
-            if end is None or row.address < after.address:
-                end = after.address
-            if row.file is not None and row.line > 0 and (own := self._own(row.file)) is not None:
-                stretches.append((row.address, end, own, row.line, row.statement))
-        yield from reversed(stretches)
+        ran: set[tuple[str, int]] = set()
+        lines: dict[tuple[str, int], SourceLine] = {}
+        # Rows with one address share the code up to the next one.
+        ends = dict(pairwise(sorted(set(self._starts))))
+        for row in self._rows if self._hooks else ():
+            own = self._own_name(row.file, row.line)
+            if own is None or row.address not in ends:
+                continue
+            key = own, row.line
+            if any(back < len(covered) and covered[back] for back in self._blocks(row.address, ends[row.address])):
+                ran.add(key)
+            if row.is_statement and key not in lines and (found := self.at(row.address)) is not None:
+                lines[key] = found
+        return {lines[key] for key in lines.keys() & ran}, {lines[key] for key in lines.keys() - ran}
 
     def _blocks(self, start: int, end: int) -> Iterator[int]:
         """Where the hooks return to of the blocks that [start, end) meets. What a function does before its first block
@@ -141,8 +142,8 @@ class Lines:
         scope = next((s for s in self._scopes if s.depth == 0 and s.start <= start < s.end), None)
         if scope is not None and (first < 0 or self._hooks[first].start < scope.start):
             first += 1
-        for hook in self._hooks[max(first, 0) :]:
-            if hook.start >= end and hook is not self._hooks[max(first, 0)]:
+        for number, hook in enumerate(self._hooks[max(first, 0) :]):
+            if number and hook.start >= end:
                 break
             yield hook.back
 
@@ -170,18 +171,11 @@ def _read_hooks(elf: ELFFile) -> Iterator[_Hook]:
                     yield _Hook(at - before, at + 4)
 
 
-def _read_unit(info: DWARFInfo, unit: CompileUnit, rows: list[_Row], scopes: list[_Scope]) -> None:
-    program = info.line_program_for_CU(unit)
-    if program is None:
-        return
-    names = _file_names(program, unit)
+def _read_rows(program: LineProgram, names: Callable[[int], str | None]) -> Iterator[_Row]:
     for entry in program.get_entries():
-        state = entry.state
-        if state is None:
-            continue
-        file = None if state.end_sequence else names(state.file)
-        rows.append(_Row(state.address, file, state.line, bool(state.is_stmt)))
-    _read_scopes(info, unit, names, scopes)
+        if (state := entry.state) is not None:
+            file = None if state.end_sequence else names(state.file)
+            yield _Row(state.address, file, state.line, bool(state.is_stmt))
 
 
 def _file_names(program: LineProgram, unit: CompileUnit) -> Callable[[int], str | None]:
@@ -210,19 +204,18 @@ def _text(value: bytes | str) -> str:
     return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
 
 
-def _read_scopes(info: DWARFInfo, unit: CompileUnit, names: Callable[[int], str | None], scopes: list[_Scope]) -> None:
+def _read_scopes(info: DWARFInfo, unit: CompileUnit, names: Callable[[int], str | None]) -> Iterator[_Scope]:
     """The functions of a unit, and what is inlined into them, without the blocks between."""
     waiting = [(die, 0) for die in unit.get_top_DIE().iter_children()]
     while waiting:
         die, depth = waiting.pop()
         if die.tag not in _SCOPES or depth > _DEEPEST:
             continue
-        called = die.attributes.get("DW_AT_call_file"), die.attributes.get("DW_AT_call_line")
-        file = names(called[0].value) if called[0] else None
-        line = called[1].value if called[1] else 0
+        call_file, call_line = (die.attributes.get(f"DW_AT_call_{name}") for name in ("file", "line"))
+        file, line = names(call_file.value) if call_file else None, call_line.value if call_line else 0
         if die.tag != "DW_TAG_lexical_block":
             for start, end in _ranges(info, unit, die):
-                scopes.append(_Scope(start, end, depth, _function_name(die), file, line))
+                yield _Scope(start, end, depth, _function_name(die), file, line)
         waiting += [(child, depth + 1) for child in die.iter_children()] if die.has_children else []
 
 

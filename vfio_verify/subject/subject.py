@@ -36,15 +36,15 @@ class Subject(Struct, frozen=True):
     """File and line of its definition."""
     library: Path | None = None
     has_errp: bool = True
-    """Has its signature a place for an error?"""
+    """Whether its signature has a place for an error."""
     text: SourceText | None = None
     """What it was compiled from."""
     left_out: tuple[LeftOut, ...] = ()
     """What of its functions was not compiled."""
     told_total: bool = True
-    """Is the total size given to it? If not, it is the sum of the lengths, as iov_size() has it."""
+    """Whether the total size is given to it. If not, it is the sum of the lengths, as iov_size() has it."""
     is_built_twice: bool = False
-    """Is it also there with automatic variables that are zero until they are set?"""
+    """Whether it is also there with automatic variables that are zero until they are set."""
 
     def line_at(self, place: int) -> SourceLine | None:
         """The line of the subject's text that an address in its library belongs to, as events and frames have it. None
@@ -59,15 +59,15 @@ class Subject(Struct, frozen=True):
         `Worker.covered`. Both are empty where that is not known."""
         if self.library is None or self.text is None:
             return [], []
+        text = self.text
         reached, others = (
             sorted(lines, key=lambda line: (line.file, line.line))
-            for lines in _lines(self.library, self.text).reached(covered)
+            for lines in _lines(self.library, text).reached(covered)
         )
-        text = self.text
         return reached, [replace(line, text=text.line(line.file, line.line)) for line in others]
 
     def adapt(self, case: Case) -> Case:
-        """The case as this subject meets it."""
+        """The case as this subject is given it."""
         if case.variables == "zero" and not self.is_built_twice:
             earlier = tuple(replace(before, variables="pattern") for before in case.earlier)
             case = replace(case, variables="pattern", earlier=earlier)
@@ -108,23 +108,24 @@ def open_subject(
         yield CORE
         return
     # Parsing C needs libraries that a check of the core can do without.
-    from vfio_verify.subject.compiler import build, is_built_twice, left_out
-    from vfio_verify.subject.source import Signature, read_source
+    from vfio_verify.subject.compiler import build
+    from vfio_verify.subject.source import read_source
 
     source = read_source(name, function, any_include=not parts)
+    target = source.target
     with private_directory() as directory:
         library = build(source, Path(directory), parts=parts)
         yield Subject(
-            name=source.name,
+            name=name,
             kind="C",
-            function=source.function,
-            signature=source.signature.value,
+            function=target.name,
+            signature=target.signature.value,
             title=source.title,
-            place=f"{source.file}:{source.line}",
-            library=library,
-            has_errp=source.has_errp,
+            place=target.item.place,
+            library=library.path,
+            has_errp=target.signature.has_errp,
             text=source.text,
-            left_out=left_out(source, library),
-            told_total=source.signature is not Signature.POINTER,
-            is_built_twice=is_built_twice(library),
+            left_out=library.left_out,
+            told_total=target.signature.is_told_total,
+            is_built_twice=library.is_built_twice,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
-from pathlib import Path
 
 from msgspec import Struct
 
@@ -65,12 +64,11 @@ class SourceText(Struct, frozen=True, dict=True):
         if self.directory is None or not os.path.isabs(name):
             return None
         below = os.path.relpath(name, self.directory)
-        return None if below.split(os.sep, 1)[0] == os.pardir else os.path.join(self.prefix, below)
+        named = os.path.join(self.prefix, below)
+        return None if below.split(os.sep, 1)[0] == os.pardir else self._by_name.get(os.path.normpath(named), named)
 
     def line(self, file: str, number: int) -> str:
         """A line without its margins, or "" if it is not known; with the next ones where a parenthesis stays open."""
-        if file not in self._lines and self.directory is not None:
-            self._lines[file] = self._included(file)
         lines = self._lines.get(file, {})
         text = lines.get(number, "").strip()
         for further in range(number + 1, number + _MOST_LINES):
@@ -78,11 +76,3 @@ class SourceText(Struct, frozen=True, dict=True):
                 break
             text += " " + lines.get(further, "").strip()
         return " ".join(text.split())
-
-    def _included(self, file: str) -> dict[int, str]:
-        assert self.directory is not None
-        try:
-            text = Path(self.directory, os.path.relpath(file, self.prefix or ".")).read_text("utf-8", "replace")
-        except (OSError, ValueError):
-            return {}
-        return dict(enumerate(text.split("\n"), 1))

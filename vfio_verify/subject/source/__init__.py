@@ -1,13 +1,13 @@
-"""From what a reviewer has in hand to the C text of a subject.
+"""From what a reviewer has in hand to the C text of a subject. Each step makes a value out of the one before.
 
-formats.py      what the input is: tracker page, JSON, mail, diff, C text
-patch.py        diffs to the lines they leave behind
-text.py         comments, strings, preprocessor lines
-items.py        the definitions in a piece of text, with exact bounds
+formats.py      what the input is: tracker page, JSON, mail, diff or C text; its diffs (`Patch`)
+patch.py        diffs to the lines that they leave behind (`Fragment`)
+text.py         comments, strings, preprocessor lines (`Preprocessed`)
+includes.py     which files beside a C file it may include, and what they hold
+items.py        the definitions in a piece of text, with exact bounds (`Item`)
 declarations.py what one declaration is, and which names it brings
 signatures.py   the shapes such a function has had
-includes.py     which files beside a C file it may include
-cut.py          find the function, and what it reaches
+cut.py          the function, and what it reaches (`Target`, `Cut`)
 world_names.py  what the world declares, and what of it stays the world's
 unit.py         the text to compile, with the adapter that calls the function
 branches.py     what of the function a condition leaves out
@@ -17,49 +17,39 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
+from msgspec import Struct
 
 from vfio_verify.errors import InputError
-from vfio_verify.subject.source import branches, cut, formats, includes, items, patch, text, unit, world_names
-from vfio_verify.subject.source.signatures import Signature
-from vfio_verify.values.source_line import LeftOut, Piece, SourceText
+from vfio_verify.subject.source import cut, formats, includes, items, patch, unit, world_names
+from vfio_verify.subject.source.cut import Cut, Target
+from vfio_verify.subject.source.formats import Patch
+from vfio_verify.subject.source.text import Fragment, preprocess
+from vfio_verify.values.source_line import Piece, SourceText
 
-__all__ = ["Signature", "Source", "read_source"]
+__all__ = ["Source", "read_source"]
 
 
-class Source(msgspec.Struct, frozen=True):
+class Source(Struct, frozen=True):
     """A subject ready to be compiled."""
 
     name: str
     """What the user gave: a path, or "-"."""
     title: str | None
     """The subject line of the patch that brings the function, if there is one."""
-    function: str
-    signature: Signature
-    file: str
-    """The file that defines the function: the user's path, or the target path in the patch."""
-    line: int
-    """The line in that file where its definition begins."""
+    cut: Cut
     unit: str
     """The C text to compile; it ends with `vfio_verify_entry()` (call.h)."""
-    include_dirs: tuple[str, ...] = ()
-    """Where `#include "..."` looks first: the directory of a C file given by path."""
-    text: SourceText = SourceText(())
-    """The files of which the unit is made."""
-    branches: tuple[LeftOut, ...] = ()
-    """What of its functions a condition can leave out."""
+    text: SourceText
+    """The files that were read."""
+    readable: tuple[Path, ...] = ()
+    """A C file given by path, and the headers that it includes: what the compiler may read of the user's files."""
 
     @property
-    def takes_total_size(self) -> bool:
-        """Whether the function is told the total size."""
-        return self.signature.takes_total_size
-
-    @property
-    def has_errp(self) -> bool:
-        """Whether the function can set an error."""
-        return self.signature.has_errp
+    def target(self) -> Target:
+        return self.cut.target
 
 
 def read_source(path: str, function: str | None = None, *, any_include: bool = False) -> Source:
@@ -67,78 +57,44 @@ def read_source(path: str, function: str | None = None, *, any_include: bool = F
 
     `function` is its name; else it is `vfio_device_mmap_dmabuf`, else the one function whose
     types make a known signature. Raises InputError if the input cannot be read, or the function
-    cannot be told, is there only in part, or has an unknown signature; also if a C file includes what is no
-    source of C in its own directory or below, unless `any_include` allows it.
+    cannot be told, is there only in part, or has an unknown signature; also if a C file includes
+    what is not a source of C, unless `any_include` allows it.
     """
-    name = "standard input" if path == "-" else path
+    name = formats.name_of(path)
     if function is not None and not re.fullmatch(r"[A-Za-z_]\w*", function, re.ASCII):
         raise InputError(f"{function!r} is not the name of a C function")
-    content = formats.interpret(formats.decode(formats.read_bytes(path), name), name)
-    patches = [] if isinstance(content, formats.CText) else content
-    if isinstance(content, formats.CText):
-        fragments = _with_headers(path, content.text, any_include)
+    content = formats.read_text(path)
+    patches = formats.interpret(content, name)
+    directory: str | None = None
+    readable: tuple[Path, ...] = ()
+    if patches:
+        fragments = [preprocess(fragment) for fragment in patch.post_image(patches, name)]
+    elif path == "-":
+        fragments = [preprocess(Fragment("<standard input>", 1, content))]
     else:
-        fragments = patch.post_image(content, name)
+        own = preprocess(Fragment(path, 1, content))
+        headers = includes.headers_of(own, any_include=any_include)
+        fragments = [*headers.values(), own]
+        readable = (Path(path).resolve(), *headers)
+        directory = str(Path(path).parent.resolve())
     sources = [items.read(fragment) for fragment in fragments]
-    target = cut.find(sources, function, name)
-    chosen = cut.reach(target, sources, world_names.read_names())
-    include_dir = str(Path(path).resolve().parent) if not patches and path != "-" else None
+    chosen = cut.reach(cut.find(sources, function, name), sources, world_names.read_names())
+    files = (source.fragment for source in fragments)
+    pieces = tuple(Piece(file.file, file.first_line, file.text) for file in files)
     return Source(
         name=path,
-        title=_title(patches, target.name),
-        function=target.name,
-        signature=target.signature,
-        file=target.item.fragment.file,
-        line=target.item.line,
-        unit=unit.write(chosen, sources),
-        include_dirs=() if include_dir is None else (include_dir,),
-        text=_text_of(chosen, include_dir, path),
-        branches=branches.branches_of(chosen.kept, sources),
+        title=_title(patches, chosen.target),
+        cut=chosen,
+        unit=unit.write(chosen),
+        text=SourceText(pieces, directory, os.path.dirname(path) if directory else ""),
+        readable=readable,
     )
 
 
-def _text_of(chosen: cut.Cut, include_dir: str | None, path: str) -> SourceText:
-    """The files from which something is compiled."""
-    fragments = dict.fromkeys(item.fragment for item in chosen.kept)
-    pieces = tuple(Piece(fragment.file, fragment.first_line, fragment.text) for fragment in fragments)
-    return SourceText(pieces, include_dir, os.path.dirname(path) if include_dir is not None else "")
-
-
-def _with_headers(path: str, content: str, any_include: bool) -> list[patch.Fragment]:
-    """The C file, after the headers beside it that it includes; those are cut like the file itself.
-
-    A header of a QEMU tree includes more of QEMU, so to compile it whole would not do.
-    """
-    if path == "-":
-        return [patch.Fragment("<standard input>", 1, content)]
-    found: dict[Path, patch.Fragment] = {}
-    root = None if any_include else Path(path).resolve().parent
-    _add_headers(path, content, found, {Path(path).resolve()}, root)
-    return [*found.values(), patch.Fragment(path, 1, content)]
-
-
-def _add_headers(
-    path: str, content: str, found: dict[Path, patch.Fragment], seen: set[Path], root: Path | None
-) -> None:
-    pre = text.preprocess(content)
-    for directive in pre.directives:
-        written = re.match(r'\s*"([^"\n]+)"', content[directive.end - len(directive.rest) : directive.end])
-        if directive.word != "include" or not written or pre.is_dead(directive.start):
-            continue
-        header = Path(path).parent / written.group(1)
-        if root is not None and includes.beside(Path(path).parent, written.group(1), root) is None:
-            continue
-        resolved = header.resolve()
-        if resolved in seen or len(seen) > 100 or not header.is_file():
-            continue
-        seen.add(resolved)
-        inner = formats.decode(formats.read_bytes(str(header)), str(header))
-        _add_headers(str(header), inner, found, seen, root)
-        found[resolved] = patch.Fragment(str(header), 1, inner)
-
-
-def _title(patches: list[formats.Patch], function: str) -> str | None:
-    """The title of the last patch that adds a line with the function's name; else of the last."""
-    added = re.compile(rf"^\+(?!\+\+).*\b{function}\b", re.MULTILINE)
-    bringing = [one for one in patches if added.search(one.diff)] or patches
-    return bringing[-1].title if bringing else None
+def _title(patches: Sequence[Patch], target: Target) -> str | None:
+    """The title of the patch that brings the function's first changed line; else of the last."""
+    item = target.item
+    changed = item.source.fragment.changed
+    last = item.source.fragment.line(item.end)
+    titles = [changed[line] for line in range(item.line, last + 1) if line in changed]
+    return next(iter(titles), patches[-1].title if patches else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from vfio_verify.subject.source.items import Item, Parsed
+from vfio_verify.subject.source.items import Item
 from vfio_verify.subject.source.text import Conditional
 from vfio_verify.values.source_line import LeftOut
 
@@ -14,27 +14,20 @@ _MARKER = re.compile(r'# (\d+) "((?:\\.|[^"\\])*)"')
 _LONGEST = 80
 
 
-def branches_of(kept: Iterable[Item], sources: Iterable[Parsed]) -> tuple[LeftOut, ...]:
+def branches_of(kept: Iterable[Item]) -> Iterator[LeftOut]:
     """Each part of a kept function that lies in one branch of a group, the outer ones first."""
-    parsed_of = {id(parsed.fragment): parsed for parsed in sources}
-    return tuple(
-        part for item in kept if item.kind == "function" for part in _of_item(item, parsed_of[id(item.fragment)])
-    )
-
-
-def _of_item(item: Item, parsed: Parsed) -> Iterator[LeftOut]:
-    for group in sorted(parsed.pre.conditionals, key=lambda group: group.start):
-        if not group.complete:
+    for item in kept:
+        if item.kind != "function":
             continue
-        for number, (begin, end) in enumerate(group.limits):
-            start, stop = max(begin, item.start), min(end, item.end)
-            code = parsed.pre.masked[start:stop]
-            if not code.strip():
-                continue
-            start += len(code) - len(code.lstrip())
-            stop -= len(code) - len(code.rstrip())
-            fragment = item.fragment
-            yield LeftOut(fragment.file, fragment.line(start), fragment.line(stop), _why(group, number))
+        fragment, masked = item.source.fragment, item.source.masked
+        for group in item.source.groups_around(item.start, item.end):
+            for number, (begin, end) in enumerate(group.limits):
+                start, stop = max(begin, item.start), min(end, item.end)
+                code = masked[start:stop]
+                if code.strip():
+                    start += len(code) - len(code.lstrip())
+                    stop -= len(code) - len(code.rstrip())
+                    yield LeftOut(fragment.file, fragment.line(start), fragment.line(stop), _why(group, number))
 
 
 def _why(group: Conditional, branch: int) -> str:

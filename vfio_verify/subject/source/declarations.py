@@ -4,68 +4,71 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import tree_sitter
+from msgspec import Struct
 
-from vfio_verify.subject.source import signatures
-from vfio_verify.subject.source.signatures import CType
+from vfio_verify.subject.source.signatures import CType, base_name, declarators, depth_of, node_text, parse
 
 KEYWORDS = frozenset(
     "auto break case char const continue default do double else enum extern "  # noqa: SIM905
     "float for goto if inline int long register restrict return short signed sizeof static struct "
     "switch typedef union unsigned void volatile while _Bool".split()
 )
+_SPECIFIERS = ("struct_specifier", "union_specifier", "enum_specifier")
 
 
-@dataclass(frozen=True)
-class Described:
-    """`kind` is typedef, prototype, extern or declaration; tags are named `struct x`."""
+class Declaration(Struct, frozen=True):
+    """What one declaration is, and which names it brings. Tags are named `struct x`."""
 
     kind: str
+    """typedef, prototype, extern or declaration."""
     names: frozenset[str]
-    aliases: dict[str, CType]
-
-
-def describe(written: str) -> Described:
-    """Tell what one declaration, comments gone, is and which names it brings."""
-    root = signatures.parse(re.sub(r"\bg_autofree\b", "          ", written))
-    names: set[str] = set()
     aliases: dict[str, CType] = {}
+    """What the names of a typedef stand for."""
+    tag: str | None = None
+    """Of `typedef struct TAG NAME;`, which defines no struct."""
+    has_body: bool = False
+    """It says what a struct, a union or an enum holds."""
+
+
+def describe(written: str) -> Declaration:
+    """Tell what one declaration, comments gone, is and which names it brings."""
+    root = parse(re.sub(r"\bg_autofree\b", "          ", written))
+    names: set[str] = set()
+    has_body = root.has_error and "{" in written
     for node in _walk(root):
-        if node.type in (
-            "struct_specifier",
-            "union_specifier",
-            "enum_specifier",
-        ) and node.child_by_field_name("body"):
-            if name := node.child_by_field_name("name"):
-                names.add("struct " + _text(name))
-        elif node.type == "enumerator" and (name := node.child_by_field_name("name")):
-            names.add(_text(name))
-    first = root.named_children[0] if root.named_children else None
+        name = node.child_by_field_name("name")
+        if node.type in _SPECIFIERS and node.child_by_field_name("body"):
+            has_body = True
+            names |= {"struct " + node_text(name)} if name else set()
+        elif node.type == "enumerator" and name:
+            names.add(node_text(name))
     is_typedef = bool(re.match(r"\s*typedef\b", written))
-    is_extern = bool(re.match(r"\s*extern\b", written))
-    prototype = False
-    if first is not None and first.type in ("declaration", "type_definition") and not root.has_error:
-        base = signatures.base_name(first.child_by_field_name("type"))
-        for declarator in first.children_by_field_name("declarator"):
-            declared = _declared(declarator)
-            names.add(declared)
-            prototype = prototype or (not is_typedef and _is_prototype(declarator))
-            if is_typedef:
-                aliases[declared] = CType(base, signatures.depth_of(declarator))
-    elif root.has_error:
+    is_prototype, tag = False, None
+    aliases: dict[str, CType] = {}
+    first = root.named_children[0] if root.named_children else None
+    if root.has_error:
         names |= _names_by_tokens(written)
-        prototype = not is_typedef and bool(re.search(r"\w\s*\([^=]*\)\s*;\s*$", written)) and "=" not in written
+        is_prototype = bool(re.search(r"\w\s*\([^=]*\)\s*;\s*$", written)) and "=" not in written
+    elif first is not None and first.type in ("declaration", "type_definition"):
+        type_node, listed = first.child_by_field_name("type"), first.children_by_field_name("declarator")
+        base = base_name(type_node)
+        for declarator in listed:
+            *_, declared = declarators(declarator)
+            names.add(node_text(declared))
+            is_prototype |= _is_prototype(declarator)
+            if is_typedef:
+                aliases[node_text(declared)] = CType(base, depth_of(declarator))
+        if type_node and type_node.type in _SPECIFIERS[:2] and not has_body and list(aliases.values()) == [CType(base)]:
+            tag = base
     if is_typedef:
         kind = "typedef"
-    elif prototype:
+    elif is_prototype:
         kind = "prototype"
-    elif is_extern:
-        kind = "extern"
     else:
-        kind = "declaration"
-    return Described(kind, frozenset(names), aliases)
+        kind = "extern" if re.match(r"\s*extern\b", written) else "declaration"
+    return Declaration(kind, frozenset(names), aliases, tag, has_body)
 
 
 def _walk(root: tree_sitter.Node) -> Iterator[tree_sitter.Node]:
@@ -77,26 +80,11 @@ def _walk(root: tree_sitter.Node) -> Iterator[tree_sitter.Node]:
         waiting += node.named_children
 
 
-def _declared(declarator: tree_sitter.Node) -> str:
-    node = declarator
-    while node.type not in ("identifier", "type_identifier", "primitive_type"):
-        inner = node.child_by_field_name("declarator")
-        if inner is None:
-            inner = next((c for c in node.named_children if c.type.endswith(("declarator", "identifier"))), None)
-        if inner is None:
-            break
-        node = inner
-    return _text(node)
-
-
 def _is_prototype(declarator: tree_sitter.Node) -> bool:
-    node: tree_sitter.Node | None = declarator
-    while node is not None and node.type == "pointer_declarator":
-        node = node.child_by_field_name("declarator")
-    if node is None or node.type != "function_declarator":
-        return False
-    inner = node.child_by_field_name("declarator")
-    return inner is not None and inner.type != "parenthesized_declarator"
+    chain = [node.type for node in declarators(declarator)]
+    while chain[0] == "pointer_declarator":
+        chain.pop(0)
+    return chain[0] == "function_declarator" and chain[1:2] != ["parenthesized_declarator"]
 
 
 def _names_by_tokens(written: str) -> set[str]:
@@ -106,7 +94,3 @@ def _names_by_tokens(written: str) -> set[str]:
         flat = shorter
     words = re.findall(r"[A-Za-z_]\w*", re.split(r"[=\[;]", flat)[0])
     return {words[-1]} - KEYWORDS if words else set()
-
-
-def _text(node: tree_sitter.Node) -> str:
-    return (node.text or b"").decode("utf-8", "replace")

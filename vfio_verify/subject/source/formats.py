@@ -7,9 +7,10 @@ import email.policy
 import json
 import re
 import sys
-from dataclasses import dataclass
 from email.message import EmailMessage
 from pathlib import Path
+
+from msgspec import Struct
 
 from vfio_verify.errors import InputError
 
@@ -17,34 +18,66 @@ LIMIT = 16 << 20  # bytes
 _DIFF = re.compile(r"^(?:diff --git .*\n|--- \S.*\n\+\+\+ \S.*\n@@ -\d)", re.MULTILINE)
 _MBOX = re.compile(r"^From \S[^\n]*\d\d:\d\d[^\n]*\n(?=[A-Za-z][A-Za-z-]*:|>From )", re.MULTILINE)
 _HEADERS = re.compile(r"(?:[A-Za-z][A-Za-z0-9-]*:[^\n]*\n(?:[ \t][^\n]*\n)*)+(?=\n|\Z)")
-_NUMBER = re.compile(r"\[[^\]]*?\b(?:v(?P<version>\d+)\b[^\]]*?)?(?P<number>\d+)/\d+\]")
+_NUMBER = re.compile(r"\[[^\]]*?\b(?:v\d+\b[^\]]*?)?(\d+)/\d+\]")
 _VERSION = re.compile(r"\[[^\]]*?\bv(\d+)\b")
 
 
-@dataclass(frozen=True)
-class Patch:
-    """One diff and the subject line it came with, if any."""
+class Patch(Struct, frozen=True):
+    """One diff, and the subject line that it came with, if any."""
 
     title: str | None
     diff: str
 
+    @property
+    def number(self) -> int:
+        """Its place in its series, 0 if its title does not say."""
+        match = _NUMBER.search(self.title or "")
+        return int(match[1]) if match else 0
 
-@dataclass(frozen=True)
-class CText:
-    """The text of one C file."""
+    @property
+    def version(self) -> int | None:
+        """The version of its series; None if its title has no prefix in brackets."""
+        if not self.title or not self.title.startswith("["):
+            return None
+        match = _VERSION.search(self.title)
+        return int(match[1]) if match else 1
 
-    text: str
+
+def read_text(path: str) -> str:
+    """The text of a file, or of standard input for "-": UTF-8, else Latin-1 (C files with old comments).
+
+    Line ends become newlines. InputError says why the file cannot be read, or that it holds no text.
+    """
+    name = name_of(path)
+    data = _read_bytes(path, name)
+    if b"\0" in data or len(re.findall(rb"[\x01-\x06\x0e-\x1a\x1c-\x1f]", data)) > len(data) // 100:
+        raise InputError(f"{name} is a binary file, not text; give a patch, a mail or a C file")
+    return _decoded(data)
 
 
-def read_bytes(path: str) -> bytes:
-    """The bytes of a file, or of standard input for "-". InputError says what is wrong with it."""
-    name = "standard input" if path == "-" else path
+def _decoded(data: bytes, charset: str = "latin-1") -> str:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        try:
+            text = data.decode(charset)
+        except (LookupError, UnicodeDecodeError):
+            text = data.decode("latin-1")
+    return re.sub(r"\r+\n", "\n", text)
+
+
+def name_of(path: str) -> str:
+    """What messages call the file at a path."""
+    return "standard input" if path == "-" else path
+
+
+def _read_bytes(path: str, name: str) -> bytes:
     try:
         if path == "-":
             data = sys.stdin.buffer.read(LIMIT + 1)
+        elif Path(path).is_dir():
+            raise InputError(f"{path} is a directory; give a patch, a mail or a C file")
         else:
-            if Path(path).is_dir():
-                raise InputError(f"{path} is a directory; give a patch, a mail or a C file")
             with open(path, "rb") as file:
                 data = file.read(LIMIT + 1)
     except FileNotFoundError:
@@ -55,27 +88,14 @@ def read_bytes(path: str) -> bytes:
         raise InputError(
             f"{name} is larger than {LIMIT >> 20} MiB, the most that is read; give one patch or one C file"
         )
-    if not data.strip():
-        raise InputError(f"{name} is empty")
     return data
 
 
-def decode(data: bytes, name: str) -> str:
-    """UTF-8, else Latin-1 (C files with old comments). Line ends become newlines.
+def interpret(text: str, name: str) -> list[Patch]:
+    """The diffs in a text, in the order in which they apply; none if it is a C file.
 
-    Raises InputError for what is not text.
+    Raises InputError for a text that is neither.
     """
-    if b"\0" in data or len(re.findall(rb"[\x01-\x06\x0e-\x1a\x1c-\x1f]", data)) > len(data) // 100:
-        raise InputError(f"{name} is a binary file, not text; give a patch, a mail or a C file")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = data.decode("latin-1")
-    return re.sub(r"\r+\n", "\n", text)
-
-
-def interpret(text: str, name: str) -> list[Patch] | CText:
-    """Tell what the text is, and take the diffs out of it. InputError if it is of no use."""
     stripped = text.lstrip()
     if not stripped:
         raise InputError(f"{name} is empty")
@@ -101,7 +121,7 @@ def interpret(text: str, name: str) -> list[Patch] | CText:
         r"^(?:---|\+\+\+) ", text, re.MULTILINE
     ):
         raise InputError(f"{name} holds hunks of a diff without the names of their files; give the whole diff")
-    return CText(text)
+    return []
 
 
 def _diff_start(text: str) -> re.Match[str] | None:
@@ -168,30 +188,14 @@ def _texts(message: EmailMessage) -> list[str]:
             continue
         payload = part.get_payload(decode=True)
         if isinstance(payload, bytes):
-            found.append(re.sub(r"\r+\n", "\n", _part_text(payload, part.get_content_charset() or "utf-8")))
+            found.append(_decoded(payload, part.get_content_charset() or "latin-1"))
     return found
-
-
-def _part_text(payload: bytes, charset: str) -> str:
-    try:
-        return payload.decode("utf-8")
-    except UnicodeDecodeError:
-        try:
-            return payload.decode(charset)
-        except (LookupError, UnicodeDecodeError):
-            return payload.decode("latin-1")
 
 
 def _in_order(patches: list[Patch], name: str) -> list[Patch]:
     """A series in the order of its numbers; a mailing list's archive may hold it in any."""
-    prefixed = [one.title for one in patches if one.title and one.title.startswith("[")]
-    versions = {match.group(1) if (match := _VERSION.search(title)) else "1" for title in prefixed}
+    versions = {patch.version for patch in patches if patch.version is not None}
     if len(versions) > 1:
-        listed = ", ".join(f"v{version}" for version in sorted(versions, key=int))
+        listed = ", ".join(f"v{version}" for version in sorted(versions))
         raise InputError(f"{name} holds several versions of a series ({listed}); give one of them")
-
-    def number(patch: Patch) -> int:
-        match = _NUMBER.search(patch.title or "")
-        return int(match.group("number")) if match else 0
-
-    return sorted(patches, key=number)
+    return sorted(patches, key=lambda patch: patch.number)

@@ -1,64 +1,72 @@
-"""Which files a C file may include by a path: headers and the like that are not hidden, and no other of the user's.
+"""A C file and the headers beside it that it includes, and which files it may include by a path.
 
-A stranger's text could name any file that the user can read, and errors and mappings would tell what is in it.
+A header of a QEMU tree includes more of QEMU, so to compile it whole would not do: headers are cut like the file
+itself. A stranger's text could name any file that the user can read, and errors and mappings would tell what is in it.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from vfio_verify.errors import InputError
+from vfio_verify.subject.source import formats
+from vfio_verify.subject.source.text import Fragment, Preprocessed, preprocess
 
 _SUFFIXES = frozenset((".h", ".c", ".i", ".inc", ".def", ".tbl"))
-_QUOTED = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"', re.MULTILINE)
 _MOST = 100
 
 
-def beside(directory: Path, name: str, root: Path) -> Path | None:
-    """The file that ``#include "name"`` means in a file of `directory`; None if there is none.
+def headers_of(source: Preprocessed, *, any_include: bool) -> dict[Path, Preprocessed]:
+    """The headers that a C file includes, and those that these include, by their real names.
+
+    Each comes after those that it includes itself. Raises InputError for an include that is refused, unless
+    `any_include` allows it.
+    """
+    own = Path(source.fragment.file)
+    seen = {own.resolve()}
+    found: dict[Path, Preprocessed] = {}
+
+    def add(source: Preprocessed) -> None:
+        directories = dict.fromkeys((Path(source.fragment.file).parent, own.parent))
+        for directive in source.directives:
+            if not directive.included or directive.included[0] != '"' or source.is_dead(directive.start):
+                continue
+            header = _find(directive.included[1:-1], directories, None if any_include else own.parent.resolve())
+            if header is None or (real := header.resolve()) in seen or len(seen) > _MOST:
+                continue
+            seen.add(real)
+            inner = preprocess(Fragment(str(header), 1, formats.read_text(str(header))))
+            add(inner)
+            found[real] = inner
+
+    add(source)
+    return found
+
+
+def _find(name: str, directories: Iterable[Path], root: Path | None) -> Path | None:
+    """The file that ``#include "name"`` means: the first of that name in these directories. None if there is none.
 
     Raises InputError if it is no source of C, symbolic links followed: another kind of file, or one that is hidden.
-    What lies above `root`, the directory of the user's own file, hides nothing.
+    What lies above `root`, the directory of the user's own file, hides nothing. Without a root, nothing is refused.
     """
-    path = directory / name
-    try:
-        if not path.exists():
-            return None
-        resolved, known = path.resolve(), root.resolve()
-    except OSError:
-        raise _refused(name) from None
-    hidden = any(
-        part.startswith(".") for i, part in enumerate(resolved.parts) if resolved.parts[: i + 1] != known.parts[: i + 1]
-    )
-    if hidden or resolved.suffix not in _SUFFIXES or not resolved.is_file():
-        raise _refused(name)
-    return path
-
-
-def _refused(name: str) -> InputError:
-    return InputError(
-        f'#include "{name}" is refused: it is no header or C source, or is hidden. '
-        "If you trust the code, check with --no-sandbox"
-    )
-
-
-def named_by(text: str, root: Path) -> list[Path]:
-    """The files that a text's quoted includes name, and those that these name. As `beside`."""
-    found: dict[Path, None] = {}
-    for path in _named(text, root, root, found):
-        found[path] = None
-    return list(found)
-
-
-def _named(text: str, directory: Path, root: Path, found: dict[Path, None]) -> Iterator[Path]:
-    for name in _QUOTED.findall(text):
-        for place in dict.fromkeys((directory, root)):
-            path = beside(place, name, root)
-            resolved = path and path.resolve()
-            if resolved is None or resolved in found or len(found) > _MOST:
+    for path in (directory / name for directory in directories):
+        try:
+            if not path.exists():
                 continue
-            found[resolved] = None
-            yield resolved
-            yield from _named(resolved.read_text(encoding="utf-8", errors="replace"), resolved.parent, root, found)
+            resolved = path.resolve()
+        except OSError:
+            resolved = None
+        if root is not None and not (resolved and _is_source(resolved, root)):
+            raise InputError(
+                f'#include "{name}" is refused: it is not a header or a C source, or it is hidden. '
+                "If you trust the code, check with --no-sandbox"
+            )
+        return path if resolved and resolved.is_file() else None
+    return None
+
+
+def _is_source(path: Path, root: Path) -> bool:
+    below = [part for part in os.path.relpath(path, root).split(os.sep) if part != os.pardir]
+    return path.suffix in _SUFFIXES and path.is_file() and not any(part.startswith(".") for part in below)

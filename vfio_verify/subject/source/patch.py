@@ -6,54 +6,34 @@ is applied to that map patch by patch, and runs of neighbouring lines are the fr
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
+from msgspec import Struct
 from unidiff.errors import UnidiffParseError
 from unidiff.patch import Hunk, PatchSet
 
 from vfio_verify.errors import InputError
 from vfio_verify.subject.source.formats import Patch
+from vfio_verify.subject.source.text import Fragment
 
 _C_SUFFIXES = {".c", ".h", ".inc"}
 
 
-@dataclass(frozen=True)
-class Fragment:
-    """A run of lines of one file.
+class _Image(Struct):
+    """What is known of one file after the patches so far, by the numbers of its lines."""
 
-    `whole`: nothing stands before it, so it cannot begin inside a function. `section`: what diff
-    printed of the function it begins in. `changed`: line numbers a patch added, or removed at.
-    """
+    whole: bool
+    """The patches made the file, so all of it is known."""
+    lines: dict[int, str] = {}
+    changed: dict[int, str | None] = {}
+    """The title of the patch that changed a line."""
+    sections: dict[int, str] = {}
+    last: int = 0
+    """No known line lies behind it."""
 
-    file: str
-    first_line: int
-    text: str
-    whole: bool = True
-    section: str = ""
-    changed: frozenset[int] = frozenset()
-
-    @property
-    def is_header(self) -> bool:
-        return PurePosixPath(self.file).suffix != ".c"
-
-    def line(self, offset: int) -> int:
-        """The line number in the file of an offset into the text."""
-        return self.first_line + self.text.count("\n", 0, offset)
-
-
-@dataclass
-class _Image:
-    """What is known of one file after the patches so far."""
-
-    lines: dict[int, str] = field(default_factory=dict)
-    changed: set[int] = field(default_factory=set)
-    sections: dict[int, str] = field(default_factory=dict)
-    last: int = 0  # no known line lies behind it
-    whole: bool = False  # the patches made the file, so all of it is known
-
-    def apply(self, hunk: Hunk, file: str, drift: int) -> int:
-        """Replace the hunk's source lines by its target lines; the drift at which they were found.
+    def apply(self, hunk: Hunk, file: str, drift: int, title: str | None) -> int:
+        """Replace the hunk's source lines by its target lines; the drift for the hunk after it.
 
         `drift` is how far the hunks before this one have moved it, and how far its numbers are off.
         """
@@ -73,13 +53,12 @@ class _Image:
             if line.is_added or line.is_context:
                 self.lines[number] = line.value.rstrip("\n")
                 if line.is_added:
-                    self.changed.add(number)
+                    self.changed[number] = title
                 number += 1
                 self.last = max(self.last, number)
             elif line.is_removed:
-                self.changed.add(number)
-        drift = at - hunk.source_start - (hunk.source_length == 0) + growth
-        return int(drift)
+                self.changed[number] = title
+        return int(at - hunk.source_start - (hunk.source_length == 0) + growth)
 
     def _find(self, source: list[str], expected: int) -> int | None:
         """Where these lines are: as the hunk says, else nearby, where known lines agree."""
@@ -103,32 +82,27 @@ class _Image:
             return number + growth if number >= at + length else number
 
         self.lines = {moved(n): text for n, text in self.lines.items()}
-        self.changed = {moved(n) for n in self.changed}
+        self.changed = {moved(n): title for n, title in self.changed.items()}
         self.sections = {moved(n): text for n, text in self.sections.items()}
         self.last += growth
 
-    def fragments(self, file: str) -> list[Fragment]:
-        numbers = sorted(self.lines)
-        starts = [n for n in numbers if n - 1 not in self.lines]
-        found = []
-        for start in starts:
+    def fragments(self, file: str) -> Iterator[Fragment]:
+        """The runs of lines that are known, in order."""
+        for start in sorted(n for n in self.lines if n - 1 not in self.lines):
             end = start
             while end in self.lines:
                 end += 1
-            found.append(
-                Fragment(
-                    file,
-                    start,
-                    "\n".join(self.lines[n] for n in range(start, end)) + "\n",
-                    whole=self.whole or start == 1,
-                    section=self.sections.get(start, ""),
-                    changed=frozenset(n for n in self.changed if start <= n <= end),
-                )
+            yield Fragment(
+                file,
+                start,
+                "\n".join(self.lines[n] for n in range(start, end)) + "\n",
+                whole=self.whole or start == 1,
+                section=self.sections.get(start, ""),
+                changed={n: title for n, title in self.changed.items() if start <= n <= end},
             )
-        return found
 
 
-def post_image(patches: list[Patch], name: str) -> list[Fragment]:
+def post_image(patches: Iterable[Patch], name: str) -> list[Fragment]:
     """The fragments of C files that these patches leave, headers first.
 
     Raises InputError for a diff that does not parse, and for one that touches no C file.
@@ -148,11 +122,11 @@ def post_image(patches: list[Patch], name: str) -> list[Fragment]:
             if changed.is_rename and before in images:
                 images[path] = images.pop(before)
             if changed.is_added_file or path not in images:
-                images[path] = _Image(whole=changed.is_added_file)
+                images[path] = _Image(changed.is_added_file)
             # Each hunk's own numbers count on the hunks before it: source numbers drift by what those added.
             drift = 0
             for hunk in changed:
-                drift = images[path].apply(hunk, path, drift)
+                drift = images[path].apply(hunk, path, drift, patch.title)
     found = [fragment for file, image in images.items() for fragment in image.fragments(file)]
     if not found:
         listed = ", ".join(dict.fromkeys(touched)) or "none"

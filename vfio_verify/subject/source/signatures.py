@@ -6,12 +6,12 @@ The shapes are those of the versions posted upstream (design.md, section 6).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 
 import tree_sitter
 import tree_sitter_c
+from msgspec import Struct
 
 
 class Signature(StrEnum):
@@ -23,31 +23,24 @@ class Signature(StrEnum):
     POINTER = "void *f(struct iovec *iov, unsigned int n, Error **errp)"
 
     @property
-    def takes_total_size(self) -> bool:
-        """Whether the size is a parameter. Else it is the resource's, or the sum of the segments."""
-        return self is Signature.BOOL
+    def is_told_total(self) -> bool:
+        """Whether the total size is given, as a parameter or in the resource. Else it is the sum of the lengths."""
+        return self is not Signature.POINTER
 
     @property
     def has_errp(self) -> bool:
         """Whether it can set an error (clause ERROR_SET)."""
         return self in (Signature.BOOL, Signature.POINTER)
 
-    @property
-    def failure(self) -> str:
-        """What the function returns when it fails, in C."""
-        return {Signature.BOOL: "false", Signature.POINTER: "NULL"}.get(self, "MAP_FAILED")
 
-
-@dataclass(frozen=True)
-class CType:
-    """A type as far as signatures need it: what it is, and how many pointers deep."""
+class CType(Struct, frozen=True):
+    """A type as far as signatures need it: its name, and how many pointers deep it is."""
 
     base: str
     pointers: int = 0
 
 
-@dataclass(frozen=True)
-class Head:
+class Head(Struct, frozen=True):
     """A function's name, types, and the text of its head on one line."""
 
     name: str
@@ -141,18 +134,14 @@ def parse_head(text: str) -> Head | None:
 
 
 def _head(definition: tree_sitter.Node, written: str) -> Head:
-    type_node = definition.child_by_field_name("type")
-    declarator = definition.child_by_field_name("declarator")
-    depth = 0
-    while declarator is not None and declarator.type in ("pointer_declarator", "parenthesized_declarator"):
-        depth += declarator.type == "pointer_declarator"
-        declarator = declarator.child_by_field_name("declarator") or declarator.named_children[-1]
-    name_node = declarator.child_by_field_name("declarator") if declarator is not None else None
-    while name_node is not None and name_node.type != "identifier":
-        name_node = name_node.named_children[-1] if name_node.named_children else None
-    name = _text(name_node) if name_node is not None else "?"
-    result = CType(base_name(type_node), depth)
-    listed = declarator.child_by_field_name("parameters") if declarator is not None else None
+    chain = list(declarators(definition.child_by_field_name("declarator")))
+    kinds = [node.type for node in chain]
+    name = node_text(chain[-1]) if kinds[-1:] == ["identifier"] else "?"
+    if kinds.count("function_declarator") != 1:
+        return Head(name, CType("?"), (), written)  # such as one that returns a pointer to a function
+    function = kinds.index("function_declarator")
+    result = CType(base_name(definition.child_by_field_name("type")), kinds[:function].count("pointer_declarator"))
+    listed = chain[function].child_by_field_name("parameters")
     parameters = [] if listed is None else [node for node in listed.named_children if node.type != "comment"]
     types = tuple(_parameter(node) for node in parameters)
     return Head(name, result, () if types == (CType("void"),) else types, written)
@@ -164,17 +153,21 @@ def _parameter(node: tree_sitter.Node) -> CType:
     return CType(base_name(node.child_by_field_name("type")), depth_of(node.child_by_field_name("declarator")))
 
 
+def declarators(node: tree_sitter.Node | None) -> Iterator[tree_sitter.Node]:
+    """A declarator and those inside it, down to the name that is declared, if there is one."""
+    while node is not None:
+        yield node
+        node = node.child_by_field_name("declarator") or next(
+            (child for child in node.named_children if child.type.endswith(("declarator", "identifier"))), None
+        )
+
+
 def depth_of(declarator: tree_sitter.Node | None) -> int:
     """How many pointers (or arrays, which a parameter makes pointers) a declarator adds."""
-    depth = 0
-    while declarator is not None:
-        if "function" in declarator.type:
-            return 1000  # a pointer to a function: in no known signature
-        depth += declarator.type.endswith(("pointer_declarator", "array_declarator"))
-        declarator = declarator.child_by_field_name("declarator") or next(
-            (child for child in declarator.named_children if child.type.endswith("declarator")), None
-        )
-    return depth
+    kinds = [node.type for node in declarators(declarator)]
+    if any("function" in kind for kind in kinds):
+        return 1000  # a pointer to a function: in no known signature
+    return sum(kind.endswith(("pointer_declarator", "array_declarator")) for kind in kinds)
 
 
 def base_name(node: tree_sitter.Node | None) -> str:
@@ -183,8 +176,8 @@ def base_name(node: tree_sitter.Node | None) -> str:
         return "?"
     if node.type in ("struct_specifier", "union_specifier", "enum_specifier"):
         node = node.child_by_field_name("name") or node
-    return re.sub(r"\s+", " ", _text(node)).strip()
+    return re.sub(r"\s+", " ", node_text(node)).strip()
 
 
-def _text(node: tree_sitter.Node) -> str:
+def node_text(node: tree_sitter.Node) -> str:
     return (node.text or b"").decode("utf-8", "replace")
