@@ -372,6 +372,17 @@ def test_the_title_is_that_of_the_patch_that_brings_the_function(read):
     assert read(series).title == "[PATCH 1/2] brings"
 
 
+def test_a_patch_that_changes_what_is_around_the_function_does_not_give_the_title(read):
+    """The second patch removes the line before it and adds one, so that its numbers move."""
+    second = (
+        "diff --git a/hw/vfio/new.c b/hw/vfio/new.c\n--- a/hw/vfio/new.c\n+++ b/hw/vfio/new.c\n"
+        f"@@ -1,4 +1,5 @@\n+int w;\n+int z;\n int x;\n-int y;\n {HEAD}\n {{\n"
+    )
+    first = new_file("int x;\nint y;\n" + WHOLE)
+    source = read(mail(first, "[PATCH 1/2] brings") + mail(second, "[PATCH 2/2] moves"))
+    assert (source.title, source.target.item.line) == ("[PATCH 1/2] brings", 4)
+
+
 def test_a_patch_that_does_not_follow_is_refused(read):
     wrong = new_file(WHOLE) + "--- a/hw/vfio/new.c\n+++ b/hw/vfio/new.c\n@@ -1,2 +1,3 @@\n another\n+line\n thing\n"
     with pytest.raises(InputError, match="does not follow from the patches before it"):

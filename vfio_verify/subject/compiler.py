@@ -10,12 +10,12 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import as_file, files
+from itertools import compress, repeat
 from pathlib import Path
 from subprocess import CalledProcessError
-from typing import TypeVar
 
 from msgspec import Struct
 
@@ -109,9 +109,9 @@ class Library(Struct, frozen=True):
     """A subject as the world loads it."""
 
     path: Path
-    """Of the shared object."""
+    """The shared object."""
     is_built_twice: bool
-    """It has the subject also with automatic variables that are zero until they are set."""
+    """Whether it also has the subject with automatic variables that are zero until they are set."""
     left_out: tuple[LeftOut, ...]
     """What of the subject's functions was not compiled."""
 
@@ -123,13 +123,12 @@ def find_compiler() -> list[str]:
         command = shlex.split(given)
     except ValueError as error:
         raise InputError(f"CC={given} cannot be read as a command: {error}") from None
-    tried = [command[0]] if command else ["cc", "gcc", "clang"]
-    for name in tried:
-        if shutil.which(name):
-            return command or [name]
-    source = "CC names" if command else "tried"
+    tried = command[:1] or ["cc", "gcc", "clang"]
+    for name in filter(shutil.which, tried):
+        return command or [name]
+    looked_for = f"{'CC names' if command else 'tried'} {', '.join(tried)}"
     raise InputError(
-        f"no C compiler found ({source} {', '.join(tried)}). A C subject needs one. On Debian: "
+        f"no C compiler found ({looked_for}). A C subject needs one. On Debian: "
         "apt-get install gcc libc6-dev; elsewhere install your distribution's C compiler"
     )
 
@@ -172,7 +171,8 @@ def _compile(command: Sequence[str], known: Sequence[str], start: Start) -> list
     commands = [[*command, *pattern, "-c", "-o", _PATTERNED]]
     if twice:
         commands.append([*command, _ZERO, "-c", "-o", _ZEROED])
-    _side_by_side(_run, commands, start)
+    with starting("the compiler"), ThreadPoolExecutor(len(commands)) as pool:
+        list(pool.map(_run, commands, repeat(start)))
     entry = "vfio_verify_entry"
     rename = ["objcopy", f"--redefine-sym={entry}={entry}_zeroed", f"--keep-global-symbol={entry}_zeroed", _ZEROED]
     return [_PATTERNED, _ZEROED] if twice and _succeeds(rename, start) else [_PATTERNED]
@@ -205,16 +205,6 @@ def _refuse_foreign(source: Source, command: Sequence[str], start: Start) -> Non
         raise InputError(
             f"{source.name}: the assembler's {found[0]} is refused: this kernel cannot confine it. {sandbox.HINT}"
         )
-
-
-Answer = TypeVar("Answer")
-
-
-def _side_by_side(
-    run: Callable[[Sequence[str], Start], Answer], commands: Sequence[Sequence[str]], start: Start
-) -> list[Answer]:
-    with starting("the compiler"), ThreadPoolExecutor(len(commands)) as pool:
-        return list(pool.map(lambda command: run(command, start), commands))
 
 
 def _succeeds(command: Sequence[str], start: Start) -> bool:
@@ -274,8 +264,9 @@ def _known_flags(compiler: Sequence[str], start: Start) -> list[str]:
     asked = (*compiler, program.st_ino, program.st_mtime_ns, start.parts)
     if asked not in _flags_of:
         probe = [*compiler, "-Werror", "-fsyntax-only", "-x", "c", os.devnull]
-        answers = _side_by_side(_succeeds, [[*probe, *flag.split()] for flag in _OPTIONAL_FLAGS], start)
-        _flags_of[asked] = [flag for flag, is_known in zip(_OPTIONAL_FLAGS, answers, strict=True) if is_known]
+        commands = [[*probe, *flag.split()] for flag in _OPTIONAL_FLAGS]
+        with starting("the compiler"), ThreadPoolExecutor(len(commands)) as pool:
+            _flags_of[asked] = list(compress(_OPTIONAL_FLAGS, pool.map(_succeeds, commands, repeat(start))))
     return _flags_of[asked]
 
 

@@ -1,7 +1,7 @@
 """From addresses in a compiled subject to lines of the text that it was compiled from, by its DWARF.
 
 A subject's text can put anything into its debug information. What cannot be read, or is larger than a compiler makes
-it, tells nothing; it does no harm.
+it, is taken for none.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from elftools.elf.sections import SymbolTableSection
 from vfio_verify.values.source_line import SourceLine
 
 _MOST_BYTES = 32 << 20
-"""Of all debug information together."""
+"""The most debug information that is read, all sections together."""
 _DEEPEST = 64
 _SCOPES = ("DW_TAG_subprogram", "DW_TAG_inlined_subroutine", "DW_TAG_lexical_block")
 _HOOK = "__sanitizer_cov_trace_pc"
@@ -77,7 +77,7 @@ class Lines:
 
     @classmethod
     def of(cls, library: Path, own: FileName) -> Lines:
-        """Those of a shared object; none where it has no debug information that can be read."""
+        """The lines of a shared object; none where it has no debug information that can be read."""
         rows: list[_Row] = []
         scopes: list[_Scope] = []
         hooks: list[_Hook] = []

@@ -19,7 +19,7 @@ _SPECIFIERS = ("struct_specifier", "union_specifier", "enum_specifier")
 
 
 class Declaration(Struct, frozen=True):
-    """What one declaration is, and which names it brings. Tags are named `struct x`."""
+    """What one declaration is. Tags are named `struct x`."""
 
     kind: str
     """typedef, prototype, extern or declaration."""
@@ -27,7 +27,7 @@ class Declaration(Struct, frozen=True):
     aliases: dict[str, CType] = {}
     """What the names of a typedef stand for."""
     tag: str | None = None
-    """Of `typedef struct TAG NAME;`, which defines no struct."""
+    """The tag, where it is `typedef struct TAG NAME;`, which defines no struct."""
     has_body: bool = False
     """It says what a struct, a union or an enum holds."""
 

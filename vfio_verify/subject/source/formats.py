@@ -18,6 +18,9 @@ LIMIT = 16 << 20  # bytes
 _DIFF = re.compile(r"^(?:diff --git .*\n|--- \S.*\n\+\+\+ \S.*\n@@ -\d)", re.MULTILINE)
 _MBOX = re.compile(r"^From \S[^\n]*\d\d:\d\d[^\n]*\n(?=[A-Za-z][A-Za-z-]*:|>From )", re.MULTILINE)
 _HEADERS = re.compile(r"(?:[A-Za-z][A-Za-z0-9-]*:[^\n]*\n(?:[ \t][^\n]*\n)*)+(?=\n|\Z)")
+_MAIL_HEADER = re.compile(r"^(?:Subject|From|Content-Type|Message-ID):", re.MULTILINE | re.IGNORECASE)
+_HUNK = re.compile(r"^@@ -\d+(?:,\d+)? \+\d+", re.MULTILINE)
+_HUNKS_FILE = re.compile(r"^(?:---|\+\+\+) ", re.MULTILINE)
 _NUMBER = re.compile(r"\[[^\]]*?\b(?:v\d+\b[^\]]*?)?(\d+)/\d+\]")
 _VERSION = re.compile(r"\[[^\]]*?\bv(\d+)\b")
 
@@ -63,6 +66,10 @@ def _decoded(data: bytes, charset: str = "latin-1") -> str:
             text = data.decode(charset)
         except (LookupError, UnicodeDecodeError):
             text = data.decode("latin-1")
+    return _with_newlines(text)
+
+
+def _with_newlines(text: str) -> str:
     return re.sub(r"\r+\n", "\n", text)
 
 
@@ -107,28 +114,17 @@ def interpret(text: str, name: str) -> list[Patch]:
     if page and (body := re.search(r"^[{\[]", text[page.end() :], re.MULTILINE)):
         return _from_json(text[page.end() + body.start() :], name)
     if _MBOX.match(stripped):
-        bounds = [match.start() for match in _MBOX.finditer(stripped)]
-        mails = [stripped[a:b] for a, b in zip(bounds, [*bounds[1:], None], strict=True)]
-        return _from_mails([mail.split("\n", 1)[1] for mail in mails], name)
+        return _from_mails(_MBOX.split(stripped)[1:], name)
     headers = _HEADERS.match(stripped)
-    if headers and re.search(
-        r"^(?:Subject|From|Content-Type|Message-ID):", headers.group(), re.MULTILINE | re.IGNORECASE
-    ):
+    if headers and _MAIL_HEADER.search(headers[0]):
         return _from_mails([stripped], name)
-    if begin := _diff_start(text):
-        return [Patch(None, text[begin.start() :])]
-    if re.search(r"^@@ -\d+(?:,\d+)? \+\d+", text, re.MULTILINE) and not re.search(
-        r"^(?:---|\+\+\+) ", text, re.MULTILINE
-    ):
+    diff = _DIFF.search(text)
+    # A C file may quote a diff in a comment.
+    if diff and text.count("/*", 0, diff.start()) <= text.count("*/", 0, diff.start()):
+        return [Patch(None, text[diff.start() :])]
+    if _HUNK.search(text) and not _HUNKS_FILE.search(text):
         raise InputError(f"{name} holds hunks of a diff without the names of their files; give the whole diff")
     return []
-
-
-def _diff_start(text: str) -> re.Match[str] | None:
-    match = _DIFF.search(text)
-    if match and text.count("/*", 0, match.start()) > text.count("*/", 0, match.start()):
-        return None  # a C file that quotes a diff in a comment
-    return match
 
 
 def _from_json(text: str, name: str) -> list[Patch]:
@@ -141,13 +137,10 @@ def _from_json(text: str, name: str) -> list[Patch]:
     for entry in entries:
         diff, title = entry.get("diff"), entry.get("name")
         if isinstance(diff, str) and diff.strip():
-            patches.append(Patch(title if isinstance(title, str) else None, re.sub(r"\r+\n", "\n", diff)))
+            patches.append(Patch(title if isinstance(title, str) else None, _with_newlines(diff)))
     if not patches:
-        hint = (
-            "a series' page holds none, its mbox does"
-            if any("patches" in one for one in entries)
-            else "give the page of one patch"
-        )
+        is_series = any("patches" in one for one in entries)
+        hint = "a series' page holds none, its mbox does" if is_series else "give the page of one patch"
         raise InputError(f'{name} is JSON without a "diff"; {hint}')
     return _in_order(patches, name)
 
@@ -164,9 +157,7 @@ def _from_mails(mails: list[str], name: str) -> list[Patch]:
         if begin and not re.match(r"(?:re|aw|fwd?)\s*:", title or "", re.IGNORECASE):
             patches.append(Patch(title, body[begin.start() :]))
     if not patches:
-        raise InputError(
-            f"{name} is a mail without a diff" if len(mails) == 1 else f"{name}: none of its mails holds a diff"
-        )
+        raise InputError(f"{name}{' is a mail without' if len(mails) == 1 else ': none of its mails holds'} a diff")
     return _in_order(patches, name)
 
 
@@ -182,11 +173,8 @@ def _texts(message: EmailMessage) -> list[str]:
     found = []
     for part in message.walk():
         kind, file_name = part.get_content_type(), part.get_filename() or ""
-        if part.is_multipart() or not (kind.startswith("text/") or file_name.endswith((".patch", ".diff"))):
-            continue
-        if kind == "text/html":
-            continue
-        payload = part.get_payload(decode=True)
+        is_text = kind.startswith("text/") or file_name.endswith((".patch", ".diff"))
+        payload = part.get_payload(decode=True) if is_text and kind != "text/html" else None
         if isinstance(payload, bytes):
             found.append(_decoded(payload, part.get_content_charset() or "latin-1"))
     return found

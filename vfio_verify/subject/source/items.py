@@ -51,13 +51,14 @@ class Item(Struct, frozen=True, eq=False):
     """function, prototype, declaration, extern, typedef, macro, undef, include, pragma or invocation."""
     names: frozenset[str] = frozenset()
     head: Head | None = None
-    """Of a function."""
+    """Where it is a function."""
     static: bool = False
     declaration: Declaration | None = None
-    arguments: frozenset[str] = frozenset()
-    """Of the invocation of a macro."""
+    """Where it is a prototype, declaration, extern or typedef."""
     directive: Directive | None = None
-    """Of a macro, undef, include or pragma."""
+    """Where it is a macro, undef, include or pragma."""
+    arguments: frozenset[str] = frozenset()
+    """The names that the invocation of a macro is given."""
     uses: Uses = Uses()
 
     @property

@@ -27,7 +27,7 @@ class _Image(Struct):
     """The patches made the file, so all of it is known."""
     lines: dict[int, str] = {}
     changed: dict[int, str | None] = {}
-    """The title of the patch that changed a line."""
+    """The title of the patch that added a line, or removed something at it."""
     sections: dict[int, str] = {}
     last: int = 0
     """No known line lies behind it."""
@@ -45,19 +45,23 @@ class _Image(Struct):
                 "give the whole series in one version, or the C file"
             )
         growth = hunk.target_length - hunk.source_length
+        earlier = {n: self.changed.pop(n) for n in range(at, at + hunk.source_length) if n in self.changed}
         self._move(at, hunk.source_length, growth)
-        number = at
         if hunk.section_header.strip():
             self.sections.setdefault(at, hunk.section_header.strip())
+        before = number = at
         for line in hunk:
+            if line.is_removed:
+                self.changed.setdefault(number, title)
+            elif line.is_added:
+                self.changed[number] = title
+            elif before in earlier:
+                self.changed[number] = earlier[before]
             if line.is_added or line.is_context:
                 self.lines[number] = line.value.rstrip("\n")
-                if line.is_added:
-                    self.changed[number] = title
-                number += 1
-                self.last = max(self.last, number)
-            elif line.is_removed:
-                self.changed[number] = title
+            before += line.is_context or line.is_removed
+            number += line.is_context or line.is_added
+        self.last = max(self.last, number)
         return int(at - hunk.source_start - (hunk.source_length == 0) + growth)
 
     def _find(self, source: list[str], expected: int) -> int | None:

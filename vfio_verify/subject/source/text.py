@@ -56,7 +56,7 @@ class Directive(Struct, frozen=True):
     rest: str
     """What follows the word, without comments and without what is in strings."""
     included: str | None = None
-    """Of an include: what it names, with its quotes or brackets. None for a macro."""
+    """What an include names, with its quotes or brackets. None if that is a macro, and for other directives."""
 
 
 class Conditional(Struct, frozen=True):
@@ -67,7 +67,7 @@ class Conditional(Struct, frozen=True):
 
     directives: tuple[Directive, ...]
     limits: tuple[tuple[int, int], ...]
-    """Of each branch, `[start, end)`."""
+    """Where each branch lies, `[start, end)`."""
     complete: bool
 
     def branch_of(self, offset: int) -> int | None:
