@@ -23,7 +23,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.relocation import RelocationSection
 from elftools.elf.sections import SymbolTableSection
 
-from vfio_verify.values.source_line import SourceLine
+from vfio_verify.values.source_line import SourceLine, SourceText
 
 _MOST_BYTES = 32 << 20
 """The most debug information that is read, all sections together."""
@@ -34,8 +34,8 @@ _BEFORE_OPERAND = {"EM_X86_64": 1, "EM_AARCH64": 0}
 """Bytes of a call's instruction before what the linker fills in, which is 4 bytes long."""
 _NAME = re.compile(r"[A-Za-z_]\w{0,200}", re.ASCII)
 
-FileName = Callable[[str], "str | None"]
-"""What the user calls a file that the compiler has named, or None where it is not the subject's own."""
+FileNames = Callable[[int], "str | None"]
+"""The names of a unit's files, as the compiler was told them, by their numbers."""
 
 
 class _Row(NamedTuple):
@@ -66,17 +66,17 @@ class _Scope(NamedTuple):
 
 
 class Lines:
-    """The lines of one library. Files are named as the compiler was told; `own` says which are of interest."""
+    """The lines of one library, which was made of a text."""
 
-    def __init__(self, rows: list[_Row], scopes: list[_Scope], hooks: list[_Hook], own: FileName) -> None:
+    def __init__(self, rows: list[_Row], scopes: list[_Scope], hooks: list[_Hook], text: SourceText) -> None:
         self._hooks = sorted(hooks)
         self._rows = sorted(rows, key=lambda row: (row.address, row.file is not None))
         self._starts = [row.address for row in self._rows]
         self._scopes = scopes
-        self._own = own
+        self._text = text
 
     @classmethod
-    def of(cls, library: Path, own: FileName) -> Lines:
+    def of(cls, library: Path, text: SourceText) -> Lines:
         """The lines of a shared object; none where it has no debug information that can be read."""
         rows: list[_Row] = []
         scopes: list[_Scope] = []
@@ -94,8 +94,8 @@ class Lines:
                     hooks += _read_hooks(elf)
         # A library that no compiler has made can raise anything.
         except Exception:  # noqa: BLE001
-            return cls([], [], [], own)
-        return cls(rows, scopes, hooks, own)
+            return cls([], [], [], text)
+        return cls(rows, scopes, hooks, text)
 
     def at(self, address: int) -> SourceLine | None:
         """The innermost of the subject's own lines whose code is at an address of the library."""
@@ -106,15 +106,15 @@ class Lines:
         around = sorted((s for s in self._scopes if s.start <= address < s.end), key=lambda scope: -scope.depth)
         for scope in around or [_Scope(0, 0)]:
             if (own := self._own_name(file, line)) is not None:
-                return SourceLine(own, line, scope.name)
+                return SourceLine(own, line, scope.name, self._text.line(own, line))
             file, line = scope.call_file, scope.call_line
         return None
 
     def _own_name(self, file: str | None, line: int) -> str | None:
-        return self._own(file) if file is not None and line > 0 else None
+        return self._text.own(file) if file is not None and line > 0 else None
 
-    def reached(self, covered: bytes) -> tuple[set[SourceLine], set[SourceLine]]:
-        """The own lines that have code, without their text: those of which some ran, and those of which none did.
+    def reached(self, covered: bytes) -> tuple[list[SourceLine], list[SourceLine]]:
+        """The own lines that have code, in their order: those of which some ran, and those of which none did.
 
         `covered` is not 0 at the address that the call at the beginning of each block returns to. A line whose code
         lies in several blocks was reached when one of them ran; what a compiler has put where no block is known to
@@ -133,7 +133,11 @@ class Lines:
                 ran.add(key)
             if row.is_statement and key not in lines and (found := self.at(row.address)) is not None:
                 lines[key] = found
-        return {lines[key] for key in lines.keys() & ran}, {lines[key] for key in lines.keys() - ran}
+
+        def of(keys: set[tuple[str, int]]) -> list[SourceLine]:
+            return sorted({lines[key] for key in keys}, key=lambda line: (line.file, line.line))
+
+        return of(lines.keys() & ran), of(lines.keys() - ran)
 
     def _blocks(self, start: int, end: int) -> Iterator[int]:
         """Where the hooks return to of the blocks that [start, end) meets. What a function does before its first block
@@ -171,14 +175,14 @@ def _read_hooks(elf: ELFFile) -> Iterator[_Hook]:
                     yield _Hook(at - before, at + 4)
 
 
-def _read_rows(program: LineProgram, names: Callable[[int], str | None]) -> Iterator[_Row]:
+def _read_rows(program: LineProgram, names: FileNames) -> Iterator[_Row]:
     for entry in program.get_entries():
         if (state := entry.state) is not None:
             file = None if state.end_sequence else names(state.file)
             yield _Row(state.address, file, state.line, bool(state.is_stmt))
 
 
-def _file_names(program: LineProgram, unit: CompileUnit) -> Callable[[int], str | None]:
+def _file_names(program: LineProgram, unit: CompileUnit) -> FileNames:
     """The names of a unit's files by their number, relative to where it was compiled if they lie there."""
     header = program.header
     modern = header["version"] >= 5
@@ -204,7 +208,7 @@ def _text(value: bytes | str) -> str:
     return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
 
 
-def _read_scopes(info: DWARFInfo, unit: CompileUnit, names: Callable[[int], str | None]) -> Iterator[_Scope]:
+def _read_scopes(info: DWARFInfo, unit: CompileUnit, names: FileNames) -> Iterator[_Scope]:
     """The functions of a unit, and what is inlined into them, without the blocks between."""
     waiting = [(die, 0) for die in unit.get_top_DIE().iter_children()]
     while waiting:

@@ -12,7 +12,6 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from vfio_verify.values.case import Call, Case
-from vfio_verify.values.observation import NOWHERE
 from vfio_verify.values.source_line import LeftOut, SourceLine, SourceText
 from vfio_verify.worker.leftovers import private_directory
 from vfio_verify.worker.sandbox import SandboxFeature
@@ -49,22 +48,12 @@ class Subject(Struct, frozen=True):
     def line_at(self, place: int) -> SourceLine | None:
         """The line of the subject's text that an address in its library belongs to, as events and frames have it. None
         for the core, and where it cannot be told."""
-        if place == NOWHERE or self.library is None or self.text is None:
-            return None
-        found = _lines(self.library, self.text).at(place)
-        return None if found is None else replace(found, text=self.text.line(found.file, found.line))
+        return _lines(self.library, self.text).at(place) if self.library and self.text else None
 
     def lines_reached(self, covered: bytes) -> tuple[list[SourceLine], list[SourceLine]]:
         """The lines that have code, in their order: those of which some ran, and those of which none did. `covered` is
         `Worker.covered`. Both are empty where that is not known."""
-        if self.library is None or self.text is None:
-            return [], []
-        text = self.text
-        reached, others = (
-            sorted(lines, key=lambda line: (line.file, line.line))
-            for lines in _lines(self.library, text).reached(covered)
-        )
-        return reached, [replace(line, text=text.line(line.file, line.line)) for line in others]
+        return _lines(self.library, self.text).reached(covered) if self.library and self.text else ([], [])
 
     def adapt(self, case: Case) -> Case:
         """The case as this subject is given it."""
@@ -81,7 +70,7 @@ class Subject(Struct, frozen=True):
 def _lines(library: Path, text: SourceText) -> Lines:
     from vfio_verify.subject.debuginfo import Lines  # what runs cases does not need it
 
-    return Lines.of(library, text.own)
+    return Lines.of(library, text)
 
 
 CallOrCase = TypeVar("CallOrCase", Call, Case)

@@ -28,7 +28,7 @@ _ARGUMENTS = {
         "(void *)vfio_verify_given->iov, vfio_verify_given->iov_cnt, (void *)&vfio_verify_answer, "
         "vfio_verify_given->total_size, (void *)vfio_verify_given->errp"
     ),
-    Signature.POINTER: ("(void *)vfio_verify_given->iov, vfio_verify_given->iov_cnt, (void *)vfio_verify_given->errp"),
+    Signature.POINTER: "(void *)vfio_verify_given->iov, vfio_verify_given->iov_cnt, (void *)vfio_verify_given->errp",
 }
 
 
@@ -40,12 +40,8 @@ def write(cut: Cut) -> str:
     # QEMU generates its tracepoints when it is built, so no source defines them.
     used = {name for item in cut.kept for name in item.uses.names if name.startswith("trace_")}
     defines += [f"#define {name}(...) VFIO_VERIFY_TRACEPOINT(__VA_ARGS__)" for name in sorted(used - cut.claims)]
-    pieces = [
-        "/* Made by vfio_verify. */",
-        *defines,
-        '#include "vfio_verify/call.h"',
-        '#include "vfio_verify/qemu.h"',
-    ]
+    includes = ['#include "vfio_verify/call.h"', '#include "vfio_verify/qemu.h"']
+    pieces = ["/* Made by vfio_verify. */", *defines, *includes]
     files = list(cut.by_file().values())
     for number, items in enumerate(files):
         # One unit holds all files, yet each file's statics are its own: a later file may have its own of a name.
@@ -116,26 +112,23 @@ def _adapter(cut: Cut) -> str:
         item.kind == "macro" and target.name in item.names and item.start > target.item.start for item in cut.kept
     )
     words = [*_WORDS.split(), *([target.name] if later else [])]
+    undefined = "\n".join(f"#undef {word}" for word in words)
     call = f"({target.name})({_ARGUMENTS[target.signature]})"
     if target.signature is Signature.BOOL:
-        answer = [f"    vfio_verify_given->mapped = !!{call};"]
+        answer = f"    vfio_verify_given->mapped = !!{call};"
     else:
         failed = "(void *)0" if target.signature is Signature.POINTER else "(void *)-1"
-        answer = [
-            f"    vfio_verify_answer = (void *){call};",
-            f"    vfio_verify_given->mapped = vfio_verify_answer != {failed};",
-        ]
-    return "\n".join(
-        [
-            line_marker(1, ADAPTER_FILE),
-            *[f"#undef {word}" for word in words],
-            '__attribute__((visibility("default")))',
-            "void vfio_verify_entry(struct vv_call *vfio_verify_given)",
-            "{",
-            "    void *vfio_verify_answer = (void *)-1;",
-            *answer,
-            "    vfio_verify_given->address = vfio_verify_answer;",
-            "}",
-            "",
-        ]
-    )
+        answer = (
+            f"    vfio_verify_answer = (void *){call};\n    vfio_verify_given->mapped = vfio_verify_answer != {failed};"
+        )
+    return f"""\
+{line_marker(1, ADAPTER_FILE)}
+{undefined}
+__attribute__((visibility("default")))
+void vfio_verify_entry(struct vv_call *vfio_verify_given)
+{{
+    void *vfio_verify_answer = (void *)-1;
+{answer}
+    vfio_verify_given->address = vfio_verify_answer;
+}}
+"""
