@@ -16,7 +16,7 @@ from markdown_it.token import Token
 from places import CHECKOUT, TESTS
 
 from vfio_verify.campaign.replay import STATUSES
-from vfio_verify.cli.check import cli
+from vfio_verify.cli.main import cli
 from vfio_verify.subject.source import Signature
 from vfio_verify.subject.source.world_names import read_names
 from vfio_verify.values.case import KERNEL_FAULT_KINDS

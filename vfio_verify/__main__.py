@@ -7,7 +7,7 @@ from typing import NoReturn
 def main() -> NoReturn:
     """Import the command line, and run it."""
     try:
-        from vfio_verify.cli.check import main as run
+        from vfio_verify.cli.main import main as run
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(130)

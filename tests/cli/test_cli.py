@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from subject_files import DIRECTORY
 
-from vfio_verify.cli.check import cli
+from vfio_verify.cli.main import cli
 from vfio_verify.errors import InputError
 from vfio_verify.values.case import from_json
 from vfio_verify.values.spec import clauses
@@ -227,7 +227,7 @@ def test_help_comes_at_once_since_it_reads_nothing_that_only_a_run_needs(command
     code = """
 import atexit, sys
 before = set(sys.modules)  # of coverage, say
-from vfio_verify.cli.check import main
+from vfio_verify.cli.main import main
 atexit.register(lambda: print(*sys.modules.keys() - before))
 main()
 """
@@ -237,7 +237,7 @@ main()
     ).stdout
     assert out.startswith("Usage: ")
     modules = set(out.splitlines()[-1].split())
-    assert "vfio_verify.cli.check" in modules
+    assert "vfio_verify.cli.main" in modules
     dear = {"hypothesis", "rich", "tree_sitter", "multiprocessing", "concurrent", "subprocess", "logging", "dask"}
     assert not modules & {
         *dear,

@@ -1,25 +1,25 @@
-"""The command line. Every command imports what it needs when it is called."""
+"""``vfio-verify check``: one subject held against the spec."""
 
 from __future__ import annotations
 
-import codecs
-import io
 import os
-import signal
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import click
 
-from vfio_verify import __version__
-from vfio_verify.cli.common import cluster_option, executor_on, jobs_option, policy_option, sandbox_option
-from vfio_verify.cli.common import console as _console
-from vfio_verify.cli.common import private_hypothesis as _private_hypothesis
-from vfio_verify.cli.corpus import COMMANDS, corpus_to_write, keep, read_case
-from vfio_verify.cli.fuzz import fuzz
+from vfio_verify.cli.cases import corpus_to_write, keep, read_case
+from vfio_verify.cli.common import (
+    cluster_option,
+    console,
+    executor_on,
+    jobs_option,
+    policy_option,
+    private_hypothesis,
+    sandbox_option,
+)
 from vfio_verify.cli.outputs import Outputs, output_options
-from vfio_verify.errors import InputError, VfioVerifyError
-from vfio_verify.report.outlet import harmless_output
+from vfio_verify.errors import InputError
 
 if TYPE_CHECKING:
     from vfio_verify.campaign.options import Options
@@ -29,22 +29,7 @@ if TYPE_CHECKING:
     from vfio_verify.values.case import Case, Policy
 
 
-class _Commands(click.Group):
-    def invoke(self, context: click.Context) -> object:
-        """Of a broken pipe that has an errno click makes exit status 1, which is a verdict here."""
-        try:
-            return super().invoke(context)
-        except BrokenPipeError:
-            raise BrokenPipeError from None
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, "-V", "--version", prog_name="vfio-verify")
-def cli() -> None:
-    """Finds faults in helpers that map VFIO-backed guest memory for a dmabuf."""
-
-
-@cli.command(short_help="Check a helper against the spec: the core, a C file or a patch.")
+@click.command(short_help="Check a helper against the spec: the core, a C file or a patch.")
 @click.argument("subject")
 @click.option("--function", metavar="NAME", help="The function to check, if the source has several.")
 @click.option("--examples", default=1000, show_default=True, type=click.IntRange(1), help="Number of layouts to run.")
@@ -101,12 +86,12 @@ def check(
     unconfirmed (nothing is confirmed, but a violation was seen once and not again, or part of the check was left out),
     130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
     """
-    case = None if case_text is None else _read_case(case_text)
+    case = None if case_text is None else _case_to_run(case_text)
     outputs.refuse_unusable()
     if observe is not None:
         _make_directory(observe)
     kept = None if corpus is None else corpus_to_write(corpus)
-    with _private_hypothesis():
+    with private_hypothesis():
         from vfio_verify.campaign.options import Options
 
         options = Options(
@@ -118,7 +103,7 @@ def check(
             observe=None if observe is None else os.path.abspath(observe),
         )
         report = _report(subject, function, options, case=case, corpus=kept, cluster=cluster)
-    outputs.write(report, _console())
+    outputs.write(report, console())
     if distribution and not outputs.takes_stdout:
         _print_distribution(report)
     sys.exit(report.exit_status)
@@ -168,7 +153,7 @@ def _make_directory(path: str) -> None:
         raise InputError(f"cannot write observations to {path}: {error.strerror}") from error
 
 
-def _read_case(text: str) -> Case:
+def _case_to_run(text: str) -> Case:
     from vfio_verify.values.case import check as check_values
 
     case = read_case(text).case
@@ -182,112 +167,3 @@ def _say_found(violation: Violation) -> None:
 
     what = "found" if clauses()[violation.clause].fails_a_check else "advice"
     click.echo(f"{what}: {violation.clause}: {violation.summary}", err=True)
-
-
-@cli.command(short_help="Print the spec's clauses, or one of them in full.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.argument("clause", required=False)
-def spec(as_json: bool, clause: str | None) -> None:
-    """Print the spec's clauses, or one CLAUSE: its rule, its source, and what violates it."""
-    import msgspec
-
-    from vfio_verify.report.text import print_spec
-    from vfio_verify.values.spec import clauses
-
-    known = clauses()
-    if clause is not None and clause.upper() not in known:
-        raise InputError(f"there is no clause {clause}; there are {', '.join(known)}")
-    chosen = list(known.values()) if clause is None else [known[clause.upper()]]
-    if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(chosen), indent=1))
-    else:
-        print_spec(chosen, _console())
-
-
-for _command in COMMANDS:
-    cli.add_command(_command)
-
-
-@cli.command(short_help="Measure the figures that the project promises.")
-@click.option("--quick", is_flag=True, help="Fewer rounds: shows that it works, not how fast it is.")
-def bench(quick: bool) -> None:
-    """Measure the figures that the project promises, as ratios in one run."""
-    from vfio_verify.cli.bench import main as run_bench
-    from vfio_verify.cli.bench import print_rows
-
-    print_rows(run_bench(quick=quick), _console())
-
-
-cli.add_command(fuzz)
-
-
-def main() -> NoReturn:
-    """The console script."""
-    asked = _ended_as_by_ctrl_c()
-    try:
-        _run()
-    except SystemExit:
-        if asked:
-            sys.exit(128 + asked[0])
-        raise
-
-
-def _ended_as_by_ctrl_c() -> list[int]:
-    """Have SIGTERM and SIGHUP end a command in order. The list is of those that came."""
-    asked: list[int] = []
-
-    def end(number: int, _frame: object) -> None:
-        asked.append(number)
-        signal.raise_signal(signal.SIGINT)
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:  # nohup(1) wants SIGHUP ignored
-            signal.signal(number, end)
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a script's background, where SIGTERM holds too
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    return asked
-
-
-def _print_any_name() -> None:
-    """A file's name need not be text: its bytes are printed as they are, and what no encoding has is escaped."""
-
-    def as_bytes_or_escaped(error: UnicodeError) -> tuple[str | bytes, int]:
-        try:
-            return codecs.lookup_error("surrogateescape")(error)
-        except UnicodeError:
-            return codecs.backslashreplace_errors(error)
-
-    codecs.register_error("vfio-verify", as_bytes_or_escaped)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="vfio-verify")
-
-
-def _run() -> NoReturn:
-    _print_any_name()
-    with harmless_output():
-        _run_command()
-
-
-def _run_command() -> NoReturn:
-    try:
-        cli.main(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted", err=True)
-        sys.exit(130)
-    except VfioVerifyError as error:
-        click.echo(f"vfio-verify: {error}", err=True)
-        sys.exit(error.exit_status)
-    except BrokenPipeError:
-        # The reader has gone; what is still buffered is nobody's.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
-    except Exception as error:  # noqa: BLE001  # a fault of ours is exit status 3, and never looks like a verdict
-        import traceback
-
-        traceback.print_exc()
-        click.echo(f"vfio-verify: internal error: {error}", err=True)
-        sys.exit(3)
-    sys.exit(0)

@@ -50,6 +50,12 @@ sandbox_option = click.option(
 )
 
 
+def of_subject(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of commands that run cases on a subject."""
+    function = click.option("--function", metavar="NAME", help="The function to run, if the source has several.")
+    return function(kept_policy_option(sandbox_option(command)))
+
+
 def refuse_unwritable(path: str, what: str = "") -> None:
     """Before the work is done, and not after it; `what` is to be written there. Raises InputError."""
     target = Path(path)

@@ -1,0 +1,74 @@
+"""Cases and corpora by the names that a user gives them, and files to write."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vfio_verify.errors import HarnessError, InputError
+
+if TYPE_CHECKING:
+    from vfio_verify.corpus.entry import Entry
+    from vfio_verify.corpus.shared import Corpus, Kept
+    from vfio_verify.judge import Violation
+    from vfio_verify.values.case import Policy
+
+
+def read_case(text: str) -> Entry:
+    """A case as a user names it: JSON text, a file, - for standard input, or where it is in a server."""
+    from vfio_verify.corpus.entry import read_entry
+    from vfio_verify.corpus.shared import is_shared, open_corpus
+
+    if is_shared(text):
+        entries = [kept.entry for kept in open_corpus(text).load()]
+        if len(entries) > 1:
+            raise InputError(f"there are {len(entries):,} cases there; add # and the name of one")
+        return entries[0]
+    if text.lstrip().startswith("{"):
+        return read_entry(text.encode("utf-8", "surrogateescape"), "the case given")
+    if text == "-":
+        return read_entry(sys.stdin.buffer.read(), "standard input")
+    try:
+        return read_entry(Path(text).read_bytes(), text)
+    except OSError as error:
+        raise InputError(f"cannot read the case {text}: {error.strerror}") from error
+
+
+def loaded(places: Iterable[str]) -> list[Kept]:
+    """The entries of all corpora; one that is in several, once."""
+    from vfio_verify.corpus.shared import open_corpus
+
+    found: dict[tuple[str, str], Kept] = {}
+    for place in places:
+        for kept in open_corpus(place).load():
+            found.setdefault((kept.entry.name, str(kept.entry.origin)), kept)
+    return list(found.values())
+
+
+def keep(corpus: Corpus, subject: str, violations: Iterable[Violation], *, seed: int | None, policy: Policy) -> None:
+    """Store each violation as an entry, and say on standard error how many are new."""
+    from vfio_verify.corpus.entry import found
+
+    entries = [found(subject, v.clause, v.cause, v.case, seed=seed, policy=policy) for v in violations]
+    written = sum(corpus.store(entry) is not None for entry in entries)
+    click.echo(f"kept: {written} of {len(entries)} violations are new in {corpus.shown}", err=True)
+
+
+def corpus_to_write(place: str) -> Corpus:
+    """As `refuse_unwritable`, of a corpus."""
+    from vfio_verify.corpus.shared import open_corpus
+
+    corpus = open_corpus(place)
+    corpus.refuse_unwritable()
+    return corpus
+
+
+def write_file(path: str, data: bytes) -> None:
+    try:
+        Path(path).write_bytes(data)
+    except OSError as error:
+        raise HarnessError(f"cannot write to {path}: {error.strerror}") from error

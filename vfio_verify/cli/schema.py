@@ -1,0 +1,17 @@
+"""``vfio-verify schema``: the JSON Schemas."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+
+@click.command(short_help="Print a JSON Schema.")
+@click.argument("name", type=click.Choice(["case", "corpus", "replay", "report"]))
+def schema(name: str) -> None:
+    """Print the JSON Schema of a case, a corpus entry, the outcome of a replay, or a report."""
+    from vfio_verify.report.schemas import published
+
+    sys.stdout.buffer.write(published(name))
+    sys.stdout.flush()
