@@ -14,7 +14,8 @@ import pytest
 from msgspec.structs import replace
 from subject_files import DIRECTORY
 
-from vfio_verify.corpus.entry import Entry, Origin, load, read_entry, store
+from vfio_verify.corpus.directory import DirectoryCorpus
+from vfio_verify.corpus.entry import Entry, Origin, read_entry
 from vfio_verify.report.schemas import NAMES
 from vfio_verify.values.case import PAGE, Case, Device, Fault, RamBlock, Region, Segment
 
@@ -56,7 +57,7 @@ def corpus(tmp_path: Path) -> Path:
     """Cases that a subject fails, passes, and cannot be asked."""
     place = tmp_path / "corpus"
     for case, clause in ((FAILING, "ERROR_SET"), (CASE, "CONTENTS"), (CASE, "NO_SUCH"), (CASE, None)):
-        store(place, Entry(case, None if clause is None else Origin("x.c", clause, "c")))
+        DirectoryCorpus(place).store(Entry(case, None if clause is None else Origin("x.c", clause, "c")))
     return place
 
 
@@ -68,7 +69,7 @@ def test_what_a_check_finds_is_kept_and_replayed(run, tmp_path):
     checked = run("check", NEWLINE, "--examples", 40, "--seed", 3, "--corpus", tmp_path / "kept")
     assert checked.returncode == 1
     assert "kept: 1 of 1 violations are new" in checked.stderr
-    (stored,) = load(tmp_path / "kept")
+    (stored,) = DirectoryCorpus(tmp_path / "kept").load()
     assert stored.entry.origin is not None
     assert (stored.entry.clause, stored.entry.origin.seed) == ("ERROR_SET", 3)
     assert stored.entry.origin.subject == str(NEWLINE)
@@ -112,7 +113,7 @@ def test_one_file_and_what_a_report_prints_are_corpora_too(run, tmp_path):
 
 
 def test_a_case_in_several_corpora_is_replayed_once(run, corpus, tmp_path):
-    assert "4 cases" in run("replay", corpus, corpus, next(iter(load(corpus))).path).stdout
+    assert "4 cases" in run("replay", corpus, corpus, next(iter(DirectoryCorpus(corpus).load())).place).stdout
 
 
 def test_shrink_prints_an_entry_and_says_what_it_did(run, tmp_path):
@@ -141,7 +142,7 @@ def test_shrink_says_what_is_violated_instead(run):
 
 
 def test_show_draws_a_file_a_text_and_standard_input_alike(run, corpus):
-    path = next(stored.path for stored in load(corpus) if stored.entry.clause == "ERROR_SET")
+    path = next(Path(kept.place) for kept in DirectoryCorpus(corpus).load() if kept.entry.clause == "ERROR_SET")
     drawn = run("show", path)
     assert drawn.returncode == 0
     assert "| 0  block 0, 0x1000 bytes" in drawn.stdout
@@ -156,7 +157,7 @@ def test_merge_leaves_its_sources_alone(run, corpus, tmp_path):
     assert merged.returncode == 0, merged.stderr
     assert merged.stdout.startswith("kept 3 of 4 cases: 3 clauses, ")
     assert {path: path.read_bytes() for path in corpus.iterdir()} == before
-    assert len(list(load(tmp_path / "small"))) == 3
+    assert len(list(DirectoryCorpus(tmp_path / "small").load())) == 3
     assert "0 are new" in run("merge", corpus, "--into", tmp_path / "small").stdout
 
 
@@ -168,7 +169,7 @@ def test_schemas_are_printed(run):
 
 
 def test_check_judges_a_kept_case_as_it_does_the_case_alone(run, corpus, tmp_path):
-    path = next(stored.path for stored in load(corpus) if stored.entry.clause == "ERROR_SET")
+    path = next(Path(kept.place) for kept in DirectoryCorpus(corpus).load() if kept.entry.clause == "ERROR_SET")
     (tmp_path / "bare.json").write_bytes(read_entry(path.read_bytes(), "x").case.to_json())
     texts = (path, path.read_text(), tmp_path / "bare.json", "-")
     judged = [run("check", NEWLINE, "--case", text, text=path.read_text()) for text in texts]
@@ -187,20 +188,20 @@ def test_check_judges_a_kept_case_as_it_does_the_case_alone(run, corpus, tmp_pat
         (("replay",), "there is no corpus tests/corpus"),
         (("replay", "nowhere"), "there is no corpus nowhere"),
         (("replay", "temporary"), "there are no cases in temporary"),
-        (("replay", "bad.json"), "bad.json is no corpus entry"),
+        (("replay", "bad.json"), "bad.json is not a corpus entry"),
         (("replay", "good.json", "--subject", "nowhere.c"), "nowhere.c"),
         (("replay", "good.json", "--json", "no/such/file"), "cannot write to no/such/file"),
-        (("show", "bad.json"), "bad.json is no corpus entry"),
+        (("show", "bad.json"), "bad.json is not a corpus entry"),
         (("show", "nowhere.json"), "cannot read the case nowhere.json"),
         (("show", "temporary"), "cannot read the case temporary"),
-        (("show", "{"), "the case given is no corpus entry"),
+        (("show", "{"), "the case given is not a corpus entry"),
         (("show", "other_pages.json"), "made for pages of"),
         (("shrink", "good.json"), "--subject"),
         (("shrink", "good.json", "--subject", "core", "--clause", "NONE"), "there is no clause NONE"),
         (("shrink", "good.json", "--subject", "core", "--out", "temporary"), "cannot write to temporary"),
         (("merge", "good.json"), "--into"),
         (("merge", "good.json", "--into", "bad.json"), "cannot write to the corpus bad.json"),
-        (("merge", "bad.json", "--into", "new"), "bad.json is no corpus entry"),
+        (("merge", "bad.json", "--into", "new"), "bad.json is not a corpus entry"),
         (("check", "core", "--examples", "1", "--corpus", "bad.json"), "cannot write to the corpus bad.json"),
     ],
 )
@@ -226,7 +227,9 @@ def test_a_replay_that_is_ended_says_how_far_it_came_and_leaves_nothing(tmp_path
     subject = tmp_path / "endless.c"
     subject.write_text(ENDLESS)
     for pages in range(1, 121):
-        store(tmp_path / "many", Entry(replace(CASE, iovec=(Segment(0, 0, PAGE),) * pages, total_size=pages * PAGE)))
+        DirectoryCorpus(tmp_path / "many").store(
+            Entry(replace(CASE, iovec=(Segment(0, 0, PAGE),) * pages, total_size=pages * PAGE))
+        )
     command = ["replay", "many", "--subject", "endless.c", "--jobs", str(jobs)]
     with subprocess.Popen(
         [*before, sys.executable, "-P", "-m", "vfio_verify", *command],

@@ -19,18 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vfio_verify
-from vfio_verify.corpus import entry as corpus
-from vfio_verify.corpus.entry import (
-    CASE_MIGRATIONS,
-    MIGRATIONS,
-    Entry,
-    Origin,
-    entry_paths,
-    found,
-    load,
-    read_entry,
-    store,
-)
+from vfio_verify.corpus import directory as module
+from vfio_verify.corpus.directory import DirectoryCorpus, entry_paths
+from vfio_verify.corpus.entry import Entry, Origin, found, read_entry
 from vfio_verify.errors import InputError
 from vfio_verify.generate.strategies import packed_cases
 from vfio_verify.values.case import PAGE, Case, Device, Fault, RamBlock, Region, Segment
@@ -77,11 +68,11 @@ def test_a_name_follows_from_the_case_and_its_clause_alone():
 def test_no_entry_is_named_out_of_its_directory(tmp_path, clause):
     """What is merged comes from anywhere."""
     entry = Entry(CASE, Origin("x", clause))
-    with pytest.raises(InputError, match="no corpus entry"):
+    with pytest.raises(InputError, match="not a corpus entry"):
         read_entry(entry.to_json().replace(b"A\\n", b"\\u002e"), "x")
-    path = store(tmp_path / "inside", entry)
+    path = DirectoryCorpus(tmp_path / "inside").store(entry)
     assert path is not None
-    assert path.resolve().parent == tmp_path / "inside"
+    assert Path(path).resolve().parent == tmp_path / "inside"
 
 
 def test_a_finding_says_when_and_by_what_it_was_found():
@@ -109,12 +100,12 @@ def test_a_finding_says_when_and_by_what_it_was_found():
 )
 def test_what_is_no_entry_is_refused_with_its_file_and_the_reason(text, why):
     data = text if isinstance(text, bytes) else text.encode()
-    with pytest.raises(InputError, match="x is no corpus entry") as refused:
+    with pytest.raises(InputError, match="x is not a corpus entry") as refused:
         read_entry(data, "x")
     assert why in str(refused.value)
 
 
-# ---- older schemas -------------------------------------------------------------------------------------------
+# ---- other forms -------------------------------------------------------------------------------------------
 
 
 def test_a_bare_case_is_an_entry_without_an_origin():
@@ -125,52 +116,8 @@ def test_a_violation_of_a_report_is_an_entry_with_its_clause():
     violation = {"clause": "CONTENTS", "summary": "s", "case": json.loads(CASE.to_json()), "evidence": {"calls": []}}
     entry = read_entry(json.dumps(violation).encode(), "x")
     assert (entry.case, entry.clause, entry.note) == (CASE, "CONTENTS", "s")
-
-
-def older(case):
-    """A case as an imagined older schema had it: another name for a field."""
-    raw = json.loads(case.to_json()) | {"schema": "vfio-verify/case@0", "size": case.total_size}
-    del raw["total_size"]
-    if case.earlier:
-        raw["earlier"] = [older(before) for before in case.earlier]
-    return raw
-
-
-def newer(raw):
-    raw = raw | {"schema": "vfio-verify/case@1", "total_size": raw["size"]}
-    del raw["size"]
-    return raw
-
-
-def test_older_cases_are_migrated_alone_in_entries_and_as_earlier_ones(monkeypatch):
-    monkeypatch.setitem(CASE_MIGRATIONS, "vfio-verify/case@0", newer)
-    assert read_entry(json.dumps(older(CASE)).encode(), "x") == Entry(CASE)
-    with_earlier = msgspec.structs.replace(CASE, earlier=(CASE,))
-    raw = json.loads(Entry(with_earlier, ORIGIN, "n").to_json()) | {"case": older(with_earlier)}
-    assert read_entry(json.dumps(raw).encode(), "x") == Entry(with_earlier, ORIGIN, "n")
-
-
-def test_older_entries_are_migrated_step_by_step(monkeypatch):
-    monkeypatch.setitem(MIGRATIONS, "vfio-verify/corpus@-1", lambda raw: {**raw, "schema": "vfio-verify/corpus@0"})
-    monkeypatch.setitem(
-        MIGRATIONS,
-        "vfio-verify/corpus@0",
-        lambda raw: {"schema": "vfio-verify/corpus@1", "case": raw["layout"], "note": raw["remark"]},
-    )
-    old = {"schema": "vfio-verify/corpus@-1", "layout": json.loads(CASE.to_json()), "remark": "r"}
-    assert read_entry(json.dumps(old).encode(), "x") == Entry(CASE, note="r")
-    newer_one = old | {"schema": "vfio-verify/corpus@0"}
-    assert read_entry(json.dumps(newer_one).encode(), "x") == Entry(CASE, note="r")
-    del old["remark"]
-    with pytest.raises(InputError, match=r"x is no corpus entry: .*corpus@0 must have: .*remark"):
-        read_entry(json.dumps(old).encode(), "x")
-
-
-def test_steps_that_lead_in_a_circle_end(monkeypatch):
-    monkeypatch.setitem(MIGRATIONS, "a", lambda raw: {**raw, "schema": "b"})
-    monkeypatch.setitem(MIGRATIONS, "b", lambda raw: {**raw, "schema": "a"})
-    with pytest.raises(InputError, match="no corpus entry"):
-        read_entry(b'{"schema": "a"}', "x")
+    with pytest.raises(InputError, match=r"x is not a corpus entry: .*NO SUCH"):
+        read_entry(json.dumps(violation | {"case": {"schema": "NO SUCH"}}).encode(), "x")
 
 
 def test_a_case_for_other_pages_is_read():
@@ -184,11 +131,11 @@ def test_a_case_for_other_pages_is_read():
 
 def test_what_is_stored_is_loaded_and_stored_once(tmp_path):
     place = tmp_path / "new" / "corpus"
-    path = store(place, ENTRY)
+    path = DirectoryCorpus(place).store(ENTRY)
     assert path is not None
-    assert path.name == ENTRY.name
-    assert store(place, ENTRY) is None
-    assert [stored.entry for stored in load(place)] == [ENTRY]
+    assert Path(path).name == ENTRY.name
+    assert DirectoryCorpus(place).store(ENTRY) is None
+    assert [stored.entry for stored in DirectoryCorpus(place).load()] == [ENTRY]
     assert os.listdir(place) == [ENTRY.name]
 
 
@@ -207,8 +154,8 @@ def without(monkeypatch, *, unnamed: int = 0, links: int = 0, proc: int = 0) -> 
             raise OSError(failing, "no")
         return real_link(source, *more, **named)
 
-    monkeypatch.setattr(corpus.os, "open", opening)
-    monkeypatch.setattr(corpus.os, "link", linking)
+    monkeypatch.setattr(module.os, "open", opening)
+    monkeypatch.setattr(module.os, "link", linking)
 
 
 @pytest.mark.parametrize(
@@ -222,22 +169,22 @@ def without(monkeypatch, *, unnamed: int = 0, links: int = 0, proc: int = 0) -> 
 )
 def test_a_lesser_file_system_serves_too(tmp_path, monkeypatch, lacking):
     without(monkeypatch, **lacking)
-    assert store(tmp_path, ENTRY) is not None
-    assert store(tmp_path, ENTRY) is None
+    assert DirectoryCorpus(tmp_path).store(ENTRY) is not None
+    assert DirectoryCorpus(tmp_path).store(ENTRY) is None
     assert os.listdir(tmp_path) == [ENTRY.name]
-    assert [stored.entry for stored in load(tmp_path)] == [ENTRY]
+    assert [stored.entry for stored in DirectoryCorpus(tmp_path).load()] == [ENTRY]
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, monkeypatch):
     def full(fd, data):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(corpus.os, "write", full)
+    monkeypatch.setattr(module.os, "write", full)
     with pytest.raises(InputError, match="No space left"):
-        store(tmp_path, ENTRY)
+        DirectoryCorpus(tmp_path).store(ENTRY)
     without(monkeypatch, unnamed=errno.EOPNOTSUPP)
     with pytest.raises(InputError, match="No space left"):
-        store(tmp_path, ENTRY)
+        DirectoryCorpus(tmp_path).store(ENTRY)
     assert os.listdir(tmp_path) == []
 
 
@@ -245,44 +192,44 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, monkeypatch):
 def test_a_case_is_not_called_kept_where_its_file_holds_something_else(tmp_path, damage):
     (tmp_path / ENTRY.name).write_bytes(damage)
     with pytest.raises(InputError, match=ENTRY.name):
-        store(tmp_path, ENTRY)
+        DirectoryCorpus(tmp_path).store(ENTRY)
 
 
 def test_a_corpus_that_is_not_there_empty_or_unreadable_is_an_input_error(tmp_path):
     with pytest.raises(InputError, match="there is no corpus"):
-        list(load(tmp_path / "nowhere"))
+        list(DirectoryCorpus(tmp_path / "nowhere").load())
     with pytest.raises(InputError, match="no cases in"):
-        list(load(tmp_path))
+        list(DirectoryCorpus(tmp_path).load())
     (tmp_path / "bad.json").write_text("{")
-    with pytest.raises(InputError, match=r"bad\.json is no corpus entry"):
-        list(load(tmp_path))
+    with pytest.raises(InputError, match=r"bad\.json is not a corpus entry"):
+        list(DirectoryCorpus(tmp_path).load())
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write to the corpus"):
-        store(tmp_path / "file", ENTRY)
+        DirectoryCorpus(tmp_path / "file").store(ENTRY)
 
 
 def test_a_file_or_a_pipe_is_a_corpus_of_one(tmp_path):
-    path = store(tmp_path, Entry(CASE))
+    path = tmp_path / Path(str(DirectoryCorpus(tmp_path).store(Entry(CASE)))).name
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     assert list(entry_paths(path)) == [path]
     assert list(entry_paths(pipe)) == [pipe]
-    assert [stored.entry.case for stored in load(path)] == [CASE]
+    assert [stored.entry.case for stored in DirectoryCorpus(path).load()] == [CASE]
 
 
 def test_a_file_too_large_for_a_case_is_not_read(tmp_path):
     path = tmp_path / "large.json"
     with path.open("wb") as file:
         file.truncate(1 << 40)
-    with pytest.raises(InputError, match=r"large\.json is no corpus entry: larger than"):
-        list(load(path))
+    with pytest.raises(InputError, match=r"large\.json is not a corpus entry: larger than"):
+        list(DirectoryCorpus(path).load())
 
 
 def test_a_file_that_goes_away_meanwhile_is_named(tmp_path, monkeypatch):
     gone = tmp_path / "gone.json"
-    monkeypatch.setattr(corpus, "entry_paths", lambda _place: iter([gone]))
+    monkeypatch.setattr(module, "entry_paths", lambda _place: iter([gone]))
     with pytest.raises(InputError, match=r"cannot read .*gone.json: No such file"):
-        list(load(tmp_path))
+        list(DirectoryCorpus(tmp_path).load())
 
 
 @pytest.mark.parametrize(
@@ -293,12 +240,12 @@ def test_a_file_that_goes_away_meanwhile_is_named(tmp_path, monkeypatch):
 def test_what_is_broken_is_no_file_system_of_another_kind(tmp_path, monkeypatch, broken):
     without(monkeypatch, **broken)
     with pytest.raises(InputError, match="cannot write to the corpus"):
-        store(tmp_path, ENTRY)
+        DirectoryCorpus(tmp_path).store(ENTRY)
     assert os.listdir(tmp_path) == []
 
 
 def test_hidden_and_other_files_are_no_entries(tmp_path):
-    store(tmp_path / "deep" / "deeper", ENTRY)
+    DirectoryCorpus(tmp_path / "deep" / "deeper").store(ENTRY)
     (tmp_path / ".half.json.123").write_text("{")
     (tmp_path / ".hidden.json").write_text("{")
     (tmp_path / ".git").mkdir()
@@ -309,8 +256,8 @@ def test_hidden_and_other_files_are_no_entries(tmp_path):
 
 
 def test_a_directory_that_cannot_be_read_is_not_passed_over(tmp_path, monkeypatch):
-    store(tmp_path, ENTRY)
-    store(tmp_path / "closed", ENTRY)
+    DirectoryCorpus(tmp_path).store(ENTRY)
+    DirectoryCorpus(tmp_path / "closed").store(ENTRY)
     real = os.scandir
 
     def refusing(path):
@@ -318,9 +265,9 @@ def test_a_directory_that_cannot_be_read_is_not_passed_over(tmp_path, monkeypatc
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return real(path)
 
-    monkeypatch.setattr(corpus.os, "scandir", refusing)
+    monkeypatch.setattr(module.os, "scandir", refusing)
     with pytest.raises(InputError, match="closed: Permission denied"):
-        list(load(tmp_path))
+        list(DirectoryCorpus(tmp_path).load())
 
 
 # ---- many writers, and kills -----------------------------------------------------------------------------------
@@ -334,10 +281,12 @@ WRITERS = """
 import itertools, os, sys
 from pathlib import Path
 from msgspec.structs import replace
-from vfio_verify.corpus import entry as corpus
-place, entry, said = Path(sys.argv[1]), corpus.read_entry(Path(sys.argv[2]).read_bytes(), "x"), sys.argv[3]
+from vfio_verify.corpus import directory as module
+from vfio_verify.corpus.directory import DirectoryCorpus
+from vfio_verify.corpus.entry import read_entry
+place, entry, said = Path(sys.argv[1]), read_entry(Path(sys.argv[2]).read_bytes(), "x"), sys.argv[3]
 if sys.argv[4] == "renamed":
-    corpus._write_whole = corpus._write_renamed
+    module._write_whole = module._write_renamed
 out = os.open(said, os.O_WRONLY | os.O_APPEND)
 for number, _ in enumerate(sys.stdin):
     group = 0
@@ -346,9 +295,9 @@ for number, _ in enumerate(sys.stdin):
         if not pid:
             os.setpgid(0, group)
             for size in itertools.count(first + (number << 24)):
-                path = corpus.store(place, replace(entry, case=replace(entry.case, total_size=size)))
+                path = DirectoryCorpus(place).store(replace(entry, case=replace(entry.case, total_size=size)))
                 if path is not None:
-                    os.write(out, path.name.encode() + b"\\n")
+                    os.write(out, os.path.basename(path).encode() + b"\\n")
         group = group or pid
         os.setpgid(pid, group)
     print(group, flush=True)
@@ -386,7 +335,7 @@ def test_kills_at_any_moment_lose_nothing_that_was_said_to_be_saved(tmp_path, wr
     said = (tmp_path / "said").read_text().splitlines()
     assert len(said) > KILLS
     assert len(set(said)) == len(said)  # of two writers one has written it
-    kept = {stored.path.name: stored.entry.name for stored in load(tmp_path / "corpus")}
+    kept = {Path(stored.place).name: stored.entry.name for stored in DirectoryCorpus(tmp_path / "corpus").load()}
     assert kept.keys() >= set(said)
     assert all(name == by_content for name, by_content in kept.items())
     whole = [name for name in os.listdir(tmp_path / "corpus") if not name.startswith(".")]

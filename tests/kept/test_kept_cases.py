@@ -9,12 +9,13 @@ import pytest
 from places import TESTS
 
 from vfio_verify.campaign.replay import replay
-from vfio_verify.corpus.entry import Stored, load
+from vfio_verify.corpus.directory import DirectoryCorpus
+from vfio_verify.corpus.entry import Kept
 from vfio_verify.subject.subject import CORE, open_subject
 from vfio_verify.values.case import KERNEL_FAULT_KINDS, Step
 from vfio_verify.values.spec import clauses
 
-KEPT = list(load(TESTS / "corpus"))
+KEPT = list(DirectoryCorpus(TESTS / "corpus").load())
 FOUND = {
     subject: list(group)
     for subject, group in itertools.groupby(
@@ -25,18 +26,18 @@ FOUND = {
 
 
 def test_the_core_fails_none():
-    seen = dict(zip([s.path.name for s in KEPT], replay(CORE, [s.entry for s in KEPT]), strict=True))
+    seen = dict(zip([s.entry.name for s in KEPT], replay(CORE, [s.entry for s in KEPT]), strict=True))
     assert {name: outcome.status for name, outcome in seen.items()} == {
-        s.path.name: "fixed" if s.entry.origin else "passes" for s in KEPT
+        s.entry.name: "fixed" if s.entry.origin else "passes" for s in KEPT
     }
 
 
 @pytest.mark.parametrize(("subject", "kept"), FOUND.items(), ids=lambda value: Path(str(value)[:80]).stem)
-def test_the_subject_that_was_found_still_fails(subject: str, kept: list[Stored]):
+def test_the_subject_that_was_found_still_fails(subject: str, kept: list[Kept]):
     if any(s.entry.clause == "UNCHARGED" for s in kept) and overcommits_without_limit():
         pytest.skip("this kernel refuses no mapping for want of memory")
     with open_subject(str(TESTS / subject)) as opened:
-        seen = dict(zip([s.path.name for s in kept], replay(opened, [s.entry for s in kept]), strict=True))
+        seen = dict(zip([s.entry.name for s in kept], replay(opened, [s.entry for s in kept]), strict=True))
     assert {name: outcome.status for name, outcome in seen.items()} == dict.fromkeys(seen, "still failing")
 
 
@@ -59,5 +60,6 @@ def test_there_is_a_case_for_each_clause_and_each_kind_of_fault():
 
 
 def test_files_are_named_and_laid_out_as_the_program_does_it():
-    for path, entry in KEPT:
+    for place, entry in KEPT:
+        path = Path(place)
         assert (path.name, path.read_bytes()) == (entry.name, entry.to_json())

@@ -10,8 +10,9 @@ import time
 import pytest
 from redis_server import needs_server, server
 
+from vfio_verify.corpus.directory import DirectoryCorpus
 from vfio_verify.corpus.entry import Entry, Origin
-from vfio_verify.corpus.shared import DirectoryCorpus, RedisCorpus, example_database, is_shared, open_corpus
+from vfio_verify.corpus.shared import RedisCorpus, example_database, is_shared, open_corpus
 from vfio_verify.errors import InputError
 from vfio_verify.values.case import Case, from_json
 
@@ -77,7 +78,7 @@ def test_a_server_that_holds_nothing_or_no_entry_or_is_lost_is_an_input_error(se
         next(shared.load())
     client = redis.Redis(unix_socket_path=str(server.socket))
     client.hset("vfio-verify:corpus", "x.json", b'{"schema": "another"}')
-    with pytest.raises(InputError, match=r"redis\?db=0#x\.json is no corpus entry"):
+    with pytest.raises(InputError, match=r"redis\?db=0#x\.json is not a corpus entry"):
         list(shared.load())
     client.delete("vfio-verify:corpus")
     client.set("vfio-verify:corpus", "somebody else's")
@@ -104,7 +105,7 @@ def test_no_server_and_no_url_are_input_errors_that_show_no_password():
         assert secret not in str(caught.value)
     # Of these a part would be taken for a host, a port or a query.
     for url in ("redis://:hunter2@h:port/0", *(f"redis://:x{c}hunter2@h" for c in "/?#"), "redis://u:hunter2#x@h#name"):
-        with pytest.raises(InputError, match="is no URL of a Redis server") as caught:
+        with pytest.raises(InputError, match="is not the URL of a Redis server") as caught:
             open_corpus(url)
         assert secret not in str(caught.value)
     assert time.monotonic() - started < 10

@@ -34,7 +34,7 @@ from subject_files import needs_compiler
 from vfio_verify.campaign.options import Options
 from vfio_verify.campaign.shard import run_shard
 from vfio_verify.campaign.shards import shards
-from vfio_verify.corpus.entry import load
+from vfio_verify.corpus.directory import DirectoryCorpus
 from vfio_verify.errors import HarnessError, InputError
 from vfio_verify.search.budget import Budget
 from vfio_verify.search.fuzz import fuzz
@@ -82,11 +82,11 @@ def test_a_violation_is_confirmed_kept_and_told_and_its_file_shows_it_again(tmp_
     done = run(subject, "--examples", 50, "--jobs", 2, cwd=tmp_path)
     assert done.returncode == 1
     # Beside them lie the cases that were the first to reach a line.
-    (kept,) = [one for one in load(tmp_path / "vfio-verify-corpus") if not one.entry.lines]
+    (kept,) = [one for one in DirectoryCorpus(tmp_path / "vfio-verify-corpus").load() if not one.entry.lines]
     origin = kept.entry.origin
     assert origin is not None
     assert (origin.subject, origin.clause, origin.seed) == (str(subject), "UNMAP_ON_ERROR", 0)
-    assert re.search(rf"^found: UNMAP_ON_ERROR: .*\[{kept.path.name}\]$", done.stderr, re.MULTILINE)
+    assert re.search(rf"^found: UNMAP_ON_ERROR: .*\[{kept.entry.name}\]$", done.stderr, re.MULTILINE)
     assert "violates 1 of" in done.stdout
     assert f"vfio-verify check {subject}" in done.stdout
     (tmp_path / "case.json").write_bytes(kept.entry.case.to_json())
@@ -101,7 +101,7 @@ def test_a_violation_is_told_and_kept_once(broken, tmp_path):
         outcome = fuzz(broken, Options(), Budget(layouts=40), heard, corpus=tmp_path, executor=Here())
         assert [finding.violation.clause for finding in outcome.state.findings] == ["UNMAP_ON_ERROR"]
         assert outcome.report.exit_status == 1
-        assert len([one for one in load(tmp_path) if not one.entry.lines]) == 1
+        assert len([one for one in DirectoryCorpus(tmp_path).load() if not one.entry.lines]) == 1
     assert heard.findings == []
     assert outcome.new_findings == ()
 
@@ -386,7 +386,11 @@ def test_sigkill_at_any_moment_loses_nothing_that_was_told(tmp_path):
             _, errors = process.communicate()
         told |= set(re.findall(r"^(?:found|advice): .*\[(.+\.json)\]$", errors, re.MULTILINE))
         assert "Traceback" not in errors
-        kept = {stored.path.name for stored in load(corpus)} if list(corpus.glob("*.json")) else set()
+        kept = (
+            {Path(stored.place).name for stored in DirectoryCorpus(corpus).load()}
+            if list(corpus.glob("*.json"))
+            else set()
+        )
         assert told <= kept
         for path in (corpus / HIDDEN).glob("*.json"):
             state = json.loads(path.read_text())

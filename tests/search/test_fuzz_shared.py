@@ -19,7 +19,7 @@ from subject_files import DIRECTORY, needs_compiler
 
 from vfio_verify.campaign.options import Options
 from vfio_verify.campaign.shards import whole_shard
-from vfio_verify.corpus.entry import load
+from vfio_verify.corpus.directory import DirectoryCorpus
 from vfio_verify.corpus.shared import RedisCorpus, open_corpus
 from vfio_verify.errors import InputError
 from vfio_verify.search.budget import Budget
@@ -212,7 +212,7 @@ def test_a_corpus_by_its_url_is_kept_replayed_merged_shown_shrunk_and_judged(ser
     assert run("replay", url, cwd=tmp_path).stdout.endswith("core: 1 cases: 1 fixed\n")
     merged = run("merge", url, "--into", "copy", cwd=tmp_path)
     assert merged.stdout.endswith("1 are new in copy\n"), merged.stderr
-    assert [stored.path.name for stored in load(tmp_path / "copy")] == [name]
+    assert [Path(stored.place).name for stored in DirectoryCorpus(tmp_path / "copy").load()] == [name]
     back = run("merge", "copy", "--into", url, cwd=tmp_path)
     assert back.stdout.endswith(f"0 are new in {shown}\n"), back.stderr
     one = f"{url}#{name}"

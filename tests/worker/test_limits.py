@@ -21,7 +21,8 @@ from vfio_verify import errors
 from vfio_verify.campaign import replay
 from vfio_verify.campaign.check import check
 from vfio_verify.campaign.options import Options
-from vfio_verify.corpus.entry import Entry, load, store
+from vfio_verify.corpus.directory import DirectoryCorpus
+from vfio_verify.corpus.entry import Entry
 from vfio_verify.errors import HarnessError, UnrealError
 from vfio_verify.generate.concurrent import concurrent_cases
 from vfio_verify.subject.subject import CORE, Subject
@@ -77,7 +78,7 @@ def test_a_file_whose_name_is_no_text_is_checked_and_shown_in_every_form(odd, mo
     # A URI has a form for any byte.
     # The error is set by a line of helper.h; the function is in the file.
     assert found["relatedLocations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "hel%FFper.c"
-    (stored,) = load(odd / "kept")
+    (stored,) = DirectoryCorpus(odd / "kept").load()
     assert stored.entry.origin is not None
     assert stored.entry.origin.subject == SHOWN
 
@@ -87,8 +88,8 @@ def test_a_file_whose_name_is_no_text_is_searched_and_replayed(odd):
     searched = run("fuzz", ODD, "--examples", 10, "--jobs", 1, "--corpus", "kept", "--json", "-", cwd=odd)
     assert searched.returncode == 1, searched.stderr
     assert json.loads(searched.stdout)["report"]["subject"]["name"] == SHOWN
-    (stored,) = (one for one in load(odd / "kept") if one.entry.origin is not None)
-    stored.path.rename(odd / "kept" / os.fsdecode(b"\xfe.json"))
+    (stored,) = (one for one in DirectoryCorpus(odd / "kept").load() if one.entry.origin is not None)
+    Path(stored.place).rename(odd / "kept" / os.fsdecode(b"\xfe.json"))
     replayed = run("replay", "kept", "--subject", ODD, "--json", "-", cwd=odd)
     assert replayed.returncode == 1, replayed.stderr
     outcome = json.loads(replayed.stdout)
@@ -132,7 +133,7 @@ def limited(processes: int) -> tuple[str, ...]:
 )
 def test_where_no_process_can_be_started_that_is_said_and_nothing_is_judged(tmp_path, arguments, processes):
     for case in concurrent_cases(CASE):
-        store(tmp_path / "kept", Entry(case))
+        DirectoryCorpus(tmp_path / "kept").store(Entry(case))
     tmp_path.chmod(0o777)
     ended = run(*arguments, cwd=tmp_path, before=limited(processes))
     assert (ended.returncode, ended.stdout) == (3, b"")
@@ -156,7 +157,7 @@ def test_where_the_compiler_cannot_be_started_that_is_said(tmp_path):
 @needs_another_user
 def test_a_case_for_whose_threads_there_is_no_room_is_not_applicable(tmp_path):
     for case in concurrent_cases(CASE):
-        store(tmp_path / "kept", Entry(case))
+        DirectoryCorpus(tmp_path / "kept").store(Entry(case))
     tmp_path.chmod(0o777)
     ended = run("replay", "kept", "--jobs", 1, cwd=tmp_path, before=limited(6))  # enough for the harness
     assert (ended.returncode, ended.stderr) == (0, b"")

@@ -12,8 +12,8 @@ import click
 from vfio_verify.errors import HarnessError, InputError
 
 if TYPE_CHECKING:
-    from vfio_verify.corpus.entry import Entry
-    from vfio_verify.corpus.shared import Corpus, Kept
+    from vfio_verify.corpus.entry import Entry, Kept
+    from vfio_verify.corpus.shared import Corpus
     from vfio_verify.judge import Violation
     from vfio_verify.values.case import Policy
 

@@ -15,7 +15,7 @@ from vfio_verify.cli.common import jobs_option, of_subject, refuse_unwritable
 
 if TYPE_CHECKING:
     from vfio_verify.campaign.replay import Outcome, ReplayReport
-    from vfio_verify.corpus.shared import Kept
+    from vfio_verify.corpus.entry import Kept
     from vfio_verify.subject.subject import Subject
     from vfio_verify.values.case import Policy
 

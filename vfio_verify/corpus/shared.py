@@ -7,15 +7,14 @@ Nothing in it is ever written over or removed, so that any number of writers agr
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from vfio_verify.corpus import entry as corpus
-from vfio_verify.corpus.entry import Entry, read_entry
+from vfio_verify.corpus.directory import DirectoryCorpus
+from vfio_verify.corpus.entry import Entry, Kept, read_entry, refuse_too_large
 from vfio_verify.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,14 +24,6 @@ SCHEMES = ("redis", "rediss", "unix")
 _HASH = "vfio-verify:corpus"
 _PREFIX = b"vfio-verify:example:"
 _SECONDS = 5.0
-_MAX_BYTES = 64 << 20
-
-
-class Kept(NamedTuple):
-    """An entry, and where it is: the name of its file, or its name in the server."""
-
-    place: str
-    entry: Entry
 
 
 class Corpus(Protocol):
@@ -61,30 +52,6 @@ def is_shared(place: str) -> bool:
     """Whether the name of a corpus is the URL of a server."""
     scheme, separator, _ = place.partition("://")
     return bool(separator) and scheme in SCHEMES
-
-
-class DirectoryCorpus:
-    """A directory of entries, or one file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @property
-    def shown(self) -> str:
-        return str(self.path)
-
-    def refuse_unwritable(self) -> None:
-        target = self.path.absolute()
-        place = next(place for place in (target, *target.parents) if place.exists())
-        if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-            raise InputError(f"cannot write to the corpus {self.shown}")
-
-    def load(self) -> Iterator[Kept]:
-        return (Kept(str(stored.path), stored.entry) for stored in corpus.load(self.path))
-
-    def store(self, entry: Entry) -> str | None:
-        stored = corpus.store(self.path, entry)
-        return None if stored is None else str(stored)
 
 
 class RedisCorpus:
@@ -116,10 +83,8 @@ class RedisCorpus:
         for name in names:
             place = f"{self.shown}#{name.decode(errors='replace')}"
             with self.told():
-                size = self.client.hstrlen(_HASH, name)
-                data = self.client.hget(_HASH, name) if size <= _MAX_BYTES else None
-            if size > _MAX_BYTES:
-                raise InputError(f"{place} is no corpus entry: larger than {_MAX_BYTES} bytes")
+                refuse_too_large(self.client.hstrlen(_HASH, name), place)
+                data = self.client.hget(_HASH, name)
             if data is not None:
                 yield Kept(place, read_entry(data, place))
             elif self._only:
@@ -172,10 +137,10 @@ def _client(url: str) -> Any:
             url, socket_connect_timeout=_SECONDS, socket_timeout=_SECONDS, retry=Retry(NoBackoff(), 1)
         )
     except (redis.RedisError, ValueError, TypeError):
-        # Why it is none is told in words of the URL, which may be the password's.
+        # The reason is left out: it quotes the URL, and so perhaps the password.
         raise InputError(
-            f"{shown} is no URL of a Redis server: redis://:PASSWORD@HOST:PORT/NUMBER is one, where in the password "
-            "every / ? # and @ is written as %2F %3F %23 and %40"
+            f"{shown} is not the URL of a Redis server, as redis://:PASSWORD@HOST:PORT/NUMBER is; in the password "
+            "write / ? # and @ as %2F %3F %23 and %40"
         ) from None
     try:
         client.ping()

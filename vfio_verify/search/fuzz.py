@@ -22,7 +22,8 @@ from vfio_verify.campaign.check import confirm
 from vfio_verify.campaign.options import Options
 from vfio_verify.campaign.pool import Interrupts
 from vfio_verify.campaign.shards import whole_shard
-from vfio_verify.corpus.shared import Corpus, DirectoryCorpus, RedisCorpus
+from vfio_verify.corpus.directory import DirectoryCorpus
+from vfio_verify.corpus.shared import Corpus, RedisCorpus
 from vfio_verify.errors import HarnessError
 from vfio_verify.generate.kernel_faults import permitted, reasons_against, why_not
 from vfio_verify.search.budget import Budget, Ending
