@@ -159,8 +159,10 @@ def test_a_fault_of_a_first_call_only_is_found_behind_other_cases(written):
     assert seen == ["passes", *["still failing"] * 3]
 
 
-def test_a_fault_that_needs_other_cases_is_one_of_repeatable(written):
-    tired = written('if (calls > 9) { error_setg(errp, "no more"); return false; }')
+@pytest.mark.parametrize("calls", [8, 9])
+def test_a_fault_that_needs_other_cases_is_one_of_repeatable(written, calls):
+    """A run calls the subject twice, so the one after so many calls fails in its first or in its second."""
+    tired = written(f'if (calls > {calls}) {{ error_setg(errp, "no more"); return false; }}')
     with open_subject(tired) as subject:
         seen = outcomes(subject, *(entry(case(n)) for n in range(1, 9)))
     failing = [outcome for outcome in seen if outcome.fails]
@@ -168,6 +170,7 @@ def test_a_fault_that_needs_other_cases_is_one_of_repeatable(written):
     assert {outcome.status for outcome in failing} == {"newly failing"}
     assert {found.clause for outcome in failing for found in outcome.found} == {"REPEATABLE"}
     assert all(outcome.found[0].summary.startswith("after ") for outcome in failing)
+    assert not any(outcome.reason for outcome in failing)  # it is told as what it is, and not as seen once
     assert {outcome.status for outcome in seen if not outcome.fails} == {"passes"}
 
 

@@ -126,7 +126,7 @@ def test_a_case_seen_once_is_unconfirmed_in_a_replay(tmp_path: Path, monkeypatch
     with open_subject(str(SUBJECTS / "broken" / "everything_refused.c")) as subject:
         (replayed,) = replay(subject, [Entry(ONE_PAGE)])
     assert replayed.status == "unconfirmed"
-    assert replayed.reason == "violated ACCEPTS_VALID once, and not again in a fresh process"
+    assert replayed.reason == "violated ACCEPTS_VALID once, but not again in a fresh process"
     assert not replayed.fails
 
 

@@ -1,22 +1,23 @@
-"""Replay: kept cases run again on a subject, each judged as still failing, fixed, newly failing, not applicable, or
-unconfirmed: it has shown a violation once, and not again.
+"""Replay: kept cases run again on a subject.
 
-Cases share a process, so that thousands are run in a second; whatever one shows is run again in a fresh process before
-it is believed. So is, on a subject that may remember what it was called with, a failure that does not come.
+Cases share a process, so that thousands are run in a second. What a case shows is run again in a fresh process before
+it is believed; so is the absence of a failure, on a subject that may remember what it was called with. What is seen once
+and not again makes a case unconfirmed.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Literal
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
+from vfio_verify import __version__
 from vfio_verify.campaign.pool import Pool
-from vfio_verify.corpus.entry import Entry
+from vfio_verify.corpus.entry import Entry, Kept
 from vfio_verify.errors import NotPermittedError, UnrealError
 from vfio_verify.judge import Violation
 from vfio_verify.judge.attribution import after_earlier, key
@@ -33,13 +34,13 @@ Status = Literal["still failing", "newly failing", "unconfirmed", "fixed", "pass
 STATUSES: tuple[Status, ...] = Status.__args__  # type: ignore[attr-defined]  # a Literal has them
 
 _SMALLEST, _LARGEST, _PARTS = 50, 1000, 8
-"""Cases of a batch, each of which starts a worker; and batches, unless they would be smaller or larger."""
+"""The fewest and the most cases of a batch, each of which starts a worker; and how many batches there are within that."""
 
 _TRIES = 2
-"""Fresh processes more, for what one has not shown again."""
+"""How many more fresh processes are given to what one has not shown again."""
 
 _PLACES = 4
-"""Processes more in which a case of several calls must show nothing."""
+"""How many more processes must show nothing of a case of several calls before it is called fixed."""
 
 
 class Found(Struct, frozen=True):
@@ -51,36 +52,32 @@ class Found(Struct, frozen=True):
 
 
 class Outcome(Struct, frozen=True):
-    """How a case fares. `clause` is the one that it was found to violate; `found` is what it violates now."""
+    """How a case fared. `clause` is the one that it was found to violate; `found` is what it violates now."""
 
-    status: Status
-    clause: str | None
-    found: tuple[Found, ...] = ()
-    reason: str = ""
-    """Why it is not applicable; or what was seen once, and not again."""
-
-    @property
-    def fails(self) -> bool:
-        """Is it a failure of the subject? What is only advised against is none."""
-        return any(clauses()[one.clause].fails_a_check for one in self.found)
-
-
-class CaseEntry(Struct, frozen=True):
-    """A replayed case in a report; `name` is that of its file."""
-
-    name: str
     status: Status
     clause: str | None
     found: tuple[Found, ...]
     reason: str
+    """Why it is not applicable; or what was seen once and not again."""
+
+    @property
+    def fails(self) -> bool:
+        """Whether the subject fails it. Violated advice is not a failure."""
+        return any(clauses()[one.clause].fails_a_check for one in self.found)
+
+
+class CaseEntry(Outcome, frozen=True, kw_only=True):
+    """A replayed case in a report; `name` is that of its file, or its place in a server."""
+
+    name: str
 
 
 class ReplayReport(Struct, frozen=True, tag_field="schema", tag="vfio-verify/replay@1"):
-    """The outcome of a replay. Cases that an interrupt left out are not among `cases`."""
+    """The outcome of a replay. `cases` are those that were run before it ended or was interrupted."""
 
     subject: str
     policy: Policy | None
-    """None: for each case the one by which it was found."""
+    """None if each case was judged by the policy under which it was found."""
     counts: dict[str, int]
     cases: tuple[CaseEntry, ...]
     fails: bool
@@ -99,10 +96,26 @@ class ReplayReport(Struct, frozen=True, tag_field="schema", tag="vfio-verify/rep
         return json_report(self)
 
 
-def counts(outcomes: Sequence[Outcome]) -> dict[str, int]:
-    """Of each status, how many."""
-    met = Counter(outcome.status for outcome in outcomes)
-    return {status: met[status] for status in STATUSES}
+def replay_report(
+    subject: Subject, policy: Policy | None, kept: Iterable[Kept], outcomes: Sequence[Outcome], *, interrupted: bool
+) -> ReplayReport:
+    """Put the outcomes of kept cases together. An interrupted replay has fewer outcomes than cases."""
+    pairs = zip(kept, outcomes, strict=False)
+    return ReplayReport(
+        subject=subject.name,
+        policy=policy,
+        counts=counts(outcomes),
+        cases=tuple(CaseEntry(**asdict(outcome), name=one.place) for one, outcome in pairs),
+        fails=any(outcome.fails for outcome in outcomes),
+        interrupted=interrupted,
+        version=__version__,
+    )
+
+
+def counts(outcomes: Iterable[Outcome]) -> dict[str, int]:
+    """How many outcomes have each status."""
+    by_status = Counter(outcome.status for outcome in outcomes)
+    return {status: by_status[status] for status in STATUSES}
 
 
 # ---- many cases --------------------------------------------------------------------------------------------
@@ -116,15 +129,15 @@ def replay(
     parts: SandboxFeature = SandboxFeature.ALL,
     jobs: int = 1,
 ) -> Generator[Outcome, None, None]:
-    """An outcome for each entry, in their order, as soon as it and those before it are known. Without a policy each is
-    judged by the one that it was found by.
+    """Yield an outcome for each entry, in order, as soon as it and those before it are known. Without a policy each is
+    judged by the one under which it was found.
 
-    The same with any number of jobs: where the batches begin follows from the number of entries alone.
+    The outcomes are the same with any number of jobs: where batches begin follows from the number of entries alone.
     """
     size = min(max(-(-len(entries) // _PARTS), _SMALLEST), _LARGEST)
     batches = [entries[start : start + size] for start in range(0, len(entries), size)]
     with Pool(min(jobs, len(batches))) as pool:
-        # As JSON, since to pickle so many small values takes ten times as long: this process does it all.
+        # As JSON: pickling so many small values takes ten times as long, and this process does it for all others.
         tasks = [(subject, policy, parts, batch if pool.is_here else msgspec.json.encode(batch)) for batch in batches]
         for outcomes in pool.map(replay_batch, tasks):
             yield from outcomes
@@ -133,7 +146,7 @@ def replay(
 def replay_batch(
     subject: Subject, policy: Policy | None, parts: SandboxFeature, entries: Sequence[Entry] | bytes
 ) -> list[Outcome]:
-    """Entries, or their JSON, that share a worker, and its process until one of them shows something."""
+    """Run entries, or their JSON, on one worker. They share its process until one of them shows something."""
     if isinstance(entries, bytes):
         entries = msgspec.json.decode(entries, type=list[Entry])
     with open_runner(subject, parts=parts) as runner:
@@ -147,27 +160,27 @@ class _Batch:
     def __init__(self, runner: Runner, policy: Policy | None, parts: SandboxFeature) -> None:
         self._runner, self._worker, self._subject = runner, runner.worker, runner.subject
         self._policy, self._parts = policy, parts
-        # The core keeps nothing from call to call. Of another subject nothing is known: a case is not called fixed
-        # on what it does after others.
+        # The core keeps nothing from call to call. Another subject may: after other cases it does not prove that a
+        # case is fixed.
         self._may_remember = self._subject.library is not None
         self._ran = 0
 
     def outcome(self, entry: Entry) -> Outcome:
         reason = not_applicable(entry, self._subject)
         if reason is not None:
-            return Outcome("not applicable", entry.clause, reason=reason)
+            return Outcome("not applicable", entry.clause, (), reason)
         try:
             return self._judged(entry)
         except NotPermittedError as error:
             self._worker.renew()
-            return Outcome("not applicable", entry.clause, reason=str(error))
+            return Outcome("not applicable", entry.clause, (), str(error))
         except UnrealError as error:
             if not self._is_unreal(entry.case):
-                raise  # whoever says so is in the subject's process
-            return Outcome("not applicable", entry.clause, reason=str(error))
+                raise  # this machine can: the message came from the subject's process
+            return Outcome("not applicable", entry.clause, (), str(error))
 
     def _is_unreal(self, case: Case) -> bool:
-        """Can this machine not make a case real, whatever the subject?"""
+        """Whether this machine cannot make a case real, whatever the subject."""
         with open_runner(CORE, parts=self._parts) as runner:
             try:
                 violations_of(runner, case)
@@ -176,7 +189,7 @@ class _Batch:
             return False
 
     def _judged(self, entry: Entry) -> Outcome:
-        """As a fresh process shows it, or one in which nothing but the case was seen."""
+        """Judge an entry by what a fresh process shows, or one in which no case before it has shown anything."""
         used = bool(self._worker.history) or self._ran > 0
         self._ran += 1
         past = self._worker.past()
@@ -184,7 +197,7 @@ class _Batch:
         expected = entry.clause is not None and self._may_remember
         seen_before: tuple[Violation, ...] = ()
         if violations or (used and expected):
-            # What it shows once is not believed, whichever process it was.
+            # What was seen once is not believed, not even of a fresh process.
             self._worker.renew()
             seen_before = violations
             violations = self._violations(self._runner, entry)
@@ -197,19 +210,19 @@ class _Batch:
         if expected and (entry.case.sequence or entry.case.earlier):
             violations = self._elsewhere(entry, violations)
         outcome = _outcome(entry, violations)
-        known = {f"{v.clause}: {v.cause}" for v in violations if v.clause == "REPEATABLE"}
-        lost = [v for v in _lost(seen_before, violations) if f"{v.clause}: {v.cause}" not in known]
+        needs_others = {v.cause for v in violations if v.clause == "REPEATABLE"}
+        lost = [v for v in _lost(seen_before, violations) if f"{v.clause}: {v.cause}" not in needs_others]
         if violations or lost:
             self._worker.renew()  # what it left behind is no part of the next case
             self._ran = 0
         if lost:
-            said = f"violated {', '.join(dict.fromkeys(v.clause for v in lost))} once, and not again in a fresh process"
+            said = f"violated {', '.join(dict.fromkeys(v.clause for v in lost))} once, but not again in a fresh process"
             doubtful = not outcome.fails and any(clauses()[v.clause].fails_a_check for v in lost)
             return replace(outcome, reason=said, status="unconfirmed" if doubtful else outcome.status)
         return outcome
 
     def _after_others(self, entry: Entry, past: Past, lost: Sequence[Violation]) -> tuple[Violation, ...]:
-        """What the case shows again after the cases that were run before it, and not without them."""
+        """The lost violations that the case shows again after the cases that were run before it."""
         if not lost or not past.n or entry.case.concurrent:
             return ()
         self._worker.renew()
@@ -225,8 +238,9 @@ class _Batch:
         return runner._replace(policy=self._policy or entry.policy)
 
     def _elsewhere(self, entry: Entry, violations: tuple[Violation, ...]) -> tuple[Violation, ...]:
-        """What several calls do to each other may depend on where the kernel puts their mappings, and that is another
-        place in each process that is started, and not in one that is forked: one of them does not call a case fixed."""
+        """The violations, or if they lack the entry's clause those of further processes. What several calls do to each
+        other may depend on where the kernel puts their mappings, which differs in each process that is started, and not
+        in one that is forked: one process does not prove that a case is fixed."""
         for _ in range(_PLACES):
             if any(entry.clause in violation.clauses for violation in violations):
                 break
@@ -236,13 +250,13 @@ class _Batch:
 
 
 def _lost(before: Sequence[Violation], now: Sequence[Violation]) -> list[Violation]:
-    """What was seen before, and is not now."""
+    """The violations that were seen before and are not seen now."""
     there = set(map(key, now))
     return [violation for violation in before if key(violation) not in there]
 
 
 def violations_of(runner: Runner, case: Case) -> tuple[Violation, ...]:
-    """What one run shows, and, of concurrent calls, what comes again."""
+    """The violations that one run of a case shows; of concurrent calls, those that come again."""
     if case.concurrent:
         _, shown_again = seen_concurrent(runner, case)
         return tuple(again for _, again in shown_again if again is not None)
@@ -251,7 +265,7 @@ def violations_of(runner: Runner, case: Case) -> tuple[Violation, ...]:
 
 
 def not_applicable(entry: Entry, subject: Subject) -> str | None:
-    """Why a case has nothing to ask of a subject, or cannot be run here; None if it can."""
+    """Why a case does not apply to a subject, or cannot be run here; None if it can."""
     case = entry.case
     if entry.clause is not None and entry.clause not in clauses():
         return f"there is no clause {entry.clause}"
@@ -266,7 +280,7 @@ def not_applicable(entry: Entry, subject: Subject) -> str | None:
 
 def _outcome(entry: Entry, violations: Sequence[Violation]) -> Outcome:
     """A case is still failing if it violates its clause, and newly failing if it violates another that fails a
-    check. A clause that only advises makes nothing newly failing."""
+    check. Violated advice makes no case newly failing."""
     found = tuple(Found(one.clause, one.cause, one.summary) for v in violations for one in v.whole)
     status: Status
     if any(one.clause == entry.clause for one in found):
@@ -275,4 +289,4 @@ def _outcome(entry: Entry, violations: Sequence[Violation]) -> Outcome:
         status = "newly failing"
     else:
         status = "passes" if entry.clause is None else "fixed"
-    return Outcome(status, entry.clause, found)
+    return Outcome(status, entry.clause, found, "")

@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vfio_verify import __version__
 from vfio_verify.cli.cases import loaded, write_file
 from vfio_verify.cli.common import jobs_option, of_subject, refuse_unwritable
 
 if TYPE_CHECKING:
     from vfio_verify.campaign.replay import Outcome, ReplayReport
-    from vfio_verify.corpus.entry import Kept
-    from vfio_verify.subject.subject import Subject
     from vfio_verify.values.case import Policy
 
 _INDENT = 15
@@ -51,6 +48,7 @@ def replay(
     fails, but a case is unconfirmed, 130 interrupted.
     """
     from vfio_verify.campaign.replay import replay as run_replay
+    from vfio_verify.campaign.replay import replay_report
     from vfio_verify.subject.subject import open_subject
     from vfio_verify.worker.sandbox import SandboxFeature
 
@@ -68,7 +66,7 @@ def replay(
                 outcomes.extend(running)
         except KeyboardInterrupt:
             interrupted = True
-    report = _replay_report(opened, policy, stored, outcomes, interrupted=interrupted)
+    report = replay_report(opened, policy, stored, outcomes, interrupted=interrupted)
     if json_file == "-":
         sys.stdout.buffer.write(report.to_json())
         sys.stdout.flush()
@@ -77,19 +75,6 @@ def replay(
         if json_file is not None:
             write_file(json_file, report.to_json())
     sys.exit(130 if interrupted else report.exit_status)
-
-
-def _replay_report(
-    subject: Subject, policy: Policy | None, stored: list[Kept], outcomes: list[Outcome], *, interrupted: bool
-) -> ReplayReport:
-    from vfio_verify.campaign.replay import CaseEntry, ReplayReport, counts
-
-    cases = tuple(
-        CaseEntry(one.place, outcome.status, outcome.clause, outcome.found, outcome.reason)
-        for one, outcome in zip(stored, outcomes, strict=False)
-    )
-    fails = any(outcome.fails for outcome in outcomes)
-    return ReplayReport(subject.name, policy, counts(outcomes), cases, fails, interrupted, __version__)
 
 
 def _print_replay(report: ReplayReport, asked: int, *, show_all: bool) -> None:
