@@ -201,7 +201,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     given = {name: pyfuncitem.funcargs[name] for name in _arguments(pyfuncitem) if name != _CASE}
     if mark is None:
-        from vfio_verify.report.events import readable
+        from vfio_verify.testing.events import readable
 
         with readable(_CASE, pyfuncitem.obj.vfio_verify_drawn):
             pyfuncitem.obj(**given)
@@ -252,7 +252,7 @@ def _make_property(item: pytest.Item) -> None:
 @functools.cache
 def _property(function: Callable[..., Any]) -> Callable[..., Any]:
     """One for each function: the tests of a parametrized one share what Hypothesis knows of it."""
-    from vfio_verify.report.events import as_property
+    from vfio_verify.testing.events import as_property
 
     drawing, drawn = as_property(function, _CASE)
     drawing.vfio_verify_drawn = drawn  # type: ignore[attr-defined]  # a function takes any

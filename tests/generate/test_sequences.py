@@ -29,7 +29,7 @@ from vfio_verify.campaign.check import check_case
 from vfio_verify.campaign.options import Options
 from vfio_verify.generate.strategies import sequences
 from vfio_verify.judge.sequence import judge_sequence
-from vfio_verify.report.text import case_rows
+from vfio_verify.report.case_text import case_rows
 from vfio_verify.subject.subject import CORE, Subject, open_subject
 from vfio_verify.trial.candidates import Candidate
 from vfio_verify.trial.confirm import confirm_and_minimize

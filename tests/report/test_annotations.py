@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from made_reports import NASTY, placed, report, violation
 from markdown_it import MarkdownIt
 
 from vfio_verify.report.annotations import SUMMARY_LIMIT, commands, summary
-from vfio_verify.report.location import Location
+from vfio_verify.report.location import Location, Locations
 from vfio_verify.report.report import Report
 
 PLACE = Location("hw/a.c", 12)
@@ -31,7 +32,11 @@ def read_command(line: str) -> tuple[str, dict[str, str], str]:
 
 
 def told(what: Report, location: Location | None = PLACE) -> list[tuple[str, dict[str, str], str]]:
-    return [read_command(line) for line in commands(what, location)]
+    return [read_command(line) for line in commands(what, at(what, location))]
+
+
+def at(what: Report, location: Location | None) -> Locations:
+    return Locations(Path(), location, (location,) * len(what.violations))
 
 
 def test_a_violation_is_an_error_at_its_place() -> None:
@@ -82,7 +87,7 @@ def test_a_subject_without_a_file_is_marked_without_a_place() -> None:
 def test_no_character_breaks_a_command_or_makes_another() -> None:
     where = Location("a,b:c%3A\n::error::.c", 3)
     what = report([violation(summary=NASTY, seen=NASTY, message=NASTY)], placed(None, NASTY))
-    (line,) = commands(what, where)
+    (line,) = commands(what, at(what, where))
     assert "\n" not in line
     assert "\r" not in line
     assert "\x1b" not in line
@@ -92,7 +97,8 @@ def test_no_character_breaks_a_command_or_makes_another() -> None:
 
 
 def test_a_message_has_an_end() -> None:
-    (line,) = commands(report([violation(seen="x" * 100_000)]), PLACE)
+    what = report([violation(seen="x" * 100_000)])
+    (line,) = commands(what, at(what, PLACE))
     assert len(line) < 8000
 
 

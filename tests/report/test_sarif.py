@@ -26,7 +26,7 @@ VALIDATOR = jsonschema.Draft7Validator(SCHEMA, format_checker=CHECKER)
 
 
 def run_of(what: Report, root: Path, directory: Path | None = None) -> dict[str, Any]:
-    log = json.loads(to_sarif(what, locate(what.subject, root, directory or root), root))
+    log = json.loads(to_sarif(what, locate(what, root, directory or root)))
     VALIDATOR.validate(log)
     (run,) = log["runs"]
     return run  # type: ignore[no-any-return]
@@ -54,7 +54,7 @@ def fingerprints(run: dict[str, Any]) -> list[str]:
 )
 def test_the_schema_tells_good_from_bad(path: list[str | int], bad: object, tmp_path: Path) -> None:
     what = report([violation()])
-    log = json.loads(to_sarif(what, locate(what.subject, tmp_path, tmp_path), tmp_path))
+    log = json.loads(to_sarif(what, locate(what, tmp_path, tmp_path)))
     place: Any = log
     for step in path[:-1]:
         place = place[step]

@@ -19,8 +19,9 @@ from vfio_verify.campaign.line_coverage import line_coverage
 from vfio_verify.campaign.options import Options
 from vfio_verify.corpus.entry import read_entry
 from vfio_verify.corpus.merge import merged
+from vfio_verify.report.case_text import fault_text
 from vfio_verify.report.report import Report, make_report
-from vfio_verify.report.text import coverage_lines, fault_text, print_report
+from vfio_verify.report.text import coverage_lines, print_report
 from vfio_verify.subject.subject import Subject, open_subject
 from vfio_verify.values.case import PAGE, Case, Fault, Segment, Step
 from vfio_verify.values.observation import NOWHERE, STEPS, Observation

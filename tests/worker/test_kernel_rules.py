@@ -8,7 +8,7 @@ from subject_files import DIRECTORY, needs_compiler
 
 from vfio_verify.campaign.check import check_case
 from vfio_verify.campaign.options import Options
-from vfio_verify.report.text import case_rows
+from vfio_verify.report.case_text import case_rows
 from vfio_verify.subject.subject import CORE, open_subject
 from vfio_verify.values.case import PAGE, Case, Device, Fault, Kernel, RamBlock, Region, Segment, from_json
 from vfio_verify.values.features import features

@@ -1,8 +1,8 @@
 """Replay: kept cases run again on a subject.
 
 Cases share a process, so that thousands are run in a second. What a case shows is run again in a fresh process before
-it is believed; so is the absence of a failure, on a subject that may remember what it was called with. What is seen once
-and not again makes a case unconfirmed.
+it is believed; so is the absence of a failure, on a subject that may remember what it was called with. A case whose
+violation is seen once and not again is unconfirmed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Status = Literal["still failing", "newly failing", "unconfirmed", "fixed", "pass
 STATUSES: tuple[Status, ...] = Status.__args__  # type: ignore[attr-defined]  # a Literal has them
 
 _SMALLEST, _LARGEST, _PARTS = 50, 1000, 8
-"""The fewest and the most cases of a batch, each of which starts a worker; and how many batches there are within that."""
+"""The fewest and the most cases of a batch, which starts a worker; and how many batches there are within that."""
 
 _TRIES = 2
 """How many more fresh processes are given to what one has not shown again."""

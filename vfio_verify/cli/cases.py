@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def read_case(text: str) -> Entry:
-    """A case as a user names it: JSON text, a file, - for standard input, or where it is in a server."""
+    """Read a case by the name that a user gives: JSON text, a file, - for standard input, or its place in a server."""
     from vfio_verify.corpus.entry import read_entry
     from vfio_verify.corpus.shared import is_shared, open_corpus
 
@@ -39,7 +39,7 @@ def read_case(text: str) -> Entry:
 
 
 def loaded(places: Iterable[str]) -> list[Kept]:
-    """The entries of all corpora; one that is in several, once."""
+    """The entries of all corpora, each once."""
     from vfio_verify.corpus.shared import open_corpus
 
     found: dict[tuple[str, str], Kept] = {}
@@ -59,7 +59,7 @@ def keep(corpus: Corpus, subject: str, violations: Iterable[Violation], *, seed:
 
 
 def corpus_to_write(place: str) -> Corpus:
-    """As `refuse_unwritable`, of a corpus."""
+    """Open a corpus that results are to be written to. Raises InputError before the work is done, not after it."""
     from vfio_verify.corpus.shared import open_corpus
 
     corpus = open_corpus(place)
@@ -67,8 +67,21 @@ def corpus_to_write(place: str) -> Corpus:
     return corpus
 
 
-def write_file(path: str, data: bytes) -> None:
+def known_clause(name: str) -> str:
+    """The id of a clause that is named in any case. Raises InputError."""
+    from vfio_verify.values.spec import clauses
+
+    if name.upper() not in clauses():
+        raise InputError(f"there is no clause {name}; there are {', '.join(clauses())}")
+    return name.upper()
+
+
+def write(path: str, data: bytes, what: str = "") -> None:
+    """Write `what` to a file, or to standard output if that is "-". Raises HarnessError."""
+    if path == "-":
+        click.echo(data, nl=False)
+        return
     try:
         Path(path).write_bytes(data)
     except OSError as error:
-        raise HarnessError(f"cannot write to {path}: {error.strerror}") from error
+        raise HarnessError(f"cannot write {what and what + ' '}to {path}: {error.strerror}") from error

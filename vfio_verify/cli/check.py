@@ -22,11 +22,8 @@ from vfio_verify.cli.outputs import Outputs, output_options
 from vfio_verify.errors import InputError
 
 if TYPE_CHECKING:
-    from vfio_verify.campaign.options import Options
-    from vfio_verify.corpus.shared import Corpus
     from vfio_verify.judge import Violation
-    from vfio_verify.report.report import Report
-    from vfio_verify.values.case import Case, Policy
+    from vfio_verify.values.case import Policy
 
 
 @click.command(short_help="Check a helper against the spec: the core, a C file or a patch.")
@@ -59,7 +56,7 @@ if TYPE_CHECKING:
 @click.option(
     "--observe",
     metavar="DIR",
-    type=click.Path(file_okay=False),
+    type=click.Path(file_okay=False, resolve_path=True),
     help="Write each layout to DIR in the form of Hypothesis's observations, for tools that display those.",
 )
 @sandbox_option
@@ -86,61 +83,39 @@ def check(
     unconfirmed (nothing is confirmed, but a violation was seen once and not again, or part of the check was left out),
     130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
     """
-    case = None if case_text is None else _case_to_run(case_text)
+    case = None if case_text is None else read_case(case_text).case
     outputs.refuse_unusable()
     if observe is not None:
         _make_directory(observe)
     kept = None if corpus is None else corpus_to_write(corpus)
     with private_hypothesis():
+        from vfio_verify.campaign.check import check as run_check
+        from vfio_verify.campaign.check import check_case
         from vfio_verify.campaign.options import Options
+        from vfio_verify.report.report import make_report
+        from vfio_verify.subject.subject import open_subject
+        from vfio_verify.values.case import check as check_values
 
         options = Options(
-            examples=examples,
-            seed=seed,
-            policy=policy,
-            jobs=jobs,
-            sandbox=not no_sandbox,
-            observe=None if observe is None else os.path.abspath(observe),
+            examples=examples, seed=seed, policy=policy, jobs=jobs, sandbox=not no_sandbox, observe=observe
         )
-        report = _report(subject, function, options, case=case, corpus=kept, cluster=cluster)
+        if case is not None:
+            check_values(case)  # one for pages of another size is read, and cannot be run
+        with open_subject(subject, function, options.parts) as opened:
+            if case is not None:
+                result = check_case(opened, options, case)
+            else:
+                with executor_on(cluster, lambda line: click.echo(f"vfio-verify: {line}", err=True)) as executor:
+                    result = run_check(opened, options, _say_found, executor=executor)
+            if kept is not None:
+                keep(kept, opened.name, result.confirmed, seed=None if case else seed, policy=policy)
+            report = make_report(opened, options, result)
     outputs.write(report, console())
     if distribution and not outputs.takes_stdout:
-        _print_distribution(report)
+        from vfio_verify.generate.distribution import table
+
+        click.echo("\n".join(("", *table(report.features, report.examples))))
     sys.exit(report.exit_status)
-
-
-def _report(
-    subject: str,
-    function: str | None,
-    options: Options,
-    *,
-    case: Case | None,
-    corpus: Corpus | None,
-    cluster: str | None,
-) -> Report:
-    from vfio_verify.campaign.check import check as run_check
-    from vfio_verify.campaign.check import check_case
-    from vfio_verify.report.report import make_report
-    from vfio_verify.subject.subject import open_subject
-
-    with open_subject(subject, function, options.parts) as opened:
-        if case is not None:
-            result = check_case(opened, options, case)
-        else:
-            with executor_on(cluster, lambda line: click.echo(f"vfio-verify: {line}", err=True)) as executor:
-                result = run_check(opened, options, _say_found, executor=executor)
-        if corpus is not None:
-            seed = options.seed if case is None else None
-            keep(corpus, opened.name, result.confirmed, seed=seed, policy=options.policy)
-        return make_report(opened, options, result)
-
-
-def _print_distribution(report: Report) -> None:
-    from vfio_verify.generate.distribution import table
-
-    click.echo()
-    for line in table(report.features, report.examples):
-        click.echo(line)
 
 
 def _make_directory(path: str) -> None:
@@ -153,16 +128,8 @@ def _make_directory(path: str) -> None:
         raise InputError(f"cannot write observations to {path}: {error.strerror}") from error
 
 
-def _case_to_run(text: str) -> Case:
-    from vfio_verify.values.case import check as check_values
-
-    case = read_case(text).case
-    check_values(case)  # one for pages of another size is read, and cannot be run
-    return case
-
-
 def _say_found(violation: Violation) -> None:
-    """On standard error, as soon as it is known."""
+    """Say on standard error what is found, as soon as it is known."""
     from vfio_verify.values.spec import clauses
 
     what = "found" if clauses()[violation.clause].fails_a_check else "advice"

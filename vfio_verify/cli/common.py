@@ -57,7 +57,7 @@ def of_subject(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def refuse_unwritable(path: str, what: str = "") -> None:
-    """Before the work is done, and not after it; `what` is to be written there. Raises InputError."""
+    """Raise InputError if `what` cannot be written there: before the work is done, and not after it."""
     target = Path(path)
     place = target if target.exists() else target.parent
     if target.is_dir() or not os.access(place, os.W_OK):
@@ -66,7 +66,7 @@ def refuse_unwritable(path: str, what: str = "") -> None:
 
 @contextmanager
 def private_hypothesis() -> Iterator[None]:
-    """Hypothesis keeps a directory for itself, by default where it is run; a check leaves nothing there."""
+    """Give Hypothesis a directory that is removed: by default it leaves one where it is run."""
     from vfio_verify.worker.leftovers import private_directory
 
     with ExitStack() as stack:
@@ -80,7 +80,7 @@ def private_hypothesis() -> Iterator[None]:
 
 @contextmanager
 def executor_on(cluster: str | None, say: Callable[[str], None]) -> Iterator[ClusterExecutor | None]:
-    """What runs a campaign's tasks, if not this machine. `say` is told of workers that join and are refused."""
+    """What runs a campaign's tasks, if not this machine. `say` is told of workers that join or are refused."""
     if cluster is None:
         yield None
         return
@@ -91,7 +91,7 @@ def executor_on(cluster: str | None, say: Callable[[str], None]) -> Iterator[Clu
 
 
 def console(*, stderr: bool = False) -> Console:
-    """On standard output, or on standard error. Nothing in a text is markup."""
+    """A console on standard output, or on standard error. Nothing in a text is markup."""
     from rich.console import Console
     from rich.segment import Segment
 
@@ -99,7 +99,7 @@ def console(*, stderr: bool = False) -> Console:
 
     class PipeConsole(Console):
         def render(self, *arguments: Any, **named: Any) -> Iterator[Segment]:
-            """A text's own escapes are gone before it gets those of a style."""
+            """Take away a text's own escapes before it gets those of a style."""
             for segment in super().render(*arguments, **named):
                 yield segment if segment.control else Segment(shown(segment.text), segment.style)
 

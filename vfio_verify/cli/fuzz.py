@@ -20,11 +20,6 @@ from vfio_verify.cli.common import (
 from vfio_verify.cli.outputs import Outputs, output_options
 
 if TYPE_CHECKING:
-    from vfio_verify.campaign.options import Options
-    from vfio_verify.corpus.shared import Corpus
-    from vfio_verify.search.budget import Budget
-    from vfio_verify.search.outcome import Outcome
-    from vfio_verify.search.state import Part
     from vfio_verify.values.case import Policy
 
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -36,14 +31,14 @@ def _seconds(_context: click.Context, _option: click.Parameter, value: str | Non
         return None
     match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?) *([smhd]?)", value)
     if not match or not (seconds := float(match[1]) * _SECONDS[match[2]]):
-        raise click.BadParameter(f"{value!r} is no time; 30s, 5m, 2h, 1d and a number of seconds are")
+        raise click.BadParameter(f"{value!r} is not a time; write 30s, 5m, 2h, 1d or a number of seconds")
     return seconds
 
 
 def _part(_context: click.Context, _option: click.Parameter, value: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", value)
     if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise click.BadParameter(f"{value!r} is no part of the work; 1/2 and 2/2 are its halves")
+        raise click.BadParameter(f"{value!r} is not a part of the work; write 1/2 or 2/2 for its halves")
     return int(match[1]) - 1, int(match[2])
 
 
@@ -139,64 +134,34 @@ def fuzz(
     with private_hypothesis():
         from vfio_verify.campaign.options import Options
         from vfio_verify.search.budget import Budget
+        from vfio_verify.search.fuzz import fuzz as search
+        from vfio_verify.search.screen import Lines, Screen, print_outcome
         from vfio_verify.search.state import Part
+        from vfio_verify.subject.subject import open_subject
 
         options = Options(seed=seed, policy=policy, jobs=jobs, sandbox=not no_sandbox)
         budget = Budget(seconds, examples, until_found, fail_fast)
-        outcome = _search(
-            subject,
-            function,
-            options=options,
-            budget=budget,
-            cluster=cluster,
-            corpus=kept,
-            part=Part(*part),
-            fresh=fresh,
-            interval=interval,
-            plain=plain,
-        )
-    _write(outcome, outputs, kept.shown)
-    sys.exit(outcome.report.exit_status)
-
-
-def _search(
-    name: str,
-    function: str | None,
-    *,
-    options: Options,
-    budget: Budget,
-    cluster: str | None,
-    corpus: Corpus,
-    part: Part,
-    fresh: bool,
-    interval: float,
-    plain: bool,
-) -> Outcome:
-    from vfio_verify.search.fuzz import fuzz as search
-    from vfio_verify.search.screen import Lines, Screen
-    from vfio_verify.subject.subject import open_subject
-
-    def say(line: str) -> None:
-        watcher.note(line)
-
-    out = console(stderr=True)
-    with (
-        open_subject(name, function, options.parts) as opened,
-        executor_on(cluster, say) as executor,
-    ):
-        title = f"{opened.function}() in {opened.name}" if opened.kind == "C" else opened.name
-        title += "" if part.of == 1 else f", part {part}"
+        its_part = Part(*part)
+        err = console(stderr=True)
         watcher: Lines | Screen
-        if out.is_terminal and not out.is_dumb_terminal and not plain:
-            watcher = Screen(out, title, executor.crew if executor else lambda: f"{options.jobs} jobs", corpus.shown)
-        else:
-            watcher = Lines(out, interval, executor.crew if executor else None)
-        with watcher:
-            return search(opened, options, budget, watcher, corpus=corpus, part=part, fresh=fresh, executor=executor)
 
+        def say(line: str) -> None:
+            watcher.note(line)
 
-def _write(outcome: Outcome, outputs: Outputs, corpus: str) -> None:
-    from vfio_verify.search.screen import print_outcome
-
+        with (
+            open_subject(subject, function, options.parts) as opened,
+            executor_on(cluster, say) as executor,
+        ):
+            if err.is_terminal and not err.is_dumb_terminal and not plain:
+                title = f"{opened.function}() in {opened.name}" if opened.kind == "C" else opened.name
+                title += "" if its_part.of == 1 else f", part {its_part}"
+                watcher = Screen(err, title, executor.crew if executor else lambda: f"{jobs} jobs", kept.shown)
+            else:
+                watcher = Lines(err, interval, executor.crew if executor else None)
+            with watcher:
+                outcome = search(
+                    opened, options, budget, watcher, corpus=kept, part=its_part, fresh=fresh, executor=executor
+                )
     out = console()
-    outputs.write(outcome.report, out, data=outcome.to_json(), show=lambda: print_outcome(outcome, out, corpus))
+    outputs.write(outcome.report, out, data=outcome.to_json(), show=lambda: print_outcome(outcome, out, kept.shown))
+    sys.exit(outcome.report.exit_status)

@@ -30,7 +30,7 @@ from vfio_verify.report.outlet import harmless_output
 
 class _Commands(click.Group):
     def invoke(self, context: click.Context) -> object:
-        """Of a broken pipe that has an errno click makes exit status 1, which is a verdict here."""
+        """Hide a broken pipe's errno from click, which makes of it exit status 1: a verdict here."""
         try:
             return super().invoke(context)
         except BrokenPipeError:
@@ -59,7 +59,7 @@ def main() -> NoReturn:
 
 
 def _ended_as_by_ctrl_c() -> list[int]:
-    """Have SIGTERM and SIGHUP end a command in order. The list is of those that came."""
+    """Have SIGTERM and SIGHUP end a command in order. The list holds those that arrived."""
     asked: list[int] = []
 
     def end(number: int, _frame: object) -> None:
@@ -75,7 +75,7 @@ def _ended_as_by_ctrl_c() -> list[int]:
 
 
 def _print_any_name() -> None:
-    """A file's name need not be text: its bytes are printed as they are, and what no encoding has is escaped."""
+    """Print the name of a file, which need not be text, by its bytes, and escape what no encoding has."""
 
     def as_bytes_or_escaped(error: UnicodeError) -> tuple[str | bytes, int]:
         try:

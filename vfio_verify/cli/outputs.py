@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import click
 from msgspec import Struct, field
 
+from vfio_verify.cli.cases import write
 from vfio_verify.cli.common import refuse_unwritable
 from vfio_verify.errors import HarnessError, InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from vfio_verify.report.location import Locations
     from vfio_verify.report.report import Report
 
 
@@ -29,12 +31,12 @@ class Outputs(Struct, frozen=True):
     junit: str | None = None
     sarif: str | None = None
     annotate: bool = False
-    """Are the first violations marked, and the job's summary written, for GitHub Actions?"""
+    """Whether the first violations are marked, and the job's summary is written, for GitHub Actions."""
     begun: float = field(default_factory=time.monotonic)
 
     @property
     def takes_stdout(self) -> bool:
-        """Does standard output hold a form that nothing else may be mixed into?"""
+        """Whether standard output holds a form that nothing else may be mixed into."""
         return "-" in (self.json, self.junit, self.sarif)
 
     def refuse_unusable(self) -> None:
@@ -56,78 +58,57 @@ class Outputs(Struct, frozen=True):
 
         `data` is JSON to write in the report's place, and `show` prints what is to be read in its place.
         """
-        failed = [self._write_form(report, path, form) for path, form in self._forms(data)]
-        if not self.takes_stdout:
-            self._print(report, console, show)
-        if self.annotate:
-            self._annotate(report, on_stderr=self.takes_stdout)
-        for message in filter(None, failed):
-            raise HarnessError(message)
-
-    def _forms(self, data: bytes | None) -> list[tuple[str, Callable[[Report], bytes]]]:
         # Imported late, as by the commands: --help needs none of it.
-        from vfio_verify.report.junit import to_junit
-        from vfio_verify.report.location import locate, locate_violations
-        from vfio_verify.report.sarif import to_sarif
-
-        seconds = time.monotonic() - self.begun
-        here, root = Path.cwd(), source_root()
-        forms: tuple[tuple[str | None, Callable[[Report], bytes]], ...] = (
-            (self.json, lambda report: report.to_json() if data is None else data),
-            (self.junit, lambda report: to_junit(report, seconds)),
-            (
-                self.sarif,
-                lambda report: to_sarif(
-                    report, locate(report.subject, root, here), root, locate_violations(report, root, here)
-                ),
-            ),
-        )
-        return [(path, form) for path, form in forms if path is not None]
-
-    @staticmethod
-    def _write_form(report: Report, path: str, form: Callable[[Report], bytes]) -> str | None:
-        """What is wrong with the file, if anything: the other forms are still to be written."""
-        data = form(report)
-        if path == "-":
-            click.echo(data, nl=False)
-            return None
-        try:
-            Path(path).write_bytes(data)
-        except OSError as error:
-            return f"cannot write the report to {path}: {error.strerror}"
-        return None
-
-    def _print(self, report: Report, console: Console, show: Callable[[], None] | None) -> None:
         from vfio_verify.report.annotations import stopped_commands
+        from vfio_verify.report.junit import to_junit
+        from vfio_verify.report.sarif import to_sarif
         from vfio_verify.report.text import print_report
 
-        shown = show or (lambda: print_report(report, console))
-        if not self.annotate:
-            shown()
-            return
-        stop, go_on = stopped_commands()
-        click.echo(stop.encode())
-        try:
-            shown()
-        finally:
-            click.echo(go_on.encode())
+        seconds = time.monotonic() - self.begun
+        places = _locations(report)
+        failed: list[HarnessError] = []
 
-    @staticmethod
-    def _annotate(report: Report, *, on_stderr: bool) -> None:
-        """GitHub reads commands from either stream; where a report is all of standard output, it stays so."""
-        from vfio_verify.report.annotations import commands, summary
-        from vfio_verify.report.location import locate, locate_violations
-
-        root, here = source_root(), Path.cwd()
-        places = locate_violations(report, root, here)
-        for line in commands(report, locate(report.subject, root, here), places):
-            click.echo(line.encode(), err=on_stderr)
-        if page := os.environ.get("GITHUB_STEP_SUMMARY"):
+        def put(path: str | None, form: Callable[[], bytes]) -> None:
             try:
-                with open(page, "ab") as file:
-                    file.write(summary(report))
-            except OSError as error:  # a page that is missing must not cost the verdict
-                click.echo(f"vfio-verify: cannot write the job's summary to {page}: {error.strerror}", err=True)
+                if path is not None:
+                    write(path, form(), "the report")
+            except HarnessError as error:  # the other forms are still to be written
+                failed.append(error)
+
+        put(self.json, lambda: report.to_json() if data is None else data)
+        put(self.junit, lambda: to_junit(report, seconds))
+        put(self.sarif, lambda: to_sarif(report, places))
+        stop, go_on = stopped_commands() if self.annotate else ("", "")
+        if not self.takes_stdout:
+            _echo_command(stop)
+            try:
+                print_report(report, console) if show is None else show()
+            finally:
+                _echo_command(go_on)
+        if self.annotate:
+            _annotate(report, places, on_stderr=self.takes_stdout)
+        if failed:
+            raise failed[0]
+
+
+def _echo_command(line: str, *, on_stderr: bool = False) -> None:
+    """As bytes, which pass the outlet as they are."""
+    if line:
+        click.echo(line.encode(), err=on_stderr)
+
+
+def _annotate(report: Report, places: Locations, *, on_stderr: bool) -> None:
+    """GitHub reads commands from either stream; where a report is all of standard output, it stays so."""
+    from vfio_verify.report.annotations import commands, summary
+
+    for line in commands(report, places):
+        _echo_command(line, on_stderr=on_stderr)
+    if page := os.environ.get("GITHUB_STEP_SUMMARY"):
+        try:
+            with open(page, "ab") as file:
+                file.write(summary(report))
+        except OSError as error:  # a page that is missing must not cost the verdict
+            click.echo(f"vfio-verify: cannot write the job's summary to {page}: {error.strerror}", err=True)
 
 
 def output_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -159,17 +140,19 @@ def output_options(command: Callable[..., None]) -> Callable[..., None]:
     return decorated
 
 
-def source_root() -> Path:
-    """What paths in findings are relative to: the workspace of a job that runs in it, else the current directory."""
-    here = Path.cwd()
+def _locations(report: Report) -> Locations:
+    """Places relative to the workspace of a job that runs in it, and else to the current directory."""
+    from vfio_verify.report.location import locate
+
+    root = here = Path.cwd()
     workspace = os.environ.get("GITHUB_WORKSPACE")
     if workspace and here.is_relative_to(os.path.realpath(workspace)):
-        return Path(os.path.realpath(workspace))
-    return here
+        root = Path(os.path.realpath(workspace))
+    return locate(report, root, here)
 
 
 def _is_special(path: str) -> bool:
-    """A device or a pipe, such as /dev/null."""
+    """Whether it is a device or a pipe, such as /dev/null."""
     try:
         return not stat.S_ISREG(os.stat(path).st_mode)
     except OSError:

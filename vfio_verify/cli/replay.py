@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vfio_verify.cli.cases import loaded, write_file
+from vfio_verify.cli.cases import loaded, write
 from vfio_verify.cli.common import jobs_option, of_subject, refuse_unwritable
 
 if TYPE_CHECKING:
@@ -54,26 +54,22 @@ def replay(
 
     if json_file is not None and json_file != "-":
         refuse_unwritable(json_file)
-    stored = loaded(corpus or ("tests/corpus",))
+    kept = loaded(corpus or ("tests/corpus",))
     parts = SandboxFeature.NONE if no_sandbox else SandboxFeature.ALL
     outcomes: list[Outcome] = []
     interrupted = False
     with open_subject(subject, function, parts) as opened:
-        entries = [one.entry for one in stored]
-        running = run_replay(opened, entries, policy=policy, parts=parts, jobs=jobs)
+        running = run_replay(opened, [one.entry for one in kept], policy=policy, parts=parts, jobs=jobs)
         try:
             with contextlib.closing(running):
                 outcomes.extend(running)
         except KeyboardInterrupt:
             interrupted = True
-    report = replay_report(opened, policy, stored, outcomes, interrupted=interrupted)
-    if json_file == "-":
-        sys.stdout.buffer.write(report.to_json())
-        sys.stdout.flush()
-    else:
-        _print_replay(report, len(stored), show_all=show_all)
-        if json_file is not None:
-            write_file(json_file, report.to_json())
+    report = replay_report(opened, policy, kept, outcomes, interrupted=interrupted)
+    if json_file != "-":
+        _print_replay(report, len(kept), show_all=show_all)
+    if json_file is not None:
+        write(json_file, report.to_json())
     sys.exit(130 if interrupted else report.exit_status)
 
 
@@ -84,8 +80,7 @@ def _print_replay(report: ReplayReport, asked: int, *, show_all: bool) -> None:
         if not (show_all or case.found or case.reason):
             continue
         click.echo(f"{case.status:<{_INDENT}}{case.clause or '-':<15} {printable(case.name)}")
-        said = [f"{found.clause}: {found.summary}" for found in case.found]
-        for text in (*said, *([case.reason] if case.reason else [])):
+        for text in filter(None, (*(f"{found.clause}: {found.summary}" for found in case.found), case.reason)):
             for line in textwrap.wrap(printable(text), 80 - _INDENT - 2, break_on_hyphens=False):
                 click.echo(" " * (_INDENT + 2) + line)
     told = ", ".join(f"{count:,} {status}" for status, count in report.counts.items() if count)

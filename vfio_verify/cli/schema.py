@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 
@@ -11,7 +9,6 @@ import click
 @click.argument("name", type=click.Choice(["case", "corpus", "replay", "report"]))
 def schema(name: str) -> None:
     """Print the JSON Schema of a case, a corpus entry, the outcome of a replay, or a report."""
-    from vfio_verify.report.schemas import published
+    from importlib.resources import files
 
-    sys.stdout.buffer.write(published(name))
-    sys.stdout.flush()
+    click.echo(files("vfio_verify.specs").joinpath("schemas", f"{name}.json").read_bytes(), nl=False)

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vfio_verify.cli.cases import read_case, write_file
+from vfio_verify.cli.cases import known_clause, read_case, write
 from vfio_verify.cli.common import of_subject, refuse_unwritable
-from vfio_verify.errors import InputError
 
 if TYPE_CHECKING:
     from vfio_verify.values.case import Policy
@@ -39,12 +38,9 @@ def shrink(
     """
     from vfio_verify.campaign.reduction import reduced
     from vfio_verify.subject.subject import open_subject
-    from vfio_verify.values.spec import clauses
     from vfio_verify.worker.sandbox import SandboxFeature
 
-    clause = clause and clause.upper()
-    if clause is not None and clause not in clauses():
-        raise InputError(f"there is no clause {clause}; there are {', '.join(clauses())}")
+    clause = clause and known_clause(clause)
     if out is not None:
         refuse_unwritable(out)
     entry = read_case(case)
@@ -55,10 +51,6 @@ def shrink(
         instead = f"; it violates {', '.join(result.instead)}" if result.instead else ""
         click.echo(f"{subject} does not violate {result.clause or 'any clause'} on this case{instead}", err=True)
         sys.exit(1)
-    if out is None:
-        sys.stdout.buffer.write(result.entry.to_json())
-        sys.stdout.flush()
-    else:
-        write_file(out, result.entry.to_json())
+    write(out or "-", result.entry.to_json())
     how = "smaller" if result.smaller else "no smaller case found"
     click.echo(f"{result.clause}: {how}, {result.tries} cases tried", err=True)

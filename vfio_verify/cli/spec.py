@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import click
 
+from vfio_verify.cli.cases import known_clause
 from vfio_verify.cli.common import console
-from vfio_verify.errors import InputError
+
+if TYPE_CHECKING:
+    from vfio_verify.values.spec import Clause
 
 
 @click.command(short_help="Print the spec's clauses, or one of them in full.")
@@ -15,14 +21,35 @@ def spec(as_json: bool, clause: str | None) -> None:
     """Print the spec's clauses, or one CLAUSE: its rule, its source, and what violates it."""
     import msgspec
 
-    from vfio_verify.report.text import print_spec
     from vfio_verify.values.spec import clauses
 
-    known = clauses()
-    if clause is not None and clause.upper() not in known:
-        raise InputError(f"there is no clause {clause}; there are {', '.join(known)}")
-    chosen = list(known.values()) if clause is None else [known[clause.upper()]]
+    chosen = list(clauses().values()) if clause is None else [clauses()[known_clause(clause)]]
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(chosen), indent=1))
     else:
-        print_spec(chosen, console())
+        _print(chosen)
+
+
+def _print(chosen: Iterable[Clause]) -> None:
+    from rich.text import Text
+
+    from vfio_verify.report.text import Page
+
+    page = Page(console())
+    for clause in chosen:
+        page.line(Text(clause.id, style="bold") + Text(f"  {clause.level}", style="dim"))
+        page.paragraph(clause.rule, indent=3)
+        page.row("source", clause.source)
+        page.row("evidence", clause.evidence)
+        page.row("severity", _severity_text(clause))
+        page.row("tests", ", ".join(clause.tests))
+        page.row("subjects", ", ".join(clause.subjects))
+        page.line()
+
+
+def _severity_text(clause: Clause) -> str:
+    parts: list[str] = [clause.severity]
+    if clause.after_fault is not None:
+        parts.append(f"{clause.after_fault} where a step has to fail")
+    parts += [f"{severity} for {cause!r}" for cause, severity in clause.severities.items()]
+    return "; ".join(parts)

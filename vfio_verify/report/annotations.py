@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from vfio_verify.report.location import Location
-from vfio_verify.report.report import Report, ViolationEntry, left_out_text
-from vfio_verify.report.text import line_text, reproduce_line, violation_text
+from vfio_verify.report.case_text import reproduce_line
+from vfio_verify.report.location import Location, Locations
+from vfio_verify.report.report import Report, left_out_text
+from vfio_verify.report.text import line_text, violation_text
+from vfio_verify.report.violations import ViolationEntry
 from vfio_verify.values.markup import fenced, prose, visible
-from vfio_verify.values.spec import clauses
 
 SHOWN = 5
 """Violations that are marked; GitHub itself shows no more than ten of a step."""
@@ -19,24 +20,20 @@ SUMMARY_LIMIT = 1000 << 10
 """Bytes. GitHub drops a step's summary that is larger than 1 MiB."""
 
 
-def commands(report: Report, location: Location | None, places: Sequence[Location | None] = ()) -> Iterator[str]:
-    """A line for each of the first violations, and one that says how many there are besides. Advice comes last.
-
-    `location` is the subject's, and `places` are the violations'.
-    """
-    spec = clauses()
-    placed = list(zip(report.violations, places or [location] * len(report.violations), strict=True))
-    ordered = sorted(placed, key=lambda pair: not spec[pair[0].clause].fails_a_check)
+def commands(report: Report, places: Locations) -> Iterator[str]:
+    """A line for each of the first violations, and one that says how many more there are. Advice comes last."""
+    placed = zip(report.violations, places.violations, strict=True)
+    ordered = sorted(placed, key=lambda pair: pair[0].is_advice)
     for violation, place in ordered[:SHOWN]:
-        kind = "error" if spec[violation.clause].fails_a_check else "notice"
+        kind = "notice" if violation.is_advice else "error"
         properties = {**_place(place), "title": f"vfio-verify: {violation.clause}"}
         yield _command(kind, properties, _message(violation, report))
     if (more := len(ordered) - SHOWN) > 0:
         text = f"{more} more violation{'s' * (more > 1)} of {report.subject.function}(): see the report"
-        yield _command("notice", {**_place(location), "title": "vfio-verify"}, text)
+        yield _command("notice", {**_place(places.subject), "title": "vfio-verify"}, text)
     for entry in report.unconfirmed[:SHOWN]:
-        if spec[entry.clause].fails_a_check:
-            yield _command("warning", {**_place(location), "title": f"vfio-verify: {entry.clause}"}, entry.told)
+        if not entry.is_advice:
+            yield _command("warning", {**_place(places.subject), "title": f"vfio-verify: {entry.clause}"}, entry.told)
     if report.interrupted:
         yield _command("warning", {"title": "vfio-verify"}, "interrupted: the report is of a part of the check")
     if report.left_out:
@@ -81,17 +78,13 @@ def _property(text: str) -> str:
 def summary(report: Report) -> bytes:
     """The page of a job: verdict, the first violations whole, and how each clause fared."""
     subject = report.subject
-    name = f"{subject.function}()" if subject.kind == "C" else subject.name
-    lines = [
-        f"## {prose(name)} {report.verdict or 'has no verdict'}{'; interrupted' if report.interrupted else ''}",
-        "",
-    ]
+    interrupted = "; interrupted" if report.interrupted else ""
+    lines = [f"## {prose(subject.shown)} {report.verdict or 'has no verdict'}{interrupted}", ""]
     if subject.title:
         lines += [prose(subject.title), ""]
-    lines += [f"{report.examples:,} layouts, {report.runs:,} calls with every fault position, seed {report.seed}", ""]
+    lines += [report.extent, ""]
     for number, violation in enumerate(report.violations[:SHOWN], 1):
-        advice = "" if clauses()[violation.clause].fails_a_check else " (advice)"
-        lines += [f"### {number}. {prose(violation.clause)}{advice}: {prose(violation.summary)}", ""]
+        lines += [f"### {number}. {prose(violation.name)}: {prose(violation.summary)}", ""]
         lines += [fenced(violation_text(number, violation, report)), ""]
     if (more := len(report.violations) - SHOWN) > 0:
         lines += [f"{more} more in the report.", ""]

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator
 
 from vfio_verify.corpus.entry import Entry
-from vfio_verify.report.text import calls_of, case_rows
+from vfio_verify.report.case_text import calls_of, case_rows
 from vfio_verify.values.case import Case, Policy, Region, Segment
 from vfio_verify.values.features import features
 from vfio_verify.values.model import expect

@@ -5,8 +5,9 @@ from __future__ import annotations
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from vfio_verify.report.report import ClauseEntry, Report, ViolationEntry, left_out_text
+from vfio_verify.report.report import ClauseEntry, Report, left_out_text
 from vfio_verify.report.text import violation_text
+from vfio_verify.report.violations import ViolationEntry
 from vfio_verify.values.markup import visible
 from vfio_verify.values.spec import clauses
 

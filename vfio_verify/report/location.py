@@ -8,7 +8,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from vfio_verify.report.report import Report, SubjectEntry
+from vfio_verify.report.report import Report
 
 # Where the core is written, in this project's tree.
 _CORE = "pyx/_core.pyx"
@@ -26,23 +26,30 @@ class Location(Struct, frozen=True):
         return not os.path.isabs(self.path)
 
 
-def locate(subject: SubjectEntry, root: Path, directory: Path) -> Location | None:
-    """The definition of a subject that was named in `directory`; None where it has no file.
+class Locations(Struct, frozen=True):
+    """Where the findings of a report are shown; None for what has no file."""
+
+    root: Path
+    subject: Location | None
+    """The definition of the function."""
+    violations: tuple[Location | None, ...]
+    """In their order: the line of each, or where that is not known the function's definition."""
+
+
+def locate(report: Report, root: Path, directory: Path) -> Locations:
+    """The places of a report on a subject that was named in `directory`.
 
     A patch names its files as they are in the tree that it applies to: such a path is kept, and is taken from the
-    root, also where there is no such tree. The core is in this project's tree.
+    root, even if there is no such tree. The core is in this project's tree.
     """
-    if subject.kind == "core":
-        return Location(_CORE, _core_line(root))
-    path, _, line = (subject.place or "").rpartition(":")
-    return _locate(path, int(line or 0), root, directory)
-
-
-def locate_violations(report: Report, root: Path, directory: Path) -> tuple[Location | None, ...]:
-    """The place of each violation in its order: its line, or where that is not known the subject's definition."""
-    head = locate(report.subject, root, directory)
+    if report.subject.kind == "core":
+        head: Location | None = Location(_CORE, _core_line(root))
+    else:
+        path, _, number = (report.subject.place or "").rpartition(":")
+        head = _locate(path, int(number or 0), root, directory)
     lines = (violation.where for violation in report.violations)
-    return tuple((line and _locate(line.file, line.line, root, directory)) or head for line in lines)
+    places = ((line and _locate(line.file, line.line, root, directory)) or head for line in lines)
+    return Locations(root, head, tuple(places))
 
 
 def _locate(path: str, line: int, root: Path, directory: Path) -> Location | None:

@@ -6,16 +6,16 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
-from vfio_verify.report.location import Location
-from vfio_verify.report.report import Report, ViolationEntry, left_out_text
-from vfio_verify.report.text import reproduce_line, violation_text
+from vfio_verify.report.case_text import reproduce_line
+from vfio_verify.report.location import Location, Locations
+from vfio_verify.report.report import Report, left_out_text
+from vfio_verify.report.text import violation_text
+from vfio_verify.report.violations import ViolationEntry
 from vfio_verify.values.markup import fenced, prose, visible
 from vfio_verify.values.spec import Clause, Severity, clauses
 
@@ -25,18 +25,17 @@ _SECURITY: dict[Severity, str] = {"critical": "9.5", "high": "8.0", "medium": "5
 """What GitHub calls critical from 9.0 on, high from 7.0, medium from 4.0."""
 
 
-def to_sarif(report: Report, location: Location | None, root: Path, places: Sequence[Location | None] = ()) -> bytes:
-    """One log with one run. `location` is the subject's, `places` are the violations', and `root` is what paths are
-    relative to."""
+def to_sarif(report: Report, places: Locations) -> bytes:
+    """One log with one run."""
     run: dict[str, Any] = {
         "tool": {"driver": _driver(report)},
         "invocations": [_invocation(report)],
         "columnKind": "utf16CodeUnits",
         "properties": _properties(report),
-        "results": _results(report, location, places),
+        "results": _results(report, places),
     }
-    if any(place is not None and place.below_root for place in (location, *places)):
-        run["originalUriBaseIds"] = {_BASE: {"uri": _file_uri(str(root)) + "/"}}
+    if any(place is not None and place.below_root for place in (places.subject, *places.violations)):
+        run["originalUriBaseIds"] = {_BASE: {"uri": _file_uri(str(places.root)) + "/"}}
     log = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
     return msgspec.json.format(msgspec.json.encode(log), indent=1) + b"\n"
 
@@ -75,8 +74,8 @@ def _level(clause: Clause) -> str:
 
 
 def _level_of(violation: ViolationEntry) -> str:
-    """Of a result: what nobody would stop a release for is a warning."""
-    if not clauses()[violation.clause].fails_a_check:
+    """The level of a result: what nobody would stop a release for is a warning."""
+    if violation.is_advice:
         return "note"
     return "warning" if violation.severity in ("low", "note") else "error"
 
@@ -111,12 +110,11 @@ def _properties(report: Report) -> dict[str, Any]:
     }
 
 
-def _results(report: Report, location: Location | None, places: Sequence[Location | None]) -> list[dict[str, Any]]:
+def _results(report: Report, places: Locations) -> list[dict[str, Any]]:
     order = list(clauses())
     seen: Counter[str] = Counter()
     results = []
-    placed = list(zip(report.violations, places or [location] * len(report.violations), strict=True))
-    for number, (violation, place) in enumerate(placed, 1):
+    for number, (violation, place) in enumerate(zip(report.violations, places.violations, strict=True), 1):
         fingerprint = _fingerprint(report, violation)
         seen[fingerprint] += 1
         fingerprint = f"{fingerprint}:{seen[fingerprint]}"
@@ -134,7 +132,7 @@ def _results(report: Report, location: Location | None, places: Sequence[Locatio
                     "markdown": f"**{prose(violation.clause)}**: {prose(violation.summary)}\n\n{fenced(block)}\n",
                 },
                 "locations": [_location(_function_of(violation, report), place)],
-                **_related(report, violation, location),
+                **_related(report, violation, places.subject),
                 # The first is the one that GitHub compares. Left out, it would be made of the source line, which is
                 # the same for all violations.
                 "partialFingerprints": {"primaryLocationLineHash": fingerprint, "vfioVerify/v1": fingerprint},

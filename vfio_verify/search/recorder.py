@@ -14,7 +14,7 @@ from vfio_verify.corpus.shared import Corpus
 from vfio_verify.judge import Violation
 from vfio_verify.judge.attribution import Key
 from vfio_verify.judge.sameness import absorbed
-from vfio_verify.report.report import violation_entry
+from vfio_verify.report.violations import violation_entry
 from vfio_verify.search.budget import Ending
 from vfio_verify.search.place import Place
 from vfio_verify.search.scheduler import ATTEMPTS

@@ -12,7 +12,8 @@ from rich.live import Live
 from rich.text import Text
 
 from vfio_verify.generate.distribution import rows
-from vfio_verify.report.text import print_report, reproduce_line
+from vfio_verify.report.case_text import reproduce_line
+from vfio_verify.report.text import print_report
 from vfio_verify.search.outcome import Outcome
 from vfio_verify.search.state import Finding
 from vfio_verify.search.watcher import SearchProgress

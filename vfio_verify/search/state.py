@@ -10,7 +10,7 @@ from msgspec import Struct, field
 
 from vfio_verify.campaign.tally import Tally
 from vfio_verify.judge.attribution import Key
-from vfio_verify.report.report import ViolationEntry
+from vfio_verify.report.violations import ViolationEntry
 
 
 class Part(NamedTuple):

@@ -138,9 +138,7 @@ def _why_skipped(report: Report, entry: ClauseEntry) -> str:
 
 def _violations_text(report: Report, name: str) -> str:
     subject = report.subject
-    what = f"{subject.function}()" if subject.kind == "C" else subject.name
     place = f"\n{subject.place}" if subject.place else ""
     out = io.StringIO()
     print_clause(report, name, Console(file=out, width=_WIDTH, highlight=False, markup=False, emoji=False))
-    counts = f"{report.examples:,} layouts, {report.runs:,} calls with every fault position, seed {report.seed}"
-    return harmless(f"{what} violates {name}{place}\n{counts}\n\n{out.getvalue().rstrip()}")
+    return harmless(f"{subject.shown} violates {name}{place}\n{report.extent}\n\n{out.getvalue().rstrip()}")

@@ -8,8 +8,8 @@ from types import TracebackType
 from msgspec import Struct
 
 from vfio_verify.judge import Verdict
-from vfio_verify.report.events import say_verdict
 from vfio_verify.subject.subject import open_subject
+from vfio_verify.testing.events import say_verdict
 from vfio_verify.trial.runner import Runner, open_runner
 from vfio_verify.values.case import Case, Policy, check
 from vfio_verify.values.observation import Observation

@@ -13,7 +13,7 @@ from hypothesis.internal import observability
 from vfio_verify.campaign.observability import case_value
 from vfio_verify.generate.strategies import cases
 from vfio_verify.judge import Verdict
-from vfio_verify.report.text import case_rows
+from vfio_verify.report.case_text import case_rows
 from vfio_verify.values.case import Case
 from vfio_verify.values.features import features
 from vfio_verify.values.spec import clauses
