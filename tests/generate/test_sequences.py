@@ -465,7 +465,7 @@ def test_a_sequence_reads_one_step_a_line():
         "call 2: block 3 + 0x1000, 0x2000 bytes",
         "the process forks",
         "call 3: block 0, 0x1000 bytes; total_size 0x2000",
-        "block 0 goes, and its host address with it",
+        "block 0 is removed, and its host address with it",
         "the caller ends mapping 3",
         "the caller ends mapping 2",
     ]

@@ -70,7 +70,7 @@ def test_an_interrupted_check_warns() -> None:
 def test_what_is_not_confirmed_warns_and_no_verdict_is_an_error() -> None:
     ((kind, properties, message),) = told(report(unconfirmed=(violation(summary="a whim"),)))
     assert (kind, properties["title"]) == ("warning", "vfio-verify: CONTENTS")
-    assert message == "Seen once, and not again in a fresh process: CONTENTS: a whim"
+    assert message == "Seen once, but not again in a fresh process: CONTENTS: a whim"
     assert [kind for kind, _, _ in told(report(left_out={"layouts": 2}))] == ["warning"]
     assert [kind for kind, _, _ in told(report(layouts=0, runs=0, checked={}))] == ["error"]
 

@@ -87,7 +87,7 @@ def test_what_was_seen_once_is_an_error_of_its_clause_and_what_was_left_out_one_
     assert (error.tag, error.get("type")) == ("error", "unconfirmed")
     assert "not again in a fresh process: CONTENTS: a whim" in str(error.get("message"))
     (whole,) = case_of(suite, "the whole check")
-    assert "left out were 2 layouts" in str(whole.get("message"))
+    assert "left out: 2 layouts" in str(whole.get("message"))
     assert "not again in a fresh process: CONTENTS: a whim" in str(suite.findtext("system-out"))
 
 

@@ -72,7 +72,7 @@ def test_everything_that_makes_a_case_odd_is_told() -> None:
     assert "its driver maps nothing outside the sparse areas; a descriptor for each region" in text
     assert "0x1000 bytes of plain RAM" in text
     assert "errp NULL" in text
-    assert "mmap() number 5 fails with ENOMEM, after what MAP_FIXED covers is gone" in text
+    assert "mmap() number 5 fails with ENOMEM, after MAP_FIXED has removed what was there" in text
     assert "qemu_ram_block_from_host() number 2 and all later ones fail " in text  # it has no errno
 
 
@@ -107,8 +107,8 @@ def test_what_did_not_come_again_is_no_violation_but_is_told() -> None:
     unsure = report(unconfirmed=(violation(),))
     assert (unsure.verdict, unsure.exit_status) == ("unconfirmed", 4)
     text = text_of(unsure)
-    assert text.startswith("core: unconfirmed: 1 violation seen once, and not again\n")
-    assert "Seen once, and not again in a fresh process: ACCEPTS_VALID: a sentence" in text
+    assert text.startswith("core: unconfirmed: 1 violation seen once, but not again\n")
+    assert "Seen once, but not again in a fresh process: ACCEPTS_VALID: a sentence" in text
     assert "vfio-verify check core --case" in text
     (entry,) = (entry for entry in unsure.clauses if entry.id == "ACCEPTS_VALID")
     assert entry.status == "unconfirmed"
@@ -123,7 +123,7 @@ def test_a_confirmed_violation_is_the_verdict_whatever_is_unconfirmed() -> None:
 def test_advice_that_did_not_come_again_changes_no_verdict() -> None:
     advice = report(unconfirmed=(replace(violation(), clause="UNCHARGED"),))
     assert (advice.verdict, advice.exit_status) == ("conforms", 0)
-    assert "Seen once, and not again in a fresh process: UNCHARGED" in text_of(advice)
+    assert "Seen once, but not again in a fresh process: UNCHARGED" in text_of(advice)
 
 
 def test_what_was_left_out_is_counted_and_no_conformance() -> None:
@@ -131,7 +131,15 @@ def test_what_was_left_out_is_counted_and_no_conformance() -> None:
     assert (part.verdict, part.exit_status, part.is_whole) == ("unconfirmed", 4, False)
     text = " ".join(text_of(part).split())
     assert text.startswith("core: unconfirmed: part of it was left out")
-    assert "Left out, since the subject hangs, or ends its process, too often: 84 layouts, 1,007 calls" in text
+    assert "Left out, because the subject hangs or ends its process too often: 84 layouts, 1,007 calls" in text
+
+
+def test_one_of_anything_is_told_in_the_singular() -> None:
+    one = report(layouts=1, runs=1, left_out={"calls with a fault": 1, "work of a lost process": 1}, sampled=1)
+    text = " ".join(text_of(one).split())
+    assert "1 layout, 1 call, seed 4" in text
+    assert "1 call with a fault, the work of a lost process." in text
+    assert "In 1 run with large segments" in text
 
 
 def test_where_nothing_was_judged_there_is_no_verdict() -> None:
@@ -146,7 +154,7 @@ def test_an_interrupted_check_says_so_and_has_its_own_exit_status() -> None:
     stopped = report(untried=(violation(),), interrupted=True)
     assert (stopped.verdict, stopped.exit_status) == ("unconfirmed", 130)
     assert "seed 4; interrupted" in text_of(stopped)
-    assert "Seen once, and not yet run again: ACCEPTS_VALID: a sentence" in text_of(stopped)
+    assert "Seen once, but not yet run again: ACCEPTS_VALID: a sentence" in text_of(stopped)
     assert report(interrupted=True).verdict == "unconfirmed"
     assert report(confirmed=(violation(),), interrupted=True).verdict == "violates"
 
@@ -160,4 +168,4 @@ def test_layouts_left_out_and_samples_are_noted() -> None:
 def test_clauses_that_no_run_reached_are_named() -> None:
     text = " ".join(text_of(report()).split())
     assert "Not exercised: CONTIGUOUS, CONTENTS," in text
-    assert "No run got as far as they ask about." in text
+    assert "UNCHARGED: no run got that far." in text

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 from vfio_verify.report.case_text import reproduce_line
 from vfio_verify.report.location import Location, Locations
-from vfio_verify.report.report import Report, left_out_text
+from vfio_verify.report.report import Report
 from vfio_verify.report.text import line_text, violation_text
 from vfio_verify.report.violations import ViolationEntry
 from vfio_verify.values.markup import fenced, prose, visible
+from vfio_verify.values.words import number_of
 
 SHOWN = 5
 """Violations that are marked; GitHub itself shows no more than ten of a step."""
@@ -29,17 +30,13 @@ def commands(report: Report, places: Locations) -> Iterator[str]:
         properties = {**_place(place), "title": f"vfio-verify: {violation.clause}"}
         yield _command(kind, properties, _message(violation, report))
     if (more := len(ordered) - SHOWN) > 0:
-        text = f"{more} more violation{'s' * (more > 1)} of {report.subject.function}(): see the report"
+        text = f"{number_of(more, 'more violation')} of {report.subject.function}(): see the report"
         yield _command("notice", {**_place(places.subject), "title": "vfio-verify"}, text)
     for entry in report.unconfirmed[:SHOWN]:
         if not entry.is_advice:
             yield _command("warning", {**_place(places.subject), "title": f"vfio-verify: {entry.clause}"}, entry.told)
-    if report.interrupted:
-        yield _command("warning", {"title": "vfio-verify"}, "interrupted: the report is of a part of the check")
-    if report.left_out:
-        yield _command("warning", {"title": "vfio-verify"}, f"left out: {left_out_text(report.left_out)}")
-    if report.verdict is None:
-        yield _command("error", {"title": "vfio-verify"}, "no verdict: nothing was judged")
+    for kind, text in report.shortcomings.items():
+        yield _command("error" if kind == "no verdict" else "warning", {"title": "vfio-verify"}, text)
 
 
 def stopped_commands() -> tuple[str, str]:

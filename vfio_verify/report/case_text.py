@@ -75,7 +75,7 @@ def case_rows(case: Case) -> Iterator[tuple[str, str]]:
 
 
 def _touches(block: RamBlock) -> str:
-    return ", right behind the block before it" if block.touches else ""
+    return ", directly after the block before it" if block.touches else ""
 
 
 def _iovec_rows(iovec: tuple[Segment, ...], thread: str) -> Iterator[tuple[str, str]]:
@@ -112,7 +112,7 @@ def action_text(action: Action, call: int) -> str:
         case Change(block, offset):
             return f"the device changes the word at {place(offset, f'block {block}')}"
         case Drop(block):
-            return f"block {block} goes, and its host address with it"
+            return f"block {block} is removed, and its host address with it"
         case Fork():
             return "the process forks"
 
@@ -143,7 +143,7 @@ def _region_text(region: Region) -> str:
 
 def fault_text(fault: Fault) -> str:
     """A planned failure in words."""
-    late = ", after what MAP_FIXED covers is gone" if fault.when == "late" else ""
+    late = ", after MAP_FIXED has removed what was there" if fault.when == "late" else ""
     since = " and all later ones fail" if fault.persistent else " fails"
     reason = f" with {fault.errno}" if has_errno(fault.step) else ""
     return f"{step_name(fault.step)} number {fault.nth}{since}{reason}{late}"

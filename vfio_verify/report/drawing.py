@@ -11,7 +11,7 @@ from vfio_verify.report.case_text import calls_of, case_rows
 from vfio_verify.values.case import Case, Policy, Region, Segment
 from vfio_verify.values.features import features
 from vfio_verify.values.model import expect
-from vfio_verify.values.words import place
+from vfio_verify.values.words import number_of, place
 
 WIDTH = 80
 _INDENT, _NAME = 3, 12
@@ -20,7 +20,7 @@ _MARKS = string.digits + string.ascii_lowercase + string.ascii_uppercase
 
 
 def shown(entry: Entry, policy: Policy | None = None) -> Iterator[str]:
-    """All that there is to know of a kept case, in lines of at most 80 columns."""
+    """Everything that is known of a kept case, in lines of at most 80 columns."""
     yield from _about(entry)
     for title, case in calls_of(entry.case):
         if title:
@@ -44,14 +44,14 @@ def _about(entry: Entry) -> Iterator[str]:
         seed = "" if origin.seed is None else f"seed {origin.seed}"
         tool = f"vfio_verify {origin.version}" if origin.version else ""
         found = ", ".join(filter(None, (f"by {origin.subject}" if origin.subject else "", origin.date, tool, seed)))
-        yield from _row("found", found or "not said where")
+        yield from _row("found", found or "not known where")
     if entry.note:
         yield from _row("note", entry.note)
     yield ""
 
 
 def expected_text(case: Case, policy: Policy = "same-block") -> str:
-    """What the model demands: a mapping, a refusal and by which clauses, or either."""
+    """What the model demands: a mapping, a refusal by these clauses, or either."""
     expected = expect(case, policy)
     if expected.refusals:
         reasons = dict.fromkeys(f"{refusal.clause}: {refusal.reason}" for refusal in expected.refusals)
@@ -95,7 +95,7 @@ def _row(name: str, text: str) -> Iterator[str]:
 def dmabuf(case: Case) -> Iterator[str]:
     """The range from A on, a box for each segment, and what total_size leaves over or cuts off."""
     total = sum(segment.length for segment in case.iovec)
-    count = f"{len(case.iovec)} segment{'s' * (len(case.iovec) != 1)}"
+    count = number_of(len(case.iovec), "segment")
     yield f"{' ' * _INDENT}dmabuf: {count}, {total:#x} bytes; total_size {case.total_size:#x}"
     at, cut_shown = 0, False
     for number, segment in enumerate(case.iovec):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from vfio_verify.report.report import ClauseEntry, Report, left_out_text
+from vfio_verify.report.report import ClauseEntry, Report
 from vfio_verify.report.text import violation_text
 from vfio_verify.report.violations import ViolationEntry
 from vfio_verify.values.markup import visible
@@ -16,8 +16,8 @@ def to_junit(report: Report, seconds: float | None = None) -> bytes:
     """One document. `seconds` is what the check took; a report does not know.
 
     A violated clause is a failure with all of its violations, one that no run exercised is skipped, and advice never
-    fails. A clause that was seen violated, and not again, is an error. So is a check that was interrupted or left a
-    part out: it did not look at all that its clauses say they hold for.
+    fails. A clause that was seen violated, but not again, is an error. So is a check that was interrupted or left a
+    part out: it did not look at everything that its clauses cover.
     """
     found: dict[str, list[tuple[int, ViolationEntry]]] = {}
     for number, violation in enumerate(report.violations, 1):
@@ -25,7 +25,10 @@ def to_junit(report: Report, seconds: float | None = None) -> bytes:
             found.setdefault(clause, []).append((number, violation))
     cases = [_test_case(entry, found.get(entry.id, []), report) for entry in report.clauses]
     if not report.is_whole:
-        cases.append(_not_whole(report))
+        whole = Element("testcase", {"name": "the whole check", "classname": f"vfio-verify.{report.subject.function}"})
+        kind, message = next(iter(report.shortcomings.items()))
+        SubElement(whole, "error", {"type": kind, "message": message})
+        cases.append(whole)
     counts = {
         "tests": str(len(cases)),
         "failures": str(sum(case.find("failure") is not None for case in cases)),
@@ -75,7 +78,7 @@ def _test_case(entry: ClauseEntry, found: list[tuple[int, ViolationEntry]], repo
     # No time: the runs of a check are not one clause's or another's.
     element = Element("testcase", {"name": entry.id, "classname": f"vfio-verify.{report.subject.function}"})
     if entry.status == "not exercised":
-        SubElement(element, "skipped", {"message": "not exercised: no run got as far as this clause asks about"})
+        SubElement(element, "skipped", {"message": f"not exercised: {report.why_not_exercised}"})
     if not found:
         if entry.status == "unconfirmed" and clauses()[entry.id].fails_a_check:
             told = [one.told for one in report.unconfirmed if one.clause == entry.id]
@@ -94,18 +97,3 @@ def _placed(violation: ViolationEntry) -> str:
     """A violation's sentence, after its line as compilers write it."""
     where = violation.where
     return violation.summary if where is None else f"{where.file}:{where.line}: {violation.summary}"
-
-
-def _not_whole(report: Report) -> Element:
-    element = Element("testcase", {"name": "the whole check", "classname": f"vfio-verify.{report.subject.function}"})
-    if report.interrupted:
-        kind, message = (
-            "interrupted",
-            f"interrupted after {report.examples} layouts: the other results are of those alone",
-        )
-    elif report.left_out:
-        kind, message = "left out", f"the other results are of a part: left out were {left_out_text(report.left_out)}"
-    else:
-        kind, message = "no verdict", "nothing was judged"
-    SubElement(element, "error", {"type": kind, "message": message})
-    return element

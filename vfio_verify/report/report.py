@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Literal
 
@@ -12,7 +13,6 @@ from vfio_verify import __version__
 from vfio_verify.campaign.check import Result
 from vfio_verify.campaign.line_coverage import LineCoverage, line_coverage
 from vfio_verify.campaign.options import Options
-from vfio_verify.campaign.tally import Tally
 from vfio_verify.generate import long_lists
 from vfio_verify.generate.kernel_faults import KernelRuns
 from vfio_verify.judge.severity import gravest_first
@@ -20,11 +20,12 @@ from vfio_verify.report.violations import UnconfirmedEntry, ViolationEntry, unco
 from vfio_verify.subject.subject import Subject
 from vfio_verify.values.markup import json_report
 from vfio_verify.values.spec import Level, clauses
+from vfio_verify.values.words import number_of
 
 Status = Literal["holds", "violated", "unconfirmed", "not exercised"]
 Verdict = Literal["conforms", "violates", "unconfirmed"]
 UNCONFIRMED_STATUS = 4
-"""The exit status where something was seen that is not confirmed, or a part was left out, and nothing is confirmed."""
+"""The exit status if nothing is confirmed, but something was seen that is not, or a part was left out."""
 
 
 class SubjectEntry(Struct, frozen=True):
@@ -53,11 +54,10 @@ class ClauseEntry(Struct, frozen=True):
 
 
 class Report(Struct, frozen=True, tag_field="schema", tag="vfio-verify/report@1"):
-    """The outcome of a check. `verdict` is "violates" where a violation of a clause that fails a check is confirmed;
-    else "unconfirmed" where one was seen and is not, or a part of the check was left out; null where nothing was
-    judged.
+    """The outcome of a check. `verdict` is "violates" if a violation of a clause that fails a check is confirmed; else
+    "unconfirmed" if one was seen but not confirmed, or if a part of the check was left out; null if nothing was judged.
     `examples` counts the layouts that were run, `runs` the calls with all faults, and `left_out` what was not run.
-    `features` says how many layouts had each feature, and how many runs each kind of fault."""
+    `features` says how many layouts had each feature, and how many runs had each kind of fault."""
 
     subject: SubjectEntry
     verdict: Verdict | None
@@ -87,12 +87,29 @@ class Report(Struct, frozen=True, tag_field="schema", tag="vfio-verify/report@1"
     @property
     def is_whole(self) -> bool:
         """Whether all was run that the check promises."""
-        return not self.interrupted and not self.left_out and self.verdict is not None
+        return not self.shortcomings
 
     @property
     def extent(self) -> str:
         """How much was run, and from which seed, in words."""
-        return f"{self.examples:,} layouts, {self.runs:,} calls with every fault position, seed {self.seed}"
+        faults = " (every fault position)" if self.runs > self.examples else ""
+        return f"{number_of(self.examples, 'layout')}, {number_of(self.runs, 'call')}{faults}, seed {self.seed}"
+
+    @property
+    def shortcomings(self) -> dict[str, str]:
+        """Why the check is not whole: each kind of reason, and a sentence."""
+        return {
+            **({"interrupted": f"interrupted after {number_of(self.examples, 'layout')}"} if self.interrupted else {}),
+            **({"left out": f"left out: {left_out_text(self.left_out)}"} if self.left_out else {}),
+            **({"no verdict": "nothing was judged"} if self.verdict is None else {}),
+        }
+
+    @property
+    def why_not_exercised(self) -> str:
+        """Why some clauses were not exercised."""
+        if any("ACCEPTS_VALID" in violation.clauses for violation in self.violations):
+            return "the subject maps no layout that gets that far"
+        return "no run got that far"
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -102,8 +119,8 @@ class Report(Struct, frozen=True, tag_field="schema", tag="vfio-verify/report@1"
         untried = len(seen) - again
         return (
             *(["nothing was judged"] if self.verdict is None else []),
-            *([f"{again} violation{'s' * (again != 1)} seen once, and not again"] if again else []),
-            *([f"{untried} violation{'s' * (untried != 1)} seen, and not yet run again"] if untried else []),
+            *([f"{number_of(again, 'violation')} seen once, but not again"] if again else []),
+            *([f"{number_of(untried, 'violation')} seen, but not yet run again"] if untried else []),
             *(["the check was interrupted"] if self.interrupted else []),
             *(["part of it was left out"] if self.left_out else []),
         )
@@ -164,24 +181,30 @@ def _verdict(result: Result, violated: Collection[str], doubted: Collection[str]
 
 
 _VERY_LONG = "segments: 4097 to 65536"
+_LOST = "work of a lost process"
 
 
 def _notes(result: Result) -> tuple[str, ...]:
     notes, tally = [], result.tally
     if tally.left_out:
-        notes.append(f"Left out, {_why_left_out(tally)}: {left_out_text(tally.left_out)}.")
+        hangs = "the subject hangs or ends its process too often"
+        why = "a process ended unexpectedly" if _LOST in tally.left_out else hangs
+        notes.append(f"Left out, because {why}: {left_out_text(tally.left_out)}.")
     if tally.sampled:
-        notes.append(f"In {tally.sampled} runs with large segments, contents were compared on a sample of their pages.")
+        runs = number_of(tally.sampled, "run")
+        notes.append(f"In {runs} with large segments, contents were compared on a sample of the pages.")
     if _VERY_LONG in tally.features and (limited := long_lists.limited(long_lists.max_map_count())):
         notes.append(limited)
     return (*notes, *result.unconfined)
 
 
-def _why_left_out(tally: Tally) -> str:
-    lost = "work of a lost process" in tally.left_out
-    return "since a process ended unexpectedly" if lost else "since the subject hangs, or ends its process, too often"
-
-
 def left_out_text(left_out: dict[str, int]) -> str:
-    """What was not run, in words."""
-    return ", ".join(f"{count:,} {what}" for what, count in left_out.items())
+    """What was not run, in words. Its names are plurals, such as "calls with a fault"."""
+    return ", ".join(_counted(what, count) for what, count in left_out.items())
+
+
+def _counted(what: str, count: int) -> str:
+    if what == _LOST:
+        return f"the {what}"
+    one = re.sub("s( |$)", r"\1", what, count=1)
+    return f"1 {one}" if count == 1 else f"{count:,} {what}"

@@ -13,7 +13,7 @@ import msgspec
 
 from vfio_verify.report.case_text import reproduce_line
 from vfio_verify.report.location import Location, Locations
-from vfio_verify.report.report import Report, left_out_text
+from vfio_verify.report.report import Report
 from vfio_verify.report.text import violation_text
 from vfio_verify.report.violations import ViolationEntry
 from vfio_verify.values.markup import fenced, prose, visible
@@ -81,11 +81,10 @@ def _level_of(violation: ViolationEntry) -> str:
 
 
 def _invocation(report: Report) -> dict[str, Any]:
-    said = [("warning", "Interrupted: the results are of a part of the check.")] if report.interrupted else []
-    if report.left_out:
-        said.append(("warning", f"Left out: {left_out_text(report.left_out)}."))
-    if report.verdict is None:
-        said.append(("error", "Nothing was judged."))
+    said = [
+        ("error" if kind == "no verdict" else "warning", f"{text[0].upper()}{text[1:]}.")
+        for kind, text in report.shortcomings.items()
+    ]
     said += [("warning", visible(entry.told)) for entry in report.unconfirmed]
     said += [("note", visible(note)) for note in report.notes]
     return {

@@ -16,6 +16,7 @@ from vfio_verify.report.report import ClauseEntry, Report
 from vfio_verify.report.violations import ViolationEntry
 from vfio_verify.values.source_line import SourceLine
 from vfio_verify.values.spec import clauses
+from vfio_verify.values.words import number_of
 
 _WHOLE = 10
 """Violations that are shown whole; the others have a line each."""
@@ -26,7 +27,7 @@ _STYLES = {"holds": "green", "violated": "bold red", "unconfirmed": "bold yellow
 
 
 class Page:
-    """Lines on a console, wrapped by us: no trailing blanks, so that what is pasted is clean."""
+    """Lines on a console, wrapped here and not by Rich: without trailing blanks, so that what is pasted is clean."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -82,7 +83,8 @@ def print_report(report: Report, console: Console) -> None:
         for i, text in enumerate(coverage_lines(report.coverage)):
             page.paragraph(text, indent=3 if i else 0)
     silent = [entry.id for entry in report.clauses if entry.status == "not exercised"]
-    for note in (*([_why_silent(report, silent)] if silent else []), *report.notes):
+    why = f"Not exercised: {', '.join(silent)}: {report.why_not_exercised}."
+    for note in (*([why] if silent else []), *report.notes):
         page.line()
         page.paragraph(note)
 
@@ -163,7 +165,7 @@ def short_name(file: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Text of a subject's, without what a terminal would obey."""
+    """Text of a subject without what a terminal would obey."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text.replace("\t", " "))
 
 
@@ -173,23 +175,22 @@ def _beside(label: str, line: SourceLine | None) -> str:
 
 
 def _elsewhere(line: SourceLine | None, report: Report) -> str:
-    """The name of a call's file, where that is not the function's own."""
+    """The name of a call's file, unless it is the function's own."""
     own = (report.subject.place or "").rpartition(":")[0]
     return "" if line is None or line.file == own else f"  [{short_name(line.file)}]"
 
 
 def _standing(violation: ViolationEntry) -> str:
     """How grave it is, how often it was seen, and what follows from it."""
-    runs = f" in {violation.runs:,} runs" if violation.runs > 1 else ""
-    also = f"; also: {', '.join(dict.fromkeys(one.clause for one in violation.consequences))}"
-    return f"Severity {violation.severity}{runs}{also if violation.consequences else ''}."
+    runs = f" Seen in {violation.runs:,} runs." if violation.runs > 1 else ""
+    also = f" Also violates {', '.join(dict.fromkeys(one.clause for one in violation.consequences))}."
+    return f"Severity {violation.severity}.{runs}{also if violation.consequences else ''}"
 
 
 def _print_in_lines(violations: tuple[ViolationEntry, ...], page: Page) -> None:
     if not violations:
         return
-    n = len(violations)
-    page.paragraph(f"{n} more violation{'s' * (n > 1)}, whole in the JSON report:")
+    page.paragraph(f"{number_of(len(violations), 'more violation')}, in full in the JSON report:")
     for number, violation in enumerate(violations, _WHOLE + 1):
         page.paragraph(f"{number}. {violation.clause} ({violation.severity}): {violation.summary}", indent=3)
     page.line()
@@ -205,23 +206,21 @@ def _print_clauses(entries: Iterable[ClauseEntry], page: Page) -> None:
 def _print_kernel_faults(report: Report, page: Page) -> None:
     if not report.kernel_faults:
         return
-    runs = sum(entry.runs for entry in report.kernel_faults)
+    runs = number_of(sum(entry.runs for entry in report.kernel_faults), "call")
     kinds = sum(entry.runs > 0 for entry in report.kernel_faults)
     page.line()
-    page.paragraph(
-        f"Failures that the kernel itself made: {kinds} of {len(report.kernel_faults)} kinds, {runs:,} calls."
-    )
+    page.paragraph(f"Failures that the kernel itself made: {kinds} of {len(report.kernel_faults)} kinds, in {runs}.")
     kinds_by_reason: dict[tuple[str, str], list[str]] = {}
     for entry in report.kernel_faults:
         if entry.reason is not None:
-            what = "not exercised" if not entry.runs else "in part"
+            what = "exercised in part" if entry.runs else "not exercised"
             kinds_by_reason.setdefault((what, entry.reason), []).append(entry.kind)
     for (what, reason), names in kinds_by_reason.items():
-        page.paragraph(f"{', '.join(names)}: {what}: {reason}.", indent=3)
+        page.paragraph(f"{', '.join(names)} {what}: {reason}.", indent=3)
 
 
 def coverage_lines(coverage: LineCoverage) -> Iterator[str]:
-    """One line where every line was reached; else one more for each part that was not, or that was not compiled."""
+    """A line with the counts, and one for each part that was not reached or not compiled."""
     if coverage.reached == coverage.lines:
         yield f"Lines of the subject that ran: all {coverage.lines}."
     else:
@@ -238,9 +237,3 @@ def coverage_lines(coverage: LineCoverage) -> Iterator[str]:
 
 def _span(file: str, first: int, last: int) -> str:
     return f"{short_name(file)}:{first}" + (f"-{last}" if last > first else "")
-
-
-def _why_silent(report: Report, silent: list[str]) -> str:
-    if any("ACCEPTS_VALID" in v.clauses for v in report.violations):
-        return f"Not exercised: {', '.join(silent)}. The subject maps no layout on which they could be seen."
-    return f"Not exercised: {', '.join(silent)}. No run got as far as they ask about."

@@ -21,19 +21,19 @@ _CALLS_SHOWN = 12
 
 
 class Evidence(Struct, frozen=True):
-    """Both sides of the comparison, the subject's own error text, and its calls. A is the mapping's address, or the
-    first reservation's where the call failed."""
+    """Both sides of the comparison, the subject's own error text, and its calls. A is the address of the mapping or, if
+    the call failed, of the first reservation."""
 
     expected: str
     seen: str
     error: str | None
     calls: tuple[str, ...]
     lines: tuple[SourceLine | None, ...] = ()
-    """For each of the calls, the line of the subject that made it; None where that is not known."""
+    """The line of the subject that made each call; None where it is not known."""
 
 
 class ConsequenceEntry(Struct, frozen=True):
-    """Another clause that a violation brings to be violated."""
+    """Another clause that is violated because of a violation."""
 
     clause: str
     summary: str
@@ -47,10 +47,10 @@ class ViolationEntry(Struct, frozen=True):
     case: Case
     evidence: Evidence
     where: SourceLine | None = None
-    """The line of the subject that is at fault, as far as it can be told: of the crash, of the call that set the error,
-    of the step that went wrong."""
+    """The line of the subject that is most likely at fault: of the crash, of the call that set the error, or of the
+    step that went wrong."""
     cause: str = ""
-    """The way of violating the clause: the same for the same fault in another run."""
+    """A code for the way of violating the clause: the same fault has the same one in every run."""
     severity: Severity = "low"
     consequences: tuple[ConsequenceEntry, ...] = ()
     """What follows from it, in the same runs."""
@@ -69,20 +69,20 @@ class ViolationEntry(Struct, frozen=True):
 
     @property
     def clauses(self) -> tuple[str, ...]:
-        """Its own, and those of its consequences."""
+        """Its own clause, and those of its consequences."""
         return tuple(dict.fromkeys((self.clause, *(one.clause for one in self.consequences))))
 
 
 class UnconfirmedEntry(ViolationEntry, frozen=True):
-    """A violation that was seen and is not confirmed: it did not come again; or, where it is not `tried`, it was not
-    run again, since the check was interrupted."""
+    """A violation that was seen but is not confirmed: it did not come again or, unless it was `tried`, was not run
+    again because the check was interrupted."""
 
     tried: bool = True
 
     @property
     def told(self) -> str:
-        """In a sentence."""
-        how = "and not again in a fresh process" if self.tried else "and not yet run again"
+        """The violation in a sentence."""
+        how = "but not again in a fresh process" if self.tried else "but not yet run again"
         return f"Seen once, {how}: {self.clause}: {self.summary}"
 
 
@@ -116,7 +116,7 @@ def unconfirmed_entry(violation: Violation, subject: Subject, *, tried: bool) ->
 
 
 class _Call(NamedTuple):
-    """A call as it is told, and the place in the subject that made it."""
+    """A call in words, and the place in the subject that made it."""
 
     text: str
     caller: int = NOWHERE
@@ -150,7 +150,7 @@ def _interleaving(case: Case, seen: Observation, threads: Threads) -> list[_Call
 
 
 def _calls(case: Case, seen: Observation) -> list[_Call]:
-    """The calls around what matters: those that were made to fail or went astray, and the last ones."""
+    """The first and the last calls, and those around the one that was made to fail or went astray."""
     if seen.threads is not None:
         return _interleaving(case, seen, seen.threads)
     events = list(seen.trace())

@@ -19,7 +19,7 @@ from msgspec import Struct
 from rich.console import Console
 
 from vfio_verify.report.outlet import harmless
-from vfio_verify.report.report import UNCONFIRMED_STATUS, ClauseEntry, Report
+from vfio_verify.report.report import UNCONFIRMED_STATUS, Report
 from vfio_verify.report.text import print_clause
 from vfio_verify.values.case import Policy
 from vfio_verify.values.spec import clauses
@@ -121,19 +121,11 @@ def outcome(report: Report, name: str) -> Outcome:
     if entry.status == "holds":
         return Outcome("passed")
     if entry.status == "not exercised":
-        return Outcome("skipped", _why_skipped(report, entry))
+        return Outcome("skipped", f"{name} not exercised: {report.why_not_exercised}")
     if entry.status == "unconfirmed":
         told = [one.told for one in report.unconfirmed if one.clause == name]
         return Outcome("failed" if clause.fails_a_check else "advice", "\n".join([f"{name} is unconfirmed", *told]))
     return Outcome("failed" if clause.fails_a_check else "advice", _violations_text(report, name))
-
-
-def _why_skipped(report: Report, entry: ClauseEntry) -> str:
-    if any("ACCEPTS_VALID" in violation.clauses for violation in report.violations):
-        why = "the subject maps no layout on which it could be seen"
-    else:
-        why = f"no run got as far as it asks about, in {report.runs:,} calls"
-    return f"{entry.id} not exercised: {why}"
 
 
 def _violations_text(report: Report, name: str) -> str:

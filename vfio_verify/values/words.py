@@ -293,3 +293,8 @@ def death_text(death: Death) -> str:
     known = death.signal in signal.valid_signals() and not signal.SIGRTMIN < death.signal < signal.SIGRTMAX
     name = signal.Signals(death.signal).name if known else f"signal {death.signal}"
     return f"{name} {death.note}".rstrip()
+
+
+def number_of(count: int, what: str) -> str:
+    """``1 layout``, ``2,000 layouts``."""
+    return f"{count:,} {what}{'s' * (count != 1)}"
