@@ -1,30 +1,29 @@
 """The pytest plugin: `@verifies`, the fixtures `vfio_case` and `vfio_run`, and `--vfio-subject`.
 
-It is loaded in every run of pytest where this package is installed: what a run does not use it does not import, and
-does not notice.
+It is loaded in every run of pytest where this package is installed. A run that does not use it imports nothing else of
+the package, and does not notice.
 """
 
 from __future__ import annotations
 
 import functools
 import os
+import sys
 import tempfile
 import types
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from vfio_verify.testing.checks import Ask, Checks, Outcome
+    from vfio_verify.testing.checks import Ask
     from vfio_verify.testing.harness import Run
     from vfio_verify.values.case import Case, Policy
 
     RunCase = Callable[..., Run]
-
-Test = TypeVar("Test", bound=Callable[..., object])
 
 _MARK = "vfio_verifies"
 _CLAUSE = "vfio_clause"
@@ -32,13 +31,12 @@ _CASE = "vfio_case"
 _ADVICE = "vfio_verify advice"
 _EXAMPLES = 1000
 
-_checks_key: pytest.StashKey[Checks] = pytest.StashKey()
 _shared_key: pytest.StashKey[str] = pytest.StashKey()
 
 
 def verifies(
     *names: str, function: str | None = None, examples: int | None = None, policy: Policy = "same-block"
-) -> Callable[[Test], Test]:
+) -> pytest.MarkDecorator:
     """Verify the helper whose C file the decorated test function returns: a test for each of the clauses named, or
     for every clause of the spec if none is.
 
@@ -51,13 +49,8 @@ def verifies(
     unknown = [name for name in names if name not in clauses()]
     if unknown:
         raise ValueError(f"there is no clause {', '.join(unknown)}; there are {', '.join(clauses())}")
-    mark = getattr(pytest.mark, _MARK)(*(names or clauses()), function=function, examples=examples, policy=policy)
-
-    def decorate(test: Test) -> Test:
-        marked: Test = mark(test)
-        return marked
-
-    return decorate
+    mark: pytest.MarkDecorator = getattr(pytest.mark, _MARK)
+    return mark.with_args(*(names or clauses()), function=function, examples=examples, policy=policy)
 
 
 # ---- options ---------------------------------------------------------------------------------------------------
@@ -72,22 +65,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--vfio-function", metavar="NAME", help="The function of --vfio-subject, where it has several.")
     group.addoption(
-        "--vfio-examples", metavar="N", type=_positive, help=f"Layouts for each subject. (default: {_EXAMPLES})"
+        "--vfio-examples",
+        metavar="N",
+        type=_from(1, sys.maxsize),
+        help=f"Layouts for each subject. (default: {_EXAMPLES})",
     )
-    group.addoption("--vfio-seed", metavar="N", type=_natural, default=0, help="Same seed, same outcome. (default: 0)")
+    group.addoption(
+        "--vfio-seed",
+        metavar="N",
+        type=_from(0, (1 << 32) - 1),
+        default=0,
+        help="Same seed, same outcome. (default: 0)",
+    )
 
 
-def _natural(text: str) -> int:
-    number = int(text)
-    if not 0 <= number < 1 << 32:
-        raise ValueError
-    return number
+def _from(least: int, most: int) -> Callable[[str], int]:
+    """The type of an option that takes a number in this range."""
 
+    def number(text: str) -> int:
+        if not least <= int(text) <= most:
+            raise ValueError  # of which argparse says: invalid number value
+        return int(text)
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
     return number
 
 
@@ -138,7 +137,7 @@ def _ask(
     examples: int | None = None,
     policy: Policy = "same-block",
 ) -> Ask:
-    """A subject as it is named from the root directory, or by its whole path where it lies elsewhere."""
+    """A question about a subject, which is named from the root directory, or by its whole path if it lies elsewhere."""
     from vfio_verify.testing.checks import Ask
 
     root = config.rootpath
@@ -153,18 +152,12 @@ def _ask(
 
 def _check_clause(item: pytest.Item, ask: Ask, name: str) -> None:
     from vfio_verify.report.outlet import harmless
-    from vfio_verify.testing.checks import CannotCheckError, Checks, outcome
+    from vfio_verify.testing.checks import check, outcome
 
-    config = item.config
-    if _checks_key not in config.stash:
-        config.stash[_checks_key] = Checks(Path(_shared(config)))
-    refusal = ""
-    try:
-        found: Outcome = outcome(config.stash[_checks_key].report(ask), name)
-    except CannotCheckError as error:
-        refusal = harmless(str(error))
-    if refusal:
-        pytest.fail(refusal, pytrace=False)  # here, or pytest would show both
+    answer = check(ask, Path(_shared(item.config)))
+    if answer.report is None:
+        pytest.fail(harmless(answer.refusal), pytrace=False)
+    found = outcome(answer.report, name)
     if found.kind == "failed":
         pytest.fail(found.text, pytrace=False)
     if found.kind == "skipped":
@@ -174,7 +167,7 @@ def _check_clause(item: pytest.Item, ask: Ask, name: str) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Advice does not fail a test, and is not to go unnoticed."""
+    """Show advice, which fails no test, so that it does not go unnoticed."""
     reports = terminalreporter.stats.get("passed", ())
     advice = {text: None for report in reports for title, text in report.sections if _ADVICE in title}
     for text in advice:
@@ -207,10 +200,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
             pyfuncitem.obj(**given)
         return True
     if takes_case:
-        pytest.fail("a test that @verifies a helper draws no cases of its own: leave out vfio_case", pytrace=False)
+        pytest.fail("a test that @verifies a helper draws no cases itself: leave out vfio_case", pytrace=False)
     subject = pyfuncitem.obj(**given)
     if not isinstance(subject, str | os.PathLike):
-        what = f"{pyfuncitem.name.partition('[')[0]}() is to return the path of a C file, and returned {subject!r}"
+        what = f"{pyfuncitem.name.partition('[')[0]}() must return the path of a C file, but returned {subject!r}"
         pytest.fail(what, pytrace=False)
     ask = _ask(pyfuncitem.config, os.fspath(subject), **mark.kwargs)
     _check_clause(pyfuncitem, ask, str(pyfuncitem.callspec.params[_CLAUSE]))
@@ -239,7 +232,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def _make_property(item: pytest.Item) -> None:
-    """Have a test that takes a case draw it."""
+    """Make a test that takes a case draw it."""
     if not isinstance(item, pytest.Function) or not _draws(item) or item.get_closest_marker(_MARK) is not None:
         return
     test = item.obj
@@ -251,7 +244,7 @@ def _make_property(item: pytest.Item) -> None:
 
 @functools.cache
 def _property(function: Callable[..., Any]) -> Callable[..., Any]:
-    """One for each function: the tests of a parametrized one share what Hypothesis knows of it."""
+    """The property of a function: all tests of a parametrized one share what Hypothesis knows of it."""
     from vfio_verify.testing.events import as_property
 
     drawing, drawn = as_property(function, _CASE)

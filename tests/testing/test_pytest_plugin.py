@@ -170,7 +170,7 @@ def test_a_test_that_returns_no_path_fails(pytester):
     pytester.makepyfile("from vfio_verify.pytest_plugin import verifies\n@verifies('CONTENTS')\ndef test_it(): ...\n")
     result = run(pytester)
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["test_it() is to return the path of a C file, and returned None"])
+    result.stdout.fnmatch_lines(["test_it() must return the path of a C file, but returned None"])
 
 
 @needs_compiler

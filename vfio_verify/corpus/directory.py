@@ -23,7 +23,8 @@ _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 class DirectoryCorpus:
-    """A directory of entries, at any depth, or one file."""
+    """A directory of entries, at any depth, or one file. Its methods raise InputError if it cannot be read or written,
+    or holds what is not an entry."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -33,12 +34,14 @@ class DirectoryCorpus:
         return str(self.path)
 
     def refuse_unwritable(self) -> None:
+        """Raise InputError before the work is done, and not after it. The directory need not be there yet."""
         target = self.path.absolute()
         place = next(place for place in (target, *target.parents) if place.exists())
         if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
             raise InputError(f"cannot write to the corpus {self.shown}")
 
     def load(self) -> Iterator[Kept]:
+        """Every entry, ordered by name. Raises InputError if there is none."""
         try:
             for path in entry_paths(self.path):
                 refuse_too_large(path.stat().st_size, str(path))
@@ -47,7 +50,7 @@ class DirectoryCorpus:
             raise InputError(f"cannot read {error.filename or self.path}: {error.strerror}") from error
 
     def store(self, entry: Entry) -> str | None:
-        """Keep an entry; when this returns, it is on the disk."""
+        """Keep an entry, and say where; when this returns, it is on the disk. None if it was there already."""
         path = self.path / entry.name
         try:
             _make_directory(self.path)
@@ -68,8 +71,8 @@ class DirectoryCorpus:
 
 
 def entry_paths(place: Path) -> Iterator[Path]:
-    """The files of a corpus: a directory's .json files, at any depth and in order, or one file. What is hidden is not
-    read. InputError if there is none, or a directory that cannot be read."""
+    """The files of a corpus: a directory's .json files, at any depth and in order, or one file. Hidden ones are not
+    read. Raises InputError if there is none, or a directory cannot be read."""
 
     def refuse(error: OSError) -> NoReturn:
         raise InputError(f"cannot read {error.filename}: {error.strerror}") from error

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from vfio_verify.corpus.directory import DirectoryCorpus
 from vfio_verify.corpus.entry import Entry, Kept, read_entry, refuse_too_large
@@ -26,34 +26,6 @@ _PREFIX = b"vfio-verify:example:"
 _SECONDS = 5.0
 
 
-class Corpus(Protocol):
-    """Where cases are kept. Methods raise InputError if it cannot be read or written, or holds what is no entry."""
-
-    @property
-    def shown(self) -> str:
-        """Its name, without a password."""
-
-    def refuse_unwritable(self) -> None:
-        """InputError if nothing can be stored: before the work is done, and not after it. It need not exist yet."""
-
-    def load(self) -> Iterator[Kept]:
-        """All entries, ordered by name. InputError if there is none."""
-
-    def store(self, entry: Entry) -> str | None:
-        """Keep an entry. The answer says where; it is None if the entry is there already."""
-
-
-def open_corpus(place: str) -> Corpus:
-    """The corpus that a user names: a directory or file, or a Redis server by redis://, rediss:// or unix://."""
-    return RedisCorpus(place) if is_shared(place) else DirectoryCorpus(Path(place))
-
-
-def is_shared(place: str) -> bool:
-    """Whether the name of a corpus is the URL of a server."""
-    scheme, separator, _ = place.partition("://")
-    return bool(separator) and scheme in SCHEMES
-
-
 class RedisCorpus:
     """Entries in a Redis server, or after a # the one of that name. It is as durable as that server: `appendonly yes`
     there keeps what is stored."""
@@ -65,6 +37,7 @@ class RedisCorpus:
         self.client = _client(url)
 
     def refuse_unwritable(self) -> None:
+        """As that of a directory."""
         from redis.exceptions import NoPermissionError, ResponseError
 
         with self.told():
@@ -109,6 +82,20 @@ class RedisCorpus:
             yield
         except (RedisError, OSError) as error:
             raise InputError(f"cannot use the corpus {self.shown}: {_hushed(self.client, error)}") from error
+
+
+Corpus = DirectoryCorpus | RedisCorpus
+
+
+def open_corpus(place: str) -> Corpus:
+    """The corpus that a user names: a directory or file, or a Redis server by redis://, rediss:// or unix://."""
+    return RedisCorpus(place) if is_shared(place) else DirectoryCorpus(Path(place))
+
+
+def is_shared(place: str) -> bool:
+    """Whether the name of a corpus is the URL of a server."""
+    scheme, separator, _ = place.partition("://")
+    return bool(separator) and scheme in SCHEMES
 
 
 def example_database(url: str) -> ExampleDatabase:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shlex
+import textwrap
 from collections.abc import Iterator
 
 import msgspec
@@ -27,8 +28,27 @@ from vfio_verify.values.case import (
 from vfio_verify.values.words import has_errno, kernel_fault_text, kernel_texts, place, step_name
 
 _ROWS_SHOWN = 12
+_NAME_WIDTH = 12
 _MAX_ARGUMENT = 100_000
 """Bytes of an argument; Linux takes no more than 128 KiB."""
+
+
+def row_lines(
+    name: str, text: str, width: int, indent: int = 3, *, break_long_words: bool = False
+) -> Iterator[tuple[str, str]]:
+    """A name in its column and a text beside it, as lines of at most `width`: the column, and the rest of each."""
+    column = indent + _NAME_WIDTH
+    blank = " " * (len(text) - len(text.lstrip()))
+    lines = textwrap.wrap(
+        text,
+        width - column,
+        break_on_hyphens=False,
+        break_long_words=break_long_words,
+        initial_indent=blank,
+        subsequent_indent=blank + "  ",
+    )
+    for i, line in enumerate(lines or [""]):
+        yield f"{' ' * indent}{'' if i else name}".ljust(column), line
 
 
 def calls_of(case: Case) -> Iterator[tuple[str, Case]]:

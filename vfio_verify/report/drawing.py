@@ -7,14 +7,14 @@ import textwrap
 from collections.abc import Iterator
 
 from vfio_verify.corpus.entry import Entry
-from vfio_verify.report.case_text import calls_of, case_rows
+from vfio_verify.report.case_text import calls_of, case_rows, row_lines
 from vfio_verify.values.case import Case, Policy, Region, Segment
 from vfio_verify.values.features import features
 from vfio_verify.values.model import expect
 from vfio_verify.values.words import number_of, place
 
 WIDTH = 80
-_INDENT, _NAME = 3, 12
+_INDENT = 3
 _SEGMENTS_SHOWN, _BAR = 16, 48
 _MARKS = string.digits + string.ascii_lowercase + string.ascii_uppercase
 
@@ -76,17 +76,8 @@ def printable(text: str) -> str:
 
 
 def _row(name: str, text: str) -> Iterator[str]:
-    """A name in its column, and a text beside it."""
-    blank = " " * (len(text) - len(text.lstrip()))
-    lines = textwrap.wrap(
-        printable(text),
-        WIDTH - _INDENT - _NAME,
-        break_on_hyphens=False,
-        initial_indent=blank,
-        subsequent_indent=blank + "  ",
-    )
-    for i, line in enumerate(lines or [""]):
-        yield f"{' ' * _INDENT}{'' if i else name:<{_NAME}}{line}".rstrip()
+    for column, line in row_lines(name, printable(text), WIDTH, _INDENT, break_long_words=True):
+        yield (column + line).rstrip()
 
 
 # ---- the dmabuf ---------------------------------------------------------------------------------------------------

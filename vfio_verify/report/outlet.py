@@ -18,26 +18,27 @@ from vfio_verify.values.markup import visible
 
 _HEAD = re.compile(r"^([^\S\n]*):", re.MULTILINE)
 _HASHES = re.compile(r"##(?=\w*\[)")
-_BYTES = re.compile("[\udca0-\udcff]+")
-"""Bytes of a file's name that is no text, as Python holds them. What remains below are controls of some terminals."""
+_NO_BYTES = re.compile("[^\udca0-\udcff]+")
+"""All but the bytes of a file's name that is not text, as Python holds them. Those below are controls of some
+terminals."""
 
 
 class Outlet:
-    """A stream in another's place; what is not about writing text is that one's."""
+    """A stream in another's place, to which it leaves everything but the writing of text."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._is_at_head = True
-        """Has the present line nothing but blanks so far?"""
+        """Whether the present line has nothing but blanks so far."""
         self.rich_proxied_file = _Styled(self)
-        """Where Rich writes (by its own name for it), whose texts are escaped before they are styled."""
+        """Where Rich writes, which looks for this name: its texts are escaped before they are styled."""
 
     def write(self, text: str) -> int:
         self.write_styled(shown(text))
         return len(text)
 
     def write_styled(self, text: str) -> None:
-        """As `write`, of a text with escapes that are this program's own."""
+        """Write a text whose escapes are this program's own."""
         if not text:
             return
         harmless = _HASHES.sub(r"#\\#", _HEAD.sub(self._harmless_head, text))
@@ -71,16 +72,12 @@ class _Styled:
 
 
 def shown(text: str) -> str:
-    """A text as a terminal may have it: see `visible`. The bytes of a file's name stay what they are."""
-    parts, end = [], 0
-    for found in _BYTES.finditer(text):
-        parts += [visible(text[end : found.start()]), found[0]]
-        end = found.end()
-    return "".join((*parts, visible(text[end:])))
+    """Make a text `visible`, but leave the bytes of a file's name as they are."""
+    return _NO_BYTES.sub(lambda found: visible(found[0]), text)
 
 
 def harmless(text: str) -> str:
-    """A text of whole lines as it may stand where others print it."""
+    """Make a text of whole lines safe to be printed by others."""
     return _HASHES.sub(r"#\\#", _HEAD.sub(r"\1\\:", shown(text)))
 
 

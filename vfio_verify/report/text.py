@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from vfio_verify.campaign.line_coverage import LineCoverage
-from vfio_verify.report.case_text import calls_of, case_rows, reproduce_line
+from vfio_verify.report.case_text import calls_of, case_rows, reproduce_line, row_lines
 from vfio_verify.report.report import ClauseEntry, Report
 from vfio_verify.report.violations import ViolationEntry
 from vfio_verify.values.source_line import SourceLine
@@ -20,7 +20,6 @@ from vfio_verify.values.words import number_of
 
 _WHOLE = 10
 """Violations that are shown whole; the others have a line each."""
-_NAME_WIDTH = 12
 _LONGEST_LINE = 120
 _PARTS_SHOWN = 12
 _STYLES = {"holds": "green", "violated": "bold red", "unconfirmed": "bold yellow", "not exercised": "yellow"}
@@ -48,19 +47,8 @@ class Page:
 
     def row(self, name: str, text: str, indent: int = 3) -> None:
         """A name in its column, and a text beside it."""
-        column = indent + _NAME_WIDTH
-        blank = " " * (len(text) - len(text.lstrip()))
-        lines = textwrap.wrap(
-            text,
-            self._width - column,
-            break_on_hyphens=False,
-            break_long_words=False,
-            initial_indent=blank,
-            subsequent_indent=blank + "  ",
-        )
-        for i, line in enumerate(lines or [""]):
-            label = Text(" " * indent + (name if not i else "").ljust(_NAME_WIDTH), style="cyan")
-            self.line(label + Text(line))
+        for column, line in row_lines(name, text, self._width, indent):
+            self.line(Text(column, style="cyan") + Text(line))
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -89,20 +77,12 @@ def print_report(report: Report, console: Console) -> None:
         page.paragraph(note)
 
 
-def violation_text(number: int, violation: ViolationEntry, report: Report) -> str:
+def violation_text(number: int, violation: ViolationEntry, report: Report, width: int = 100) -> str:
     """One violation as it stands in the report, without colours."""
     page = io.StringIO()
-    console = Console(file=page, width=100, color_system=None, highlight=False, markup=False, emoji=False)
+    console = Console(file=page, width=width, color_system=None, highlight=False, markup=False, emoji=False)
     _print_violation(number, violation, report, Page(console))
     return page.getvalue()
-
-
-def print_clause(report: Report, clause: str, console: Console) -> None:
-    """Write what a report says of the violations of one clause."""
-    page = Page(console)
-    for number, violation in enumerate(report.violations, 1):
-        if clause in violation.clauses:
-            _print_violation(number, violation, report, page)
 
 
 def _print_verdict(report: Report, page: Page) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from types import TracebackType
 
 from msgspec import Struct
 
@@ -14,11 +13,10 @@ from vfio_verify.trial.runner import Runner, open_runner
 from vfio_verify.values.case import Case, Policy, check
 from vfio_verify.values.observation import Observation
 from vfio_verify.values.spec import clauses
-from vfio_verify.worker.sandbox import SandboxFeature
 
 
 class Run(Struct, frozen=True):
-    """What became of a case: what was seen, and how that was judged."""
+    """A case that was run: what was seen, and how it was judged."""
 
     case: Case
     observation: Observation
@@ -26,12 +24,12 @@ class Run(Struct, frozen=True):
 
     @property
     def mapped(self) -> bool:
-        """Did the subject return a mapping?"""
+        """Whether the subject returned a mapping."""
         return self.observation.mapped
 
     @property
     def exercised(self) -> frozenset[str]:
-        """The clauses that this run says something of."""
+        """The clauses that this run exercised."""
         return self.verdict.checked
 
     @property
@@ -46,22 +44,12 @@ class Run(Struct, frozen=True):
         return f"<{how}, {'violates ' + ', '.join(self.violated) if self.violated else 'violates nothing'}>"
 
 
-class Harness:
+class Harness(ExitStack):
     """Subjects made ready once, each with a process to run in. A context manager."""
 
-    def __init__(self, *, sandbox: bool = True) -> None:
-        self._parts = SandboxFeature.ALL if sandbox else SandboxFeature.NONE
+    def __init__(self) -> None:
+        super().__init__()
         self._opened: dict[tuple[str, str | None], Runner] = {}
-        self._resources = ExitStack()
-
-    def __enter__(self) -> Harness:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._opened.clear()
-        self._resources.close()
 
     def run(self, case: Case, name: str, function: str | None = None, policy: Policy = "same-block") -> Run:
         """Run one case, its faults included, in a process where nothing ran before. Raises InputError."""
@@ -76,7 +64,6 @@ class Harness:
 
     def _open(self, name: str, function: str | None) -> Runner:
         if (name, function) not in self._opened:
-            subject = self._resources.enter_context(open_subject(name, function, self._parts))
-            runner = self._resources.enter_context(open_runner(subject, parts=self._parts))
-            self._opened[name, function] = runner
+            subject = self.enter_context(open_subject(name, function))
+            self._opened[name, function] = self.enter_context(open_runner(subject))
         return self._opened[name, function]
