@@ -13,7 +13,7 @@ class VfioVerifyError(Exception):
 
 
 class InputError(VfioVerifyError):
-    """What the user gave cannot be used; the message says what was looked for and what to do."""
+    """The user's input cannot be used; the message says what was looked for and what to do."""
 
     exit_status = 2
 
@@ -34,11 +34,11 @@ class NotPermittedError(HarnessError):
 
 @contextmanager
 def starting(what: str) -> Iterator[None]:
-    """That processes and threads cannot be started is no fault of a subject's, and is told as what it is."""
+    """Raise HarnessError if processes or threads cannot be started, which is not a subject's fault."""
     try:
         yield
     except OSError as error:
-        # Such as EAGAIN, where there may be no more; and EPIPE, where the other end ended at once.
+        # Such as EAGAIN, if no more are allowed, or EPIPE, if the other end ended at once.
         raise HarnessError(f"cannot start {what}: {error.strerror or error}") from error
     except RuntimeError as error:
         if "start new thread" not in str(error):

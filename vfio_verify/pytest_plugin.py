@@ -262,7 +262,7 @@ def vfio_case(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(scope="session")
 def vfio_subject(pytestconfig: pytest.Config) -> str | None:
-    """What vfio_run runs if it is not told: --vfio-subject. Define it in your conftest.py, for the session."""
+    """The subject that vfio_run runs by default: --vfio-subject. Define your own in conftest.py, for the session."""
     subject: str | None = pytestconfig.getoption("--vfio-subject")
     return subject if subject is None or subject == "core" else str(_from_invocation(pytestconfig, subject))
 

@@ -11,7 +11,7 @@ from vfio_verify.campaign.options import Options
 from vfio_verify.campaign.pool import Interrupts, LostProcessError, Pool
 from vfio_verify.campaign.shard import ShardResult, open_runner_for, run_kernel_faults, run_shard, unconfined
 from vfio_verify.campaign.shards import shards
-from vfio_verify.campaign.tally import Tally
+from vfio_verify.campaign.tally import LOST, Tally
 from vfio_verify.generate.kernel_faults import KernelRuns, account, layouts_again, permitted, reasons_against, why_not
 from vfio_verify.judge import Verdict, Violation
 from vfio_verify.judge.attribution import Key, key
@@ -82,7 +82,7 @@ def check(
             except LostProcessError:
                 if not merged.total.tally.runs:
                     raise
-                merged.total.tally.leave_out("work of a lost process")
+                merged.total.tally.leave_out(LOST)
                 for name in merged.to_confirm():
                     if name not in done:
                         done[name] = confirm(subject, options, merged.candidates[name])

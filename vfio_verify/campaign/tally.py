@@ -8,6 +8,9 @@ from msgspec import Struct
 
 from vfio_verify.worker.process import either
 
+LOST = "work of a lost process"
+"""In what is left out: what a process that ended unexpectedly was at work on."""
+
 
 class Tally(Struct):
     """Counts of layouts, of runs, and of what they exercised and were."""

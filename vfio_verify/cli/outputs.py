@@ -40,7 +40,7 @@ class Outputs(Struct, frozen=True):
         return "-" in (self.json, self.junit, self.sarif)
 
     def refuse_unusable(self) -> None:
-        """Before a run that may be long. Raises InputError."""
+        """Raise InputError before a run that may be long."""
         paths = [path for path in (self.json, self.junit, self.sarif) if path is not None]
         if paths.count("-") > 1:
             raise InputError("only one report can go to standard output (-)")
@@ -54,9 +54,9 @@ class Outputs(Struct, frozen=True):
     def write(
         self, report: Report, console: Console, *, data: bytes | None = None, show: Callable[[], None] | None = None
     ) -> None:
-        """Files first, so that a reader who leaves early does not cost them. Raises HarnessError.
+        """Write the files first, so that a reader who leaves early does not cost them. Raises HarnessError.
 
-        `data` is JSON to write in the report's place, and `show` prints what is to be read in its place.
+        `data` is JSON to write instead of the report's own, and `show` prints something else to be read.
         """
         # Imported late, as by the commands: --help needs none of it.
         from vfio_verify.report.annotations import stopped_commands
@@ -92,7 +92,7 @@ class Outputs(Struct, frozen=True):
 
 
 def _echo_command(line: str, *, on_stderr: bool = False) -> None:
-    """As bytes, which pass the outlet as they are."""
+    """Write a command for a runner as bytes, which pass the outlet unchanged."""
     if line:
         click.echo(line.encode(), err=on_stderr)
 
@@ -112,8 +112,7 @@ def _annotate(report: Report, places: Locations, *, on_stderr: bool) -> None:
 
 
 def output_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that say where a report goes. The command is given them as `outputs`, and first refuses what
-    cannot be written."""
+    """Add the options that say where a report goes. The command is given them as `outputs`."""
 
     @wraps(command)
     def gathered(

@@ -1,6 +1,6 @@
 """A kept case: what its file holds, and how that is written and read.
 
-An entry holds a case, and not what Hypothesis drew for it, so that it outlives any change of the generator.
+An entry holds a case, not what Hypothesis drew for it, so that it outlives any change of the generator.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class Origin(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     clause: Annotated[str, Meta(pattern="^[A-Z][A-Z0-9_]*$", max_length=40)]
     cause: str = ""
     date: Annotated[str, Meta(pattern="^([0-9]{4}-[0-9]{2}-[0-9]{2})?$")] = ""
-    """Of the finding: YYYY-MM-DD, in UTC."""
+    """The day of the finding, in UTC: YYYY-MM-DD."""
     version: str = ""
-    """Of vfio_verify."""
+    """The version of vfio_verify."""
     seed: int | None = None
     policy: Policy = "same-block"
-    """By which it was judged."""
+    """The policy by which it was judged."""
 
 
 class Entry(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="schema", tag=SCHEMA):
@@ -54,12 +54,12 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True,
 
     @property
     def policy(self) -> Policy:
-        """Which segments may share a dmabuf, as it was when the case was found."""
+        """The policy under which the case was found."""
         return "same-block" if self.origin is None else self.origin.policy
 
     @property
     def name(self) -> str:
-        """Of its file: the clause, and a digest of the case and its policy. The same finding has the same name
+        """The name of its file: the clause, and a digest of the case and its policy. The same finding has the same name
         everywhere."""
         by = b"" if self.policy == "same-block" else self.policy.encode()
         digest = hashlib.sha256(self.case.to_json() + by).hexdigest()[:_DIGEST]
@@ -81,7 +81,7 @@ class Kept(NamedTuple):
 def found(
     subject: str, clause: str, cause: str, case: Case, *, seed: int | None, policy: Policy = "same-block"
 ) -> Entry:
-    """An entry for a violation that this version has just found."""
+    """Make an entry for a violation that this version has just found."""
     date = f"{datetime.now(UTC):%Y-%m-%d}"
     return Entry(case, Origin(encodable(subject), clause, cause, date, __version__, seed, policy))
 
@@ -92,7 +92,7 @@ _decoder = msgspec.json.Decoder(Entry | Case)
 def read_entry(data: bytes, name: str) -> Entry:
     """Read an entry, a bare case as a report prints it, or a violation as a report in JSON has it.
 
-    A case for pages of another size is read, and not checked further: it cannot be run here. Raises InputError, which
+    A case for pages of another size is read, but not checked further: it cannot be run here. Raises InputError, which
     says what is wrong in `name`.
     """
     try:
@@ -127,7 +127,7 @@ def refuse_too_large(size: int, name: str) -> None:
 
 
 def _laid_out(value: Any, indent: int = 0) -> str:
-    """JSON with what is small on one line, and one line for each member of what is not."""
+    """JSON in which a small value is on one line, and each member of a large one on its own."""
     if not isinstance(value, dict | list | tuple) or not value:
         return _flat(value)
     if isinstance(value, dict) and not _nested(value) and indent + len(spaced := _spaced(value)) <= _LINE:

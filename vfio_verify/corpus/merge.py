@@ -35,8 +35,8 @@ def merged(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def exercised(entry: Entry) -> frozenset[Hashable]:
-    """The features of an entry's case, the lines that it was the first to reach, and the clause that it was found to
-    violate, with its cause."""
+    """What an entry exercises: the features of its case, the lines that it was the first to reach, and the clause that
+    it was found to violate, with the cause."""
     found = () if entry.origin is None else ((entry.origin.clause, entry.origin.cause),)
     return frozenset((*features(entry.case), *found, *entry.lines))
 

@@ -37,7 +37,7 @@ class RedisCorpus:
         self.client = _client(url)
 
     def refuse_unwritable(self) -> None:
-        """As that of a directory."""
+        """Raise InputError before the work is done, and not after it."""
         from redis.exceptions import NoPermissionError, ResponseError
 
         with self.told():

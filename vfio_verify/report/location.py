@@ -1,4 +1,4 @@
-"""Where a subject is defined, as tools that show findings beside the source want it: a path in a tree, and a line."""
+"""Places in the source, for tools that show violations beside it: a path in a tree, and a line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Location(Struct, frozen=True):
 
 
 class Locations(Struct, frozen=True):
-    """Where the findings of a report are shown; None for what has no file."""
+    """The places of a report; None for what has no file."""
 
     root: Path
     subject: Location | None

@@ -1,9 +1,9 @@
 """Standard output and standard error, on which a subject's text is text and nothing else.
 
-A message, a function's or a file's name, a patch's title, what a compiler says: a stranger chose the words, and they
-come to the screen by many ways. Here all of them pass. What a terminal would obey is written as an escape, and no line
-is one that a runner of CI would obey: GitHub's `::command::` at the head of a line, and `##[command]` of its and
-Azure's anywhere in it. What this program has to say to a runner it writes as bytes, which do not pass here.
+A stranger chose the words of a message, of a function's or a file's name, of a patch's title and of what a compiler
+says, and they reach the screen in many ways. All of them pass here. What a terminal would obey is written as an escape,
+and so is what a runner of CI would obey: GitHub's `::command::` at the head of a line, and its and Azure's
+`##[command]` anywhere in it. What this program itself tells a runner it writes as bytes, which do not pass here.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Outlet:
         self._is_at_head = True
         """Whether the present line has nothing but blanks so far."""
         self.rich_proxied_file = _Styled(self)
-        """Where Rich writes, which looks for this name: its texts are escaped before they are styled."""
+        """Rich writes here, since it looks for this name. Its texts are escaped before they are styled."""
 
     def write(self, text: str) -> int:
         self.write_styled(shown(text))

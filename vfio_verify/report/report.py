@@ -13,6 +13,7 @@ from vfio_verify import __version__
 from vfio_verify.campaign.check import Result
 from vfio_verify.campaign.line_coverage import LineCoverage, line_coverage
 from vfio_verify.campaign.options import Options
+from vfio_verify.campaign.tally import LOST
 from vfio_verify.generate import long_lists
 from vfio_verify.generate.kernel_faults import KernelRuns
 from vfio_verify.judge.severity import gravest_first
@@ -181,14 +182,13 @@ def _verdict(result: Result, violated: Collection[str], doubted: Collection[str]
 
 
 _VERY_LONG = "segments: 4097 to 65536"
-_LOST = "work of a lost process"
 
 
 def _notes(result: Result) -> tuple[str, ...]:
     notes, tally = [], result.tally
     if tally.left_out:
         hangs = "the subject hangs or ends its process too often"
-        why = "a process ended unexpectedly" if _LOST in tally.left_out else hangs
+        why = "a process ended unexpectedly" if LOST in tally.left_out else hangs
         notes.append(f"Left out, because {why}: {left_out_text(tally.left_out)}.")
     if tally.sampled:
         runs = number_of(tally.sampled, "run")
@@ -204,7 +204,7 @@ def left_out_text(left_out: dict[str, int]) -> str:
 
 
 def _counted(what: str, count: int) -> str:
-    if what == _LOST:
+    if what == LOST:
         return f"the {what}"
     one = re.sub("s( |$)", r"\1", what, count=1)
     return f"1 {one}" if count == 1 else f"{count:,} {what}"

@@ -155,9 +155,9 @@ def _results(report: Report, places: Locations) -> list[dict[str, Any]]:
 
 
 def _fingerprint(report: Report, violation: ViolationEntry) -> str:
-    """The same for the same fault in another run."""
+    """A digest of the function, the clause and the cause, so that the same fault has the same one in every run."""
     line = violation.where
-    # Not by the number of a line, which any change above it moves.
+    # A line is taken by its text: any change above it moves its number.
     cause = re.sub(r"([^/\s]+):\d+$", lambda m: m[1] if line is None else f"{m[1]} {line.text}", violation.cause)
     parts = (report.subject.function, violation.clause, cause)
     return hashlib.sha256(visible("\n".join(parts)).encode()).hexdigest()[:32]
@@ -168,7 +168,7 @@ def _function_of(violation: ViolationEntry, report: Report) -> str:
 
 
 def _related(report: Report, violation: ViolationEntry, location: Location | None) -> dict[str, Any]:
-    """The function's definition, where a violation has a line of its own."""
+    """The function's definition, if the violation has a line of its own."""
     if violation.where is None or location is None:
         return {}
     head = {**_location(report.subject.function, location), "message": {"text": "The function that was checked."}}

@@ -161,7 +161,7 @@ def _elsewhere(line: SourceLine | None, report: Report) -> str:
 
 
 def _standing(violation: ViolationEntry) -> str:
-    """How grave it is, how often it was seen, and what follows from it."""
+    """The severity of a violation, how many runs have shown it, and what else it violates."""
     runs = f" Seen in {violation.runs:,} runs." if violation.runs > 1 else ""
     also = f" Also violates {', '.join(dict.fromkeys(one.clause for one in violation.consequences))}."
     return f"Severity {violation.severity}.{runs}{also if violation.consequences else ''}"

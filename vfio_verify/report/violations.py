@@ -53,9 +53,9 @@ class ViolationEntry(Struct, frozen=True):
     """A code for the way of violating the clause: the same fault has the same one in every run."""
     severity: Severity = "low"
     consequences: tuple[ConsequenceEntry, ...] = ()
-    """What follows from it, in the same runs."""
+    """Other clauses that the same runs violate because of it."""
     runs: int = 1
-    """How many runs have shown it."""
+    """The number of runs that have shown it."""
 
     @property
     def is_advice(self) -> bool:

@@ -26,10 +26,10 @@ _WIDTH = 80
 
 
 class Ask(Struct, frozen=True):
-    """What is checked, and how."""
+    """A question: what is checked, and how."""
 
     subject: str
-    """As a user in `directory` would name it."""
+    """Its name as a user in `directory` would give it."""
     directory: str
     function: str | None = None
     policy: Policy = "same-block"
@@ -37,7 +37,7 @@ class Ask(Struct, frozen=True):
     seed: int = 0
 
     def command(self) -> list[str]:
-        """The command that answers it, with the report on its standard output."""
+        """The command that answers it with a report on its standard output."""
         function = [] if self.function is None else ["--function", self.function]
         options = [*function, "--policy", self.policy, "--examples", str(self.examples), "--seed", str(self.seed)]
         # -P: what lies in the working directory must not stand in for a module.
@@ -93,7 +93,7 @@ def outcome(report: Report, name: str) -> Outcome:
     """The outcome of one clause. A clause that was seen violated but is not confirmed fails: it must not pass unseen.
     So does every clause if nothing was judged."""
     if report.verdict is None:
-        return Outcome("failed", f"{name}: nothing was judged, and there is no verdict")
+        return Outcome("failed", f"{name}: nothing was judged")
     entry = next(entry for entry in report.clauses if entry.id == name)
     if entry.status == "holds":
         return Outcome("passed")

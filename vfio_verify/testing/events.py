@@ -56,7 +56,7 @@ def say(case: Case) -> None:
 
 
 def say_verdict(verdict: Verdict) -> None:
-    """Tell Hypothesis how a run was judged, where it is asking."""
+    """Tell Hypothesis how a run was judged, if it is running a test."""
     if not currently_in_test_context():
         return
     for name in sorted(verdict.checked):
@@ -71,7 +71,7 @@ def say_verdict(verdict: Verdict) -> None:
 
 @contextmanager
 def readable(argument: str, drawn: list[Case]) -> Iterator[None]:
-    """Where Hypothesis is observed, have it write the case as JSON instead of as Python."""
+    """Have Hypothesis's observations, if there are any, hold the case as JSON instead of as Python."""
     if not observability.observability_enabled():
         yield
         return
