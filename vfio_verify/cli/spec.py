@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,7 @@ def _print(chosen: Iterable[Clause]) -> None:
 def _severity_text(clause: Clause) -> str:
     parts: list[str] = [clause.severity]
     if clause.after_fault is not None:
-        parts.append(f"{clause.after_fault} where a step has to fail")
-    parts += [f"{severity} for {cause!r}" for cause, severity in clause.severities.items()]
+        parts.append(f"{clause.after_fault} if a step has to fail")
+    for severity, causes in itertools.groupby(clause.severities.items(), lambda item: item[1]):
+        parts.append(f"{severity} for {', '.join(repr(cause) for cause, _ in causes)}")
     return "; ".join(parts)

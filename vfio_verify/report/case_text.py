@@ -94,6 +94,11 @@ def case_rows(case: Case) -> Iterator[tuple[str, str]]:
         yield f"step {number}", action_text(action, calls_made)
 
 
+def segment_base(segment: Segment) -> str:
+    """Where a segment begins: ``block 1 + 0x1000``."""
+    return "in no block" if segment.block is None else place(segment.offset, f"block {segment.block}")
+
+
 def _touches(block: RamBlock) -> str:
     return ", directly after the block before it" if block.touches else ""
 
@@ -104,8 +109,7 @@ def _iovec_rows(iovec: tuple[Segment, ...], thread: str) -> Iterator[tuple[str, 
     at = 0
     rows = []
     for number, segment in enumerate(iovec):
-        base = "in no block" if segment.block is None else place(segment.offset, f"block {segment.block}")
-        rows.append(f"{number:>3}  {place(at):<10} {base:<22} {segment.length:#x} bytes")
+        rows.append(f"{number:>3}  {place(at):<10} {segment_base(segment):<22} {segment.length:#x} bytes")
         at += segment.length
     if len(rows) > _ROWS_SHOWN:
         rows[_ROWS_SHOWN - 2 : -2] = [f"...  {len(rows) - _ROWS_SHOWN} more"]
@@ -117,10 +121,7 @@ def action_text(action: Action, call: int) -> str:
     """A step of a sequence; `call` numbers the calls, of which the case's own is number 0."""
     match action:
         case Call(iovec, total_size, fault_plan):
-            pieces = [
-                f"{'in no block' if s.block is None else place(s.offset, f'block {s.block}')}, {s.length:#x} bytes"
-                for s in iovec
-            ]
+            pieces = [f"{segment_base(segment)}, {segment.length:#x} bytes" for segment in iovec]
             if len(pieces) > _ROWS_SHOWN:
                 pieces[_ROWS_SHOWN - 2 : -2] = [f"... {len(pieces) - _ROWS_SHOWN} more"]
             text = f"call {call}: {'; '.join(pieces) or 'an empty iovec'}"

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator
 
 from vfio_verify.corpus.entry import Entry
-from vfio_verify.report.case_text import calls_of, case_rows, row_lines
+from vfio_verify.report.case_text import calls_of, case_rows, row_lines, segment_base
 from vfio_verify.values.case import Case, Policy, Region, Segment
 from vfio_verify.values.features import features
 from vfio_verify.values.model import expect
@@ -119,11 +119,10 @@ def _mark(number: int) -> str:
 
 
 def _segment_text(case: Case, segment: Segment) -> str:
-    if segment.block is None:
-        return f"in no block, {segment.length:#x} bytes"
-    past = segment.offset + segment.length - case.block_size(segment.block)
+    size = None if segment.block is None else case.block_size(segment.block)
+    past = 0 if size is None else segment.offset + segment.length - size
     over = f", {past:#x} past its end" if past > 0 else ""
-    return f"{place(segment.offset, f'block {segment.block}')}, {segment.length:#x} bytes{over}"
+    return f"{segment_base(segment)}, {segment.length:#x} bytes{over}"
 
 
 def _edge(at: int) -> str:

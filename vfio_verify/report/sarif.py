@@ -110,48 +110,51 @@ def _properties(report: Report) -> dict[str, Any]:
 
 
 def _results(report: Report, places: Locations) -> list[dict[str, Any]]:
-    order = list(clauses())
     seen: Counter[str] = Counter()
     results = []
     for number, (violation, place) in enumerate(zip(report.violations, places.violations, strict=True), 1):
         fingerprint = _fingerprint(report, violation)
         seen[fingerprint] += 1
         fingerprint = f"{fingerprint}:{seen[fingerprint]}"
-        block = violation_text(number, violation, report)
-        evidence = violation.evidence
-        results.append(
-            {
-                "ruleId": violation.clause,
-                "ruleIndex": order.index(violation.clause),
-                "level": _level_of(violation),
-                "message": {
-                    "text": visible(
-                        f"{violation.summary}. Expected: {evidence.expected}. Seen: {evidence.seen}.\n\n{block}"
-                    ),
-                    "markdown": f"**{prose(violation.clause)}**: {prose(violation.summary)}\n\n{fenced(block)}\n",
-                },
-                "locations": [_location(_function_of(violation, report), place)],
-                **_related(report, violation, places.subject),
-                # The first is the one that GitHub compares. Left out, it would be made of the source line, which is
-                # the same for all violations.
-                "partialFingerprints": {"primaryLocationLineHash": fingerprint, "vfioVerify/v1": fingerprint},
-                "properties": {
-                    "case": msgspec.to_builtins(violation.case),
-                    "reproduce": visible(reproduce_line(violation.case, report)),
-                    "expected": visible(evidence.expected),
-                    "seen": visible(evidence.seen),
-                    "severity": violation.severity,
-                    "security-severity": _SECURITY[violation.severity],
-                    "cause": visible(violation.cause),
-                    "consequences": [f"{one.clause}: {visible(one.summary)}" for one in violation.consequences],
-                    "runs": violation.runs,
-                    "error": None if evidence.error is None else visible(evidence.error),
-                    "calls": [visible(call) for call in evidence.calls],
-                    "lines": [line and f"{visible(line.file)}:{line.line}" for line in evidence.lines],
-                },
-            }
-        )
+        identity = {
+            "locations": [_location(_function_of(violation, report), place)],
+            **_related(report, violation, places.subject),
+            # The first is the one that GitHub compares. Left out, it would be made of the source line, which is the
+            # same for all violations.
+            "partialFingerprints": {"primaryLocationLineHash": fingerprint, "vfioVerify/v1": fingerprint},
+        }
+        results.append(_result(number, violation, report, identity))
     return results
+
+
+def _result(number: int, violation: ViolationEntry, report: Report, identity: dict[str, Any]) -> dict[str, Any]:
+    """A result, of which `identity` has the places and the fingerprints."""
+    block, evidence = violation_text(number, violation, report), violation.evidence
+    text = f"{violation.summary}. Expected: {evidence.expected}. Seen: {evidence.seen}.\n\n{block}"
+    return {
+        "ruleId": violation.clause,
+        "ruleIndex": list(clauses()).index(violation.clause),
+        "level": _level_of(violation),
+        "message": {
+            "text": visible(text),
+            "markdown": f"**{prose(violation.clause)}**: {prose(violation.summary)}\n\n{fenced(block)}\n",
+        },
+        **identity,
+        "properties": {
+            "case": msgspec.to_builtins(violation.case),
+            "reproduce": visible(reproduce_line(violation.case, report)),
+            "expected": visible(evidence.expected),
+            "seen": visible(evidence.seen),
+            "severity": violation.severity,
+            "security-severity": _SECURITY[violation.severity],
+            "cause": visible(violation.cause),
+            "consequences": [f"{one.clause}: {visible(one.summary)}" for one in violation.consequences],
+            "runs": violation.runs,
+            "error": None if evidence.error is None else visible(evidence.error),
+            "calls": [visible(call) for call in evidence.calls],
+            "lines": [line and f"{visible(line.file)}:{line.line}" for line in evidence.lines],
+        },
+    }
 
 
 def _fingerprint(report: Report, violation: ViolationEntry) -> str:
