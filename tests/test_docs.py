@@ -17,7 +17,7 @@ from places import CHECKOUT, TESTS
 
 from vfio_verify.campaign.replay import STATUSES
 from vfio_verify.cli.main import cli
-from vfio_verify.subject.source import Signature
+from vfio_verify.subject.source.signatures import Signature
 from vfio_verify.subject.source.world_names import read_names
 from vfio_verify.values.case import KERNEL_FAULT_KINDS
 from vfio_verify.values.spec import SEVERITIES
