@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from core_functions import core_function
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -677,15 +678,6 @@ libc.mmap.restype, libc.mmap.argtypes = ctypes.c_void_p, MMAP_ARGUMENTS
 libc.munmap.restype, libc.munmap.argtypes = ctypes.c_int, MUNMAP_ARGUMENTS
 
 
-def c_function(name: str, result: Any, *arguments: Any) -> Any:
-    """A function of the core as other extension modules get it."""
-    capsule = _core.__pyx_capi__[name]
-    get_name, get_pointer = ctypes.pythonapi.PyCapsule_GetName, ctypes.pythonapi.PyCapsule_GetPointer
-    get_name.restype, get_name.argtypes = ctypes.c_char_p, [ctypes.py_object]
-    get_pointer.restype, get_pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    return ctypes.CFUNCTYPE(result, *arguments)(get_pointer(capsule, get_name(capsule)))
-
-
 class Calls:
     """A table of calls that records, carries out, and fails what the test asks for."""
 
@@ -700,13 +692,13 @@ class Calls:
         self.fail_look_up = (0, 0)
         self.on_look_up: Callable[[int, Any], None] | None = None
         self.table = CCalls(MMAP(self._mmap), MUNMAP(self._munmap), RESOLVE(self._resolve), None)
-        self._map = c_function(
+        self._map = core_function(
             "core_map", ctypes.c_int, ctypes.py_object, ctypes.POINTER(CCalls), ctypes.POINTER(CIovec),
             ctypes.c_uint, ctypes.c_size_t,
         )  # fmt: skip
-        self._release = c_function("core_release", ctypes.c_int, ctypes.py_object)
-        self._detach = c_function("core_detach", ctypes.c_void_p, ctypes.py_object)
-        self._message = c_function("core_message", ctypes.c_char_p, ctypes.py_object)
+        self._release = core_function("core_release", ctypes.c_int, ctypes.py_object)
+        self._detach = core_function("core_detach", ctypes.c_void_p, ctypes.py_object)
+        self._message = core_function("core_message", ctypes.c_char_p, ctypes.py_object)
 
     def map(self, iovec: list[tuple[int, int]], total: int) -> int:
         self.iovec = (CIovec * len(iovec))(*(CIovec(*segment) for segment in iovec))
