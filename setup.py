@@ -1,4 +1,4 @@
-"""Build of the three extension modules. Everything else about the package is in pyproject.toml."""
+"""Build of the two extension modules. Everything else about the package is in pyproject.toml."""
 
 from __future__ import annotations
 
@@ -96,7 +96,6 @@ if SANITIZE:
 common = {"define_macros": macros, "extra_compile_args": flags, "extra_link_args": linking}
 extensions = [
     Extension("vfio_verify._core", ["pyx/_core.pyx"], include_dirs=["pyx"], **common),
-    Extension("vfio_verify._bench", ["pyx/_bench.pyx"], include_dirs=["pyx"], **common),
     Extension(
         "vfio_verify._world",
         ["pyx/_world.pyx", *sorted(glob("pyx/world/*.c"))],

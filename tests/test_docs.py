@@ -114,8 +114,7 @@ def test_every_option_that_is_named_alone_is_one_of_some_command(document: Path,
 
 def test_the_commands_are_all_told() -> None:
     told = {command for document in FOR_USERS for command, *_ in commands(document)}
-    own = {"bench"}  # measures this project, and is for who works on it
-    assert set(cli.commands) - own <= told
+    assert set(cli.commands) <= told
 
 
 # ---- names --------------------------------------------------------------------------------------------------------

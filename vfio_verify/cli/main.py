@@ -15,7 +15,6 @@ from typing import NoReturn
 import click
 
 from vfio_verify import __version__
-from vfio_verify.cli.bench_command import bench
 from vfio_verify.cli.check import check
 from vfio_verify.cli.fuzz import fuzz
 from vfio_verify.cli.merge import merge
@@ -43,7 +42,7 @@ def cli() -> None:
     """Finds faults in helpers that map VFIO-backed guest memory for a dmabuf."""
 
 
-for _command in (bench, check, fuzz, merge, replay, schema, show, shrink, spec):
+for _command in (check, fuzz, merge, replay, schema, show, shrink, spec):
     cli.add_command(_command)
 
 
