@@ -54,7 +54,7 @@ def observed_ratio(calls: int, plans: int, pairs: int) -> float:
     is spread.
     """
     _world.use_core()
-    request = wire.pack_request(alternate_pages(FEW), [()] * plans, wire.TWICE if calls == 2 else 0)
+    request = wire.pack_request(alternate_pages(FEW), [()] * plans, native.TWICE if calls == 2 else 0)
     with _device_file(FEW) as fd:
         return _ratio(
             lambda: _observed_time(request, FEW, plans),

@@ -14,8 +14,8 @@ from vfio_verify.generate.sweep import positions
 from vfio_verify.subject.subject import CORE, open_subject
 from vfio_verify.values.case import MAX_SEGMENTS, check
 from vfio_verify.values.model import expect
-from vfio_verify.worker.process import HANG
-from vfio_verify.worker.worker import Worker
+from vfio_verify.worker.answers import Kind
+from vfio_verify.worker.limits import Limits, Patience, share_of
 
 
 @pytest.mark.parametrize(("count", "neighbours"), [(1025, 1), (4096, 16), (100, 7)])
@@ -63,11 +63,7 @@ def test_a_stack_that_is_used_deeply_is_no_mapping_that_is_left_and_one_that_ove
 
 
 def test_a_call_may_take_longer_with_thousands_of_entries():
-    with Worker() as worker:
-        process = worker._process
-        process.segments = MAX_SEGMENTS
-        patience = process._patience()
-        assert [patience.end(0, "R", used) for used in (0.0, 5.0)] == [None, None]
-        process.segments, process._slower = 16, 1.0
-        patience = process._patience()
-        assert [patience.end(0, "R", used) for used in (0.0, 5.0)] == [None, HANG]
+    limits = Limits(cpu_seconds=1, sleep_seconds=3)
+    for segments, end in ((MAX_SEGMENTS, None), (16, Kind.HANG)):
+        patience = Patience(limits, share_of(segments))
+        assert [patience.end(0, "R", used) for used in (0.0, 5.0)] == [None, end]

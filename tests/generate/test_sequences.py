@@ -54,6 +54,7 @@ from vfio_verify.values.case import (
 from vfio_verify.values.cost import cost
 from vfio_verify.values.observation import Observation, StepSeen
 from vfio_verify.values.space import Space, actions_of
+from vfio_verify.worker.answers import Reply
 from vfio_verify.worker.worker import Worker
 
 SUBJECTS = TESTS / "subjects"
@@ -132,7 +133,7 @@ class AddressSpaces(RuleBasedStateMachine):
         self.steps += 1
         played = self.worker.play(None if self.begun else self.world, [action], last=False)
         self.begun = True
-        assert not played.ended, f"the subject ended its process: {played.steps}"
+        assert isinstance(played.answer, Reply), f"the subject ended its process: {played.steps}"
         return played.steps[0]
 
     def map(self, made: Call, *, answers: bool) -> None:

@@ -205,7 +205,7 @@ def test_a_finding_that_needs_an_earlier_call_is_one_of_repeatable_and_keeps_the
 def needs_calls(source: str, history: tuple[Case, ...], tmp_path: Path) -> Violation:
     """What ends the process in the last of these calls, made small."""
     with subject_of("subject", tmp_path, source) as (subject, worker):
-        *_, (seen, past) = (one for case in history for one in worker.runs(case))
+        *_, (_, seen, past) = (one for case in history for one in worker.runs(case))
         (violation,) = judge(history[-1], expect(history[-1]), seen).violations
         found = confirm_and_minimize(
             Runner(worker, subject, "same-block"), [Candidate(violation, past.cases())]

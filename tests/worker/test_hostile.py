@@ -29,7 +29,7 @@ from vfio_verify.subject.subject import CORE, Subject, open_subject
 from vfio_verify.values.case import PAGE, Case, Device, Fault, RamBlock, Region, Segment
 from vfio_verify.values.model import expect
 from vfio_verify.values.spec import clauses
-from vfio_verify.worker import wire
+from vfio_verify.worker import native, wire
 from vfio_verify.worker.worker import Worker
 
 pytestmark = needs_compiler
@@ -410,7 +410,7 @@ def reply() -> tuple[Case, bytes, int]:
         "reply, finished, _ = _world.run(sys.stdin.buffer.read(), 8 << 20)\n"
         "sys.stdout.buffer.write(bytes([finished]) + reply)\n"
     )
-    request = wire.pack_request(case, plans, wire.TWICE)
+    request = wire.pack_request(case, plans, native.TWICE)
     done = subprocess.run([sys.executable, "-P", "-c", script], input=request, capture_output=True, check=True)
     assert len(wire.unpack_reply(memoryview(done.stdout[1:]), done.stdout[0], 0)) == 3
     return case, done.stdout[1:], done.stdout[0]

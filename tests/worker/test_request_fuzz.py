@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 import vfio_verify
 from vfio_verify.values.case import PAGE, Area, Case, Device, Fault, RamBlock, Region, Segment
-from vfio_verify.worker.wire import BARE, MAGIC, PARSE_MAPS, TWICE, pack_request
+from vfio_verify.worker.native import BARE, PARSE_MAPS, REQUEST_MAGIC, TWICE
+from vfio_verify.worker.wire import pack_request
 
 REPLY = 8 << 20
 HEAD_WORDS = 10
@@ -206,5 +207,5 @@ def test_a_reply_without_room_for_a_run_holds_none(world: World, room: int) -> N
 
 
 def test_what_is_no_request_is_a_bad_message(world: World) -> None:
-    for request in (b"", b"\0", bytes(80), struct.pack("=10Q", MAGIC + 1, *bytes(9))):
+    for request in (b"", b"\0", bytes(80), struct.pack("=10Q", REQUEST_MAGIC + 1, *bytes(9))):
         assert world.run(request) == (REFUSED, BAD_REQUEST, 0)

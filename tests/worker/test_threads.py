@@ -307,7 +307,7 @@ def test_a_damaged_reply_is_an_error_of_the_harness():
     case = next(iter(concurrent_cases(LAYOUT)))
     with Worker() as worker:
         worker.run(case)
-        reply = bytearray(worker._process.replies())
+        reply = bytearray(worker._process.memory.reply())
     after = wire.unpack_head(memoryview(reply)).size
     for at, damage in ((0, b"\xff" * 8), (after, b"\xff" * 8), (after + 24, b"\x07")):
         damaged = bytearray(reply)

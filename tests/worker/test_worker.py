@@ -303,7 +303,8 @@ def test_the_history_tells_the_calls_of_the_present_process(worker):
     worker.run(CASE)
     worker.run(faulty)
     assert worker.history == [CASE, faulty]
-    ((seen, past),) = in_time(lambda: worker.runs(doing("crash")))
+    ((case, seen, past),) = in_time(lambda: worker.runs(doing("crash")))
+    assert case == doing("crash")
     assert seen.death is not None
     assert past.cases() == (CASE, faulty)
     assert worker.history == []
@@ -317,6 +318,7 @@ def test_each_run_knows_the_calls_before_it_in_its_own_process(tmp_path):
         dies, late = (Fault("mmap", 2),), (Fault("mmap", 3, when="late"),)
         ran = in_time(lambda: worker.runs(CASE, [(), dies, (), (), late, ()]))
         before = [tuple(call.fault_plan for call in one.past.cases()) for one in ran]
+        assert [one.case.fault_plan for one in ran] == [(), dies, (), (), late, ()]
         assert before == [(), ((),), (), ((),), ((), ()), ()]
         assert [one.seen.death is not None for one in ran] == [False, True, False, False, True, False]
 

@@ -38,7 +38,7 @@ from vfio_verify.values.observation import (
     Observation,
     Run,
 )
-from vfio_verify.worker import wire
+from vfio_verify.worker import native, wire
 from vfio_verify.worker.worker import Worker
 
 MINUS_ONE = 2**64 - 1
@@ -1064,7 +1064,7 @@ def in_process(body: str, *arguments: str) -> str:
 
 
 def test_a_request_can_be_run_in_ones_own_process(core):
-    request = wire.pack_request(TWO, [(), (Fault("mmap", 2, "ENOMEM", "late"),)], wire.TWICE)
+    request = wire.pack_request(TWO, [(), (Fault("mmap", 2, "ENOMEM", "late"),)], native.TWICE)
     printed = in_process(
         "_world.use_core()\n"
         "reply, finished, changes = _world.run(bytes.fromhex(sys.argv[1]), 16 << 20)\n"

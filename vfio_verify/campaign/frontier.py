@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vfio_verify.values.case import Case, Fault
+from vfio_verify.values.case import Case
 from vfio_verify.worker.worker import Worker
 
 _MOST_RUNS = 400
@@ -22,27 +22,27 @@ class Frontier:
         self._known = places(known)
         self.pioneers: list[Pioneer] = []
 
-    def look(self, case: Case, plans: Sequence[Sequence[Fault]]) -> None:
-        """Find which of these runs, which were just made, reached something first."""
+    def look(self, cases: Sequence[Case]) -> None:
+        """Find which of these cases of one layout, which were just run, reached something first."""
         new = places(self._worker.covered()) - self._known
         self._known |= new
-        if case.variables == "zero":
+        if cases[0].variables == "zero":
             return  # the same code, built in another way
-        if len(plans) == 1 and new:
-            self._add(case, plans[0], new)
+        if len(cases) == 1 and new:
+            self._add(cases[0], new)
             return
-        for plan in plans[:_MOST_RUNS]:
+        for case in cases[:_MOST_RUNS]:
             if not new:
                 break
             self._worker.mark_covered(new, now=False)
-            self._worker.run(case, [plan])
+            self._worker.run(case)
             if reached := places(self._worker.covered()) & new:
-                self._add(case, plan, reached)
+                self._add(case, reached)
             self._worker.mark_covered(new, now=True)
             new -= reached
 
-    def _add(self, case: Case, plan: Sequence[Fault], reached: set[int]) -> None:
-        self.pioneers.append((case.with_faults(*plan) if plan else case, tuple(sorted(reached))))
+    def _add(self, case: Case, reached: set[int]) -> None:
+        self.pioneers.append((case, tuple(sorted(reached))))
 
 
 def places(covered: bytes) -> set[int]:

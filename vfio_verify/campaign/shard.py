@@ -133,13 +133,13 @@ class ShardRunner:
         expected = expect(case, self._runner.policy)
         self._tally.layouts += 1
         self._features.layout(case)
-        (ran,) = self._worker.runs(case, [()])
+        (ran,) = self._worker.runs(case)
         faultless = ran.seen
         if self._observer is not None:
             self._observer.begin(case, faultless)
-        self._judge("layouts", case, expected, [()], [ran])
+        self._judge("layouts", expected, [ran])
         if self._frontier is not None:
-            self._frontier.look(case, [()])
+            self._frontier.look([case])
         if faultless.mapped and expected.must_map:
             self._remember(case)
         self._sweep(case, expected, faultless)
@@ -150,7 +150,7 @@ class ShardRunner:
             return
         case = self._runner.subject.adapt(case)
         self._worker.renew()
-        ((seen, past),) = self._worker.runs(case)
+        ((_, seen, past),) = self._worker.runs(case)
         self._features.beyond(case)
         self._tally.runs += sum(step.call is not None for step in seen.steps)
         if self._counts("sequences", seen):
@@ -165,7 +165,7 @@ class ShardRunner:
             if not self._begins("concurrent calls"):
                 continue
             case = self._runner.subject.adapt(drawn)
-            ((seen, past),) = self._worker.runs(case, rounds=_CONCURRENT_ROUNDS)
+            ((_, seen, past),) = self._worker.runs(case, rounds=_CONCURRENT_ROUNDS)
             self._features.beyond(case)
             self._tally.runs += 1
             if self._counts("concurrent calls", seen):
@@ -178,14 +178,14 @@ class ShardRunner:
         if kind in self._tally.not_permitted or not self._begins("kernel faults"):
             return
         try:
-            ran = self._worker.runs(case, [()])
+            ran = self._worker.runs(case)
         except NotPermittedError as error:
             self._tally.not_permitted[kind] = str(error)
             self._worker.renew()
             return
         self._tally.kernel_runs[kind] = self._tally.kernel_runs.get(kind, 0) + 1
         self._features.beyond(case)
-        self._judge("kernel faults", case, expect(case, self._runner.policy), [()], ran)
+        self._judge("kernel faults", expect(case, self._runner.policy), ran)
 
     # ---- the faults of a layout ---------------------------------------------------------------------------------
 
@@ -214,9 +214,9 @@ class ShardRunner:
             budget.begin()
             ran = self._worker.runs(case, left, max_hangs=1)
             self._features.plans(left[: len(ran)])
-            self._judge("layouts", case, expected, left, ran)
+            self._judge("layouts", expected, ran)
             if self._frontier is not None:
-                self._frontier.look(case, left[: len(ran)])
+                self._frontier.look([one.case for one in ran])
             ends.add([one.seen for one in ran])
             observations += [one.seen for one in ran]
         self._tally.leave_out("calls with a fault", len(plans) - len(observations))
@@ -248,14 +248,12 @@ class ShardRunner:
         self._tally.leave_out("calls given up")
         return False
 
-    def _judge(
-        self, part: str, case: Case, expected: Expectation, plans: Sequence[tuple[Fault, ...]], ran: list[Ran]
-    ) -> None:
-        for plan, (seen, past) in zip(plans, ran, strict=False):
+    def _judge(self, part: str, expected: Expectation, ran: list[Ran]) -> None:
+        for case, seen, past in ran:
             self._tally.runs += 1
             if not self._counts(part, seen):
                 continue
-            verdict = self._runner.judge(case.with_faults(*plan) if plan else case, expected, seen)
+            verdict = self._runner.judge(case, expected, seen)
             if self._observer is not None:
                 self._observer.judged(verdict)
             self._tally.sampled += seen.pages_compared < seen.pages_total
@@ -382,7 +380,7 @@ def run_kernel_faults(
     faulty: list[Case] = []
     with open_runner_for(subject, options) as runner:
         for case in map(subject.adapt, (*layouts, long_case())):
-            (faultless,) = runner.worker.run(case, [()])
+            (faultless,) = runner.worker.run(case)
             if faultless.death is None and faultless.mapped:
                 faulty += map(subject.adapt, kernel_cases(case, faultless))
         shard = ShardRunner(runner)

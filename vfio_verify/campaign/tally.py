@@ -6,8 +6,6 @@ from collections import Counter
 
 from msgspec import Struct
 
-from vfio_verify.worker.process import either
-
 LOST = "work of a lost process"
 """In what is left out: what a process that ended unexpectedly was at work on."""
 
@@ -48,7 +46,7 @@ class Tally(Struct):
         self.features = _sum(self.features, other.features)
         self.kernel_runs = _sum(self.kernel_runs, other.kernel_runs)
         self.not_permitted = self.not_permitted | other.not_permitted
-        self.covered = either(self.covered, other.covered)
+        self.covered = _either(self.covered, other.covered)
         self.left_out = _sum(self.left_out, other.left_out)
 
     def leave_out(self, what: str, count: int = 1) -> None:
@@ -64,3 +62,9 @@ class Tally(Struct):
 
 def _sum(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
     return dict(Counter(one) + Counter(other))
+
+
+def _either(one: bytes, other: bytes) -> bytes:
+    """What is set in one of two maps of bytes."""
+    size = max(len(one), len(other))
+    return (int.from_bytes(one, "little") | int.from_bytes(other, "little")).to_bytes(size, "little")

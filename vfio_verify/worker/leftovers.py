@@ -1,8 +1,8 @@
 """What a run leaves behind when it is killed (SIGKILL), and how the next one clears it away.
 
-A run's temporary directories and named semaphores carry its process in their names: number, start time, and where
-those are meant: the machine's present boot and its namespace of processes. What names a process that lives, or one of
-another machine or container that shares the directory, is left alone, and so is what another user owns.
+The names of a run's temporary directories and semaphores tell its process: its number, its start time, and the boot
+of the machine and the namespace of processes for which these hold. What names a process that lives, or one of another
+machine or container that shares the directory, is left alone, and so is what another user owns.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NAME = re.compile(rf"(?:sem\.)?{_PREFIX}(?P<place>[0-9a-f]{{8}})-(?P<pid>\d{{1,
 
 
 def own_prefix() -> str:
-    """What the names begin with of all that this process makes."""
+    """The beginning of the name of everything that this process makes."""
     return f"{_PREFIX}{_place()}-{os.getpid()}-{_start(os.getpid())}-"
 
 
@@ -51,7 +51,7 @@ def named_semaphores() -> Iterator[None]:
 
 
 def sweep(*places: Path) -> None:
-    """Remove what processes left that are gone. Where that fails, another sweep is at it, or may."""
+    """Remove what processes that are gone left behind. What cannot be removed is left to another sweep."""
     for place in places or (Path(tempfile.gettempdir()), _SEMAPHORES):
         with contextlib.suppress(OSError), os.scandir(place) as entries:
             for entry in entries:
@@ -79,7 +79,7 @@ def _remove(entry: os.DirEntry[str]) -> None:
 
 
 def _place() -> str:
-    """In which process numbers mean something: this boot of this machine, and this namespace."""
+    """Where process numbers mean what they mean here: this boot of this machine, and this namespace."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text()
         namespace = os.readlink("/proc/self/ns/pid")

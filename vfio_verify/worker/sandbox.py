@@ -1,4 +1,4 @@
-"""What confines a stranger's code: which files its worker may read, how a compiler is started, what is said of it.
+"""What confines a stranger's code: which files its worker may read, how a compiler is started, what the user is told.
 
 A patch from a mailing list is the code of a stranger. Neither compiling nor running it may read the user's files,
 write outside a private directory, start programs or use the network. The kernel's Landlock and seccomp see to that
@@ -95,7 +95,7 @@ def _why(error: int) -> str:
 
 
 def readable_by_subject(library: Path | None) -> list[Path]:
-    """What a worker may open: the system's libraries, and the subject's own one."""
+    """What a worker may open: the system's libraries, and the subject's own."""
     own = [] if library is None else [library.resolve()]
     named = _directories(os.environ.get("LD_LIBRARY_PATH", ""))
     return _existing([*_LIBRARIES, *_STORES, *_LOADER, *_DEVICES, *named, *own])
@@ -120,13 +120,13 @@ def _prefix(program: Path) -> list[Path]:
 
 
 def _directories(listed: str) -> list[Path]:
-    """The directories of a list such as PATH, but for those that a user's own files lie in."""
+    """The directories of a list such as PATH, except those that hold a user's own files."""
     paths = [Path(one) for one in listed.split(":") if one.startswith("/")]
     return [path for path in paths if not _is_personal(path.resolve())]
 
 
 def _is_personal(path: Path) -> bool:
-    """Is it a home directory, one above it, or one in which programs keep what is a user's own?"""
+    """Whether it is a home directory, one above it, or one in which programs keep what is a user's own."""
     homes = {Path(os.path.expanduser("~")).resolve(), Path("/root"), *Path("/home").glob("*")}
     private = {home / name for home in homes for name in (".", ".local", ".config", ".cache")}
     return any(one.is_relative_to(path.resolve()) for one in private) or path == Path("/tmp")
@@ -238,7 +238,7 @@ def _allow(c: ctypes.CDLL, ruleset: int, path: Path, access: int) -> None:
 
 
 def landlock_version() -> int:
-    """Landlock's version on this machine; 0 where it is missing."""
+    """The version of Landlock on this machine; 0 where it is missing."""
     c = ctypes.CDLL(None, use_errno=True)
     c.syscall.restype = ctypes.c_long
     return max(0, int(c.syscall(_CREATE_RULESET, None, 0, 1)))

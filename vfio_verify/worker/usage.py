@@ -19,12 +19,24 @@ def stat_fields(process: Path) -> list[str]:
     return (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
 
 
-def state(pid: int) -> str:
-    """A process's state as in proc(5); X if it is gone."""
+def state(process: Path) -> str:
+    """The state of a process or a thread as in proc(5); X if it is gone."""
     try:
-        return stat_fields(Path(f"/proc/{pid}"))[0]
+        return stat_fields(process)[0]
     except OSError:
         return "X"
+
+
+def activity(pid: int) -> tuple[str, float]:
+    """The state of a process's first thread as in proc(5), or R where that waits for others and one of them does not
+    sleep; and the processor time that the process has used, in seconds."""
+    process = Path(f"/proc/{pid}")
+    try:
+        fields = stat_fields(process)
+    except OSError:
+        return "R", 0.0  # it has ended, and the notice is on its way
+    is_busy = fields[0] == "S" and any(state(task) == "R" for task in (process / "task").glob("*"))
+    return "R" if is_busy else fields[0], used_seconds(fields)
 
 
 def used_seconds(fields: list[str]) -> float:

@@ -2,48 +2,32 @@
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import functools
 import itertools
-import operator
-import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
 
 from msgspec.structs import replace
 
-from vfio_verify.errors import HarnessError, UnrealError
 from vfio_verify.values.case import PAGE, Action, Call, Case, Fault, Fork, Kernel, Variables
-from vfio_verify.values.observation import EVENT, STEPS, Event, Observation, StepSeen
-from vfio_verify.worker import thread_wire, wire
-from vfio_verify.worker.process import (
-    DAMAGE,
-    FORGED,
-    HANG,
-    MEMORY_BYTES,
-    PARENT_ENDED,
-    PARENT_STOPPED,
-    REFUSED,
-    STOPPED,
-    SUSPECTED,
-    TOO_MUCH,
-    Process,
-    Progress,
-)
+from vfio_verify.values.observation import Observation, StepSeen
+from vfio_verify.worker import native, thread_wire, wire
+from vfio_verify.worker.answers import End, Kind, Reply, Request
+from vfio_verify.worker.asking import Asker
+from vfio_verify.worker.blame import Doubt, is_one_of_several
+from vfio_verify.worker.deaths import unfinished
+from vfio_verify.worker.limits import MEMORY_BYTES, Limits
+from vfio_verify.worker.process import Process
 from vfio_verify.worker.sandbox import Confinement, SandboxFeature
 
 T = TypeVar("T")
 
 _NOT_TAKEN_AWAY = ("sealed", "seccomp", "hugetlb")
 """Kernel faults that stay with the process."""
-_SHOWN_EVENTS = 4096
-_UNREADABLE = (errno.EBADMSG, errno.ENOBUFS)
-_HASTE = 0.13
-"""Of the time that a call may take, where many calls are known to hang."""
 _ROUNDS = 120
-"""In which calls are made at once, each with another plan of who goes on when."""
+"""In which concurrent calls are made, each with another plan of who goes on when."""
 
 
 class Past(NamedTuple):
@@ -58,39 +42,37 @@ class Past(NamedTuple):
 
 
 class Ran(NamedTuple):
-    """What was seen of a run, and what its process had been called with before."""
+    """A run: the case with its fault plan, what was seen of it, and what its process had been called with before."""
 
+    case: Case
     seen: Observation
     past: Past
 
 
 class Played(NamedTuple):
-    """What was seen of actions in one world, as far as the process lived. `outside`: it ended, and in no call."""
+    """What was seen of actions in one world, as far as the process lived, and the last answer."""
 
     steps: list[StepSeen]
-    outside: bool = False
-    harness_changes: int = 0
-
-    @property
-    def ended(self) -> bool:
-        """Did the process end in the last step?"""
-        return bool(self.steps) and (call := self.steps[-1].call) is not None and call.death is not None
+    answer: Reply | End
+    changes: int
+    """Mappings of the harness that differed afterwards."""
 
 
 def _is_restored(steps: Sequence[StepSeen]) -> bool:
-    """Has the process as many pages as before the first step, once what is left of the mappings is unmapped?"""
+    """Whether the process has as many pages as before the first step, once what is left of the mappings is unmapped."""
     first, last = steps[0].call, steps[-1]
     sizes = {seen.call: seen.runs[-1].end if seen.runs else 0 for seen in last.mappings}
     return first is None or last.pages - sum(sizes.values()) // PAGE == first.pages_before
 
 
 def _lasts(case: Case) -> bool:
-    """Does its kernel fault stay with the process?"""
+    """Whether its kernel fault stays with the process."""
     return case.kernel_fault is not None and case.kernel_fault.kind in _NOT_TAKEN_AWAY
 
 
 def _layout(case: Case) -> tuple[bool, Case]:
-    """What is the same for all fault plans of a layout. Is it one call, and no sequence and no concurrent calls?"""
+    """What is the same for all fault plans of a layout: whether it is one call, neither a sequence nor concurrent ones,
+    and the case without a plan."""
     return not case.sequence and not case.concurrent, case.with_faults()
 
 
@@ -100,13 +82,23 @@ def _host(case: Case) -> tuple[int, Kernel, Variables]:
     return case.page_size, case.kernel, case.variables
 
 
+def _observations(answer: Reply | End) -> list[Observation]:
+    """Of the runs of a request that were finished. Raises DamageError."""
+    return wire.unpack_reply(answer.data, answer.progress.finished, answer.progress.changes)
+
+
+def _steps(asked: Sequence[Action], answer: Reply | End) -> list[StepSeen]:
+    """Of those of the actions that were finished. Raises DamageError."""
+    return wire.unpack_session(answer.data, asked[: answer.progress.finished])
+
+
 class Worker:
     """A subject's process. `library` is its shared object; None is the core. A context manager.
 
     A call hangs that takes `cpu_seconds` of processor time, or sleeps for `sleep_seconds`. A process that only waits
     for a processor does neither: a loaded machine is slow, and not wrong. Where starting the process itself takes very
-    long, as under emulation, both limits are raised. With a sandbox, one that takes more than
-    `memory_bytes`, or starts very many threads, is ended too.
+    long, as under emulation, both limits are raised. With a sandbox, a worker that takes more than `memory_bytes`, or
+    starts very many threads, is ended too.
     """
 
     def __init__(
@@ -124,11 +116,10 @@ class Worker:
         list to the observations made in it; the next one begins another."""
         self.earlier_end: int | None = None
         """The number, from 0, of the first of the last case's earlier calls that ended the process."""
-        self._flags = wire.PARSE_MAPS if parse_maps else 0
+        self._flags = native.PARSE_MAPS if parse_maps else 0
         self._library = library
-        self._process = Process(
-            library, cpu_seconds=cpu_seconds, sleep_seconds=sleep_seconds, parts=parts, memory_bytes=memory_bytes
-        )
+        self._process = Process(library, Limits(cpu_seconds, sleep_seconds, memory_bytes), parts)
+        self._asker = Asker(self._process)
 
     @property
     def restarts(self) -> int:
@@ -142,25 +133,20 @@ class Worker:
 
     def covered(self) -> bytes:
         """A byte for each place in the subject's library, not 0 where a block of code began that ever ran here."""
-        return self._process.covered() if self._library is not None else b""
+        return self._process.memory.covered()
 
     def mark_covered(self, places: Iterable[int], *, now: bool) -> None:
         """Let these places be covered, or not."""
-        self._process.mark_covered(places, now=now)
+        self._process.memory.mark_covered(places, now=now)
 
     def renew(self) -> None:
         """Go on in a fresh process."""
         self.history = []
         self._process.renew()
 
-    def _restart(self) -> None:
-        """The same where the last one has ended."""
-        self.history = []
-        self._process.restart()
-
     def hurry(self, *, on: bool) -> None:
         """Wait for a call only a fraction of the usual time. What is then taken for a hang may be none."""
-        self._process.haste = _HASTE if on else 1.0
+        self._asker.hurries = on
 
     def close(self) -> None:
         """End the worker and its parent. May be called again."""
@@ -169,23 +155,16 @@ class Worker:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     # ---- running cases ------------------------------------------------------------------------------------------
 
     def run(
-        self,
-        case: Case,
-        plans: Sequence[Sequence[Fault]] | None = None,
-        *,
-        max_hangs: int = 1 << 30,
-        rounds: int = _ROUNDS,
+        self, case: Case, plans: Sequence[Sequence[Fault]] | None = None, *, rounds: int = _ROUNDS
     ) -> list[Observation]:
         """What `runs` shows, where it does not matter what came before."""
-        return [ran.seen for ran in self.runs(case, plans, max_hangs=max_hangs, rounds=rounds)]
+        return [ran.seen for ran in self.runs(case, plans, rounds=rounds)]
 
     def runs(
         self,
@@ -195,12 +174,12 @@ class Worker:
         max_hangs: int = 1 << 30,
         rounds: int = _ROUNDS,
     ) -> list[Ran]:
-        """One observation for each fault plan, on the layout of `case`; without plans, for the case's own plan.
+        """A run of the case; with `plans`, one under each of them, of the layout of `case`.
 
-        What the case says was called earlier is called first. A faultless success is followed by a second call, or
-        by the case's sequence if it has one: then the steps are in the observation.
-        After `max_hangs` calls that did not return, the remaining plans are left out. A case with concurrent calls is
-        run without faults, for so many rounds; there is one observation of them all.
+        What the case says was called earlier is called first, and is then in the `past` of the run, not in its case. A
+        faultless success is followed by a second call, or by the case's sequence if it has one: then the steps are in
+        the observation. After `max_hangs` calls that did not return, the remaining plans are left out. A case with
+        concurrent calls is run without faults, for so many rounds; there is one observation of them all.
         """
         first = (*case.earlier, case)[0]
         if self.history and _host(self.history[-1]) != _host(first):
@@ -209,16 +188,12 @@ class Worker:
         case = replace(case, earlier=()) if case.earlier else case
         if case.concurrent:
             return [self._run_concurrent(case, rounds)]
-        if plans is None:
-            plans = (case.fault_plan,)
-        if case.sequence:
-            return [self._run_sequence(case.with_faults(*plan)) for plan in plans]
-        ran = self._run_plans(case, plans, max_hangs)
-        if len(plans) > 1 and any(one.seen.harness_changes for one in ran):
-            # Something that is not the subject's was changed, by system calls of its own. By which run?
-            self.renew()
-            ran = [one for plan in plans for one in self._run_plans(case, [plan], max_hangs)]
-        return ran
+        cases = [case] if plans is None else [case.with_faults(*plan) for plan in plans]
+        return [self._run_sequence(one) for one in cases] if case.sequence else self._run_plans(cases, max_hangs)
+
+    def past(self) -> Past:
+        """What was called in the present process until now."""
+        return Past(self.history, len(self.history))
 
     def _call_earlier(self, earlier: Sequence[Case]) -> None:
         """Make calls as they were made when a history was recorded: the fault plans of one layout by one request, and
@@ -228,121 +203,81 @@ class Worker:
         for (is_plain, _), group in itertools.groupby(earlier, key=_layout):
             calls = list(group)
             if is_plain:
-                self._call_plans(calls[0], calls, made)
+                self._call_plans(calls, made)
             else:
                 for call in calls:
                     self.runs(call)
             made += len(calls)
 
-    def _call_plans(self, layout: Case, calls: Sequence[Case], before: int) -> None:
+    def _call_plans(self, calls: Sequence[Case], before: int) -> None:
         """Calls of one layout, of which nothing else is to be known than whether one ends the process. It is not made
         again."""
-        self._process.kernel_faulty = layout.kernel_fault is not None
-        self._process.segments = len(layout.iovec)
-        flags = self._flags | wire.TWICE
         while calls:
-            ended = self._process.ask(wire.pack_request(layout, [call.fault_plan for call in calls], flags))
-            made = min(self._process.progress().finished, len(calls))
+            answer = self._asker.ask(self._plans_request(calls))
+            made = min(answer.progress.finished, len(calls))
             self.history += calls[:made]
-            if ended == SUSPECTED:
-                self._restart()
-            elif ended is not None or not made:
-                self.earlier_end = before + made if self.earlier_end is None else self.earlier_end
-                self._restart() if ended is not None else self.renew()
-                made += 1
-            elif self._process.changed or _lasts(layout):
-                self.renew()
+            match answer:
+                case End(kind=Kind.SUSPECTED):
+                    self.renew()
+                case Reply() if made:
+                    if answer.changed or _lasts(calls[0]):
+                        self.renew()
+                case _:
+                    self.earlier_end = before + made if self.earlier_end is None else self.earlier_end
+                    self.renew()
+                    made += 1
             before, calls = before + made, calls[made:]
 
-    def _run_plans(self, case: Case, plans: Sequence[Sequence[Fault]], max_hangs: int) -> list[Ran]:
-        flags = self._flags | wire.TWICE
-        self._process.kernel_faulty = case.kernel_fault is not None
-        self._process.segments = len(case.iovec)
+    def _plans_request(self, cases: Sequence[Case]) -> Request:
+        """Cases of one layout, each to be called with its plan."""
+        layout = cases[0]
+        data = wire.pack_request(layout, [case.fault_plan for case in cases], self._flags | native.TWICE)
+        has_kernel_fault = layout.kernel_fault is not None
+        return Request(data, parts=len(cases), segments=len(layout.iovec), kernel_fault=has_kernel_fault)
+
+    def _run_plans(self, cases: Sequence[Case], max_hangs: int) -> list[Ran]:
+        """Run cases of one layout: all by one request, as far as it is known which run did what."""
         ran: list[Ran] = []
-        strikes = 0
-        alone = False
-        while len(ran) < len(plans) and max_hangs > 0:
-            rest = plans[len(ran) :][: 1 if alone else None]
-            fresh = not self.history
-            ended = self._process.ask(wire.pack_request(case, rest, flags))
-            progress = self._process.progress()
-            finished = self._unpacked(progress, len(rest), functools.partial(self._observations, progress))
-            if finished is None or (ended is None and not finished):
-                finished, ended = [], self._process.give_up(FORGED) if ended is None else ended
-            if ended in DAMAGE:
-                finished = []  # nothing of it is believed
-            mixed = self._process.changed and len(finished) > 1 and not finished[-1].left
-            if len(rest) > 1 and (mixed or ended in DAMAGE):
-                # Which run did it, and what was true after that? Once more, each in a request of its own.
-                alone = True
-                self.renew() if ended is None else self._restart()
+        doubt = Doubt("case", is_core=self._library is None)
+        one_by_one = False
+        while (left := cases[len(ran) :]) and max_hangs > 0:
+            asked = left[:1] if one_by_one else left
+            is_first = not self.history
+            answer, finished = self._ask(self._plans_request(asked), _observations)
+            if is_one_of_several(answer, len(asked), finished):
+                one_by_one = True
+                self.renew()
                 continue
-            for plan, seen in zip(rest, finished, strict=False):
-                ran.append(Ran(seen, self.past()))
-                self.history.append(case.with_faults(*plan))
-            fresh = fresh and not finished
-            if finished:
-                strikes = 0
-            if ended is None:
-                changed = _lasts(case) or self._process.changed or progress.changes or self._process.takes_too_much()
-                left = any(seen.pages_end != seen.pages_before for seen in finished)
-                if changed or left:
-                    self.renew()  # what the subject did to its process is not undone
-                continue
-            if ended == SUSPECTED:
-                self._restart()
-                continue
-            last = Ran(self._unfinished(progress, ended), self.past())
-            self._restart()
-            certain = progress.in_subject and ended not in DAMAGE and ended != REFUSED
-            earlier = not fresh or ended in (PARENT_ENDED, PARENT_STOPPED, REFUSED)
-            if not certain and not strikes and (earlier or self._library is None):
-                strikes = 1  # the damage may be an earlier run's, or not of this check: once more in a fresh process
-            elif ended == REFUSED:
-                raise self._refusal("case")
-            elif not certain and self._library is None:
-                raise HarnessError(f"the world itself fails: {last.seen.death}")
-            else:
-                strikes = 0
-                max_hangs -= ended in (HANG, STOPPED, TOO_MUCH)
-                ran.append(last)
+            for case, seen in zip(asked, finished, strict=False):
+                ran.append(Ran(case, seen, self.past()))
+                self.history.append(case)
+            match answer:
+                case Reply():
+                    left_mapped = any(seen.pages_end != seen.pages_before for seen in finished)
+                    self._renew_if_changed(answer, also=left_mapped or _lasts(cases[0]))
+                case End():
+                    last = [Ran(case, unfinished(answer), self.past()) for case in left[len(finished) :][:1]]
+                    self.renew()
+                    is_first = is_first and not finished
+                    if last and not doubt.is_to_be_made_again(answer, number=len(ran), is_first=is_first):
+                        ran += last
+                        max_hangs -= answer.death.is_slow
         return ran
-
-    def past(self) -> Past:
-        """What was called in the present process until now."""
-        return Past(self.history, len(self.history))
-
-    def _unpacked(self, progress: Progress, asked: int, unpack: Callable[[int], list[T]]) -> list[T] | None:
-        """What was finished of so much, or None if the reply is not what a worker writes."""
-        if progress.finished > asked:
-            return None
-        try:
-            return unpack(progress.finished)
-        except wire.DamageError:
-            return None
-
-    def _observations(self, progress: Progress, finished: int) -> list[Observation]:
-        return wire.unpack_reply(self._process.replies(progress.reply_bytes), finished, progress.changes)
-
-    def _steps(self, progress: Progress, asked: Sequence[Action], finished: int) -> list[StepSeen]:
-        return wire.unpack_session(self._process.replies(progress.reply_bytes), asked[:finished])
 
     def _run_sequence(self, case: Case) -> Ran:
         actions = (Call(case.iovec, case.total_size, case.fault_plan), *case.sequence)
+        doubt = Doubt("sequence", is_core=self._library is None)
         past = self.past()
         played = self.play(case, actions, last=True)
-        if played.outside:
+        while isinstance(played.answer, End) and doubt.is_to_be_made_again(played.answer, is_first=not past.n):
             past = self.past()
-            played = self.play(case, actions, last=True)  # the damage may be an earlier run's
-            if played.outside and self._library is None:
-                raise HarnessError("the world itself fails in the middle of a sequence")
-        if not played.ended:
+            played = self.play(case, actions, last=True)
+        if isinstance(played.answer, Reply):
             self.history.append(case)
-            if played.harness_changes or self._process.changed or not _is_restored(played.steps):
-                self.renew()
+            self._renew_if_changed(played.answer, also=bool(played.changes) or not _is_restored(played.steps))
         first = played.steps[0].call
         assert first is not None  # it was sent as one
-        return Ran(replace(first, steps=tuple(played.steps), harness_changes=played.harness_changes), past)
+        return Ran(case, replace(first, steps=tuple(played.steps), harness_changes=played.changes), past)
 
     def play(self, world: Case | None, actions: Sequence[Action], *, last: bool) -> Played:
         """Do these actions in one world, whose mappings live on until they are ended, or the world is.
@@ -352,77 +287,62 @@ class Worker:
         """
         steps: list[StepSeen] = []
         changes = 0
-        self._process.segments = max([0, *(len(one.iovec) for one in actions if isinstance(one, Call))])
         while True:
             left = actions[len(steps) :]
-            forks = sum(isinstance(action, Fork) for action in left)
-            ended = self._process.ask(wire.pack_session(world, left, self._flags, last=last), forks=forks)
-            progress = self._process.progress()
-            more = self._unpacked(progress, len(left), functools.partial(self._steps, progress, left))
-            if more is None or (ended is None and not more):
-                more, ended = [], self._process.give_up(FORGED) if ended is None else ended
-            if ended == REFUSED:
-                self._restart()
-                raise self._refusal("sequence")
-            steps += [] if ended in DAMAGE else more
-            if ended is not None:
-                steps.append(StepSeen(self._unfinished(progress, ended)))
-                self._restart()
-                return Played(steps, outside=not progress.in_subject or ended == SUSPECTED)
-            changes += progress.changes
+            request = Request(
+                wire.pack_session(world, left, self._flags, last=last),
+                parts=len(left),
+                segments=max([0, *(len(action.iovec) for action in actions if isinstance(action, Call))]),
+                forks=sum(isinstance(action, Fork) for action in left),
+            )
+            answer, more = self._ask(request, functools.partial(_steps, left))
+            steps += more
+            match answer:
+                case End():
+                    steps.append(StepSeen(unfinished(answer)))
+                    self.renew()
+                    return Played(steps, answer, changes)
+                case Reply(progress):
+                    changes += progress.changes
             if len(steps) >= len(actions):
-                return Played(steps, harness_changes=changes)
+                return Played(steps, answer, changes)
             world = None  # the reply had no room for all
 
-    def _run_concurrent(self, case: Case, rounds: int, *, again: bool = False) -> Ran:
-        past = self.past()
-        self._process.segments = max(len(case.iovec), *(len(call.iovec) for call in case.concurrent))
-        ended = self._process.ask(thread_wire.pack(case, self._flags, rounds, self._process.restarts))
-        progress = self._process.progress()
-        if ended is None:
-            try:
-                seen = thread_wire.unpack(self._process.replies(), case)
-            except wire.DamageError:
-                ended = self._process.give_up(FORGED)
-            else:
-                self.history.append(case)
-                if progress.changes or seen.pages_end or self._process.changed or self._process.takes_too_much():
+    def _run_concurrent(self, case: Case, rounds: int) -> Ran:
+        doubt = Doubt("case", is_core=self._library is None)
+        segments = max(len(case.iovec), *(len(call.iovec) for call in case.concurrent))
+        while True:
+            past = self.past()
+            data = thread_wire.pack(case, self._flags, rounds, self.restarts)
+            answer, seen = self._ask(
+                Request(data, parts=1, segments=segments, reads_log=True),
+                lambda answer: [thread_wire.unpack(answer.data, case)],
+            )
+            match answer:
+                case Reply():
+                    self.history.append(case)
+                    self._renew_if_changed(answer, also=bool(seen[0].pages_end))
+                    return Ran(case, seen[0], past)
+                case End():
+                    ran = Ran(case, thread_wire.unfinished(answer.data, case, answer.death), past)
                     self.renew()
-                return Ran(seen, past)
-        seen = thread_wire.unfinished(self._process.replies(), case, self._process.death(progress, ended))
-        self._restart()
-        if ended == REFUSED:
-            raise self._refusal("case")
-        if (not progress.in_subject or ended == SUSPECTED) and not again:
-            return self._run_concurrent(case, rounds, again=True)  # the damage may be an earlier run's
-        if not progress.in_subject and self._library is None:
-            raise HarnessError(f"the world itself fails: {seen.death}")
-        return Ran(seen, past)
+                    if not doubt.is_to_be_made_again(answer, is_first=not past.n):
+                        return ran
 
-    def _refusal(self, what: str) -> HarnessError:
-        """Why a request was refused before the subject was called: by the machine, unless it cannot be read."""
-        kind = HarnessError if self._process.errno in _UNREADABLE else UnrealError
-        return kind(f"the world cannot make the {what} real: {os.strerror(self._process.errno)}")
+    def _ask(self, request: Request, unpack: Callable[[Reply | End], list[T]]) -> tuple[Reply | End, list[T]]:
+        """The answer to a request, and what was finished of its parts, as far as that is believed. A worker whose reply
+        cannot be read, or holds nothing, is ended."""
+        answer = self._asker.ask(request)
+        finished: list[T] = []
+        is_damaged = isinstance(answer, End) and answer.kind.damage
+        if not is_damaged and answer.progress.finished <= request.parts:
+            with contextlib.suppress(wire.DamageError):
+                finished = unpack(answer)
+        if isinstance(answer, Reply) and not finished:
+            answer = self._asker.give_up(Kind.FORGED, request)
+        return answer, finished
 
-    def _unfinished(self, progress: Progress, ended: int) -> Observation:
-        """What is known of the run in which a worker ended."""
-        at = progress.reply_bytes + wire.RECORD_BYTES
-        reply = self._process.replies(at + min(progress.n_events, _SHOWN_EVENTS) * EVENT.size)
-        events = bytes(reply[at:])
-        events = events[: len(events) // EVENT.size * EVENT.size]
-        # The subject may have written there: what cannot be a step ends the trace.
-        trace = list(itertools.takewhile(lambda e: e.step < len(STEPS), map(Event._make, EVENT.iter_unpack(events))))
-        if ended in DAMAGE:
-            trace = []
-        events = events[: len(trace) * EVENT.size]
-        head = wire.unpack_head(self._process.replies(wire.HEAD_BYTES))
-        return Observation(
-            mapped=False,
-            base=progress.reservation,
-            events=events,
-            flags_union=functools.reduce(operator.or_, (event.flags for event in trace), 0),
-            counts=tuple(sum(event.step == step for event in trace) for step in range(len(STEPS))),
-            death=self._process.death(progress, ended),
-            block_hosts=head.hosts,
-            device_fds=head.fds,
-        )
+    def _renew_if_changed(self, reply: Reply, *, also: bool) -> None:
+        """Go on in a fresh process if this one is not what it was: what a subject did to it is not undone."""
+        if also or reply.changed or reply.progress.changes or self._asker.excess():
+            self.renew()
