@@ -95,8 +95,9 @@ def test_a_directory_sweeps_no_sibling_of_its_own(monkeypatch: pytest.MonkeyPatc
     assert list(tmp_path.iterdir()) == []
 
 
-def semaphores() -> set[str]:
-    return {name for name in os.listdir("/dev/shm") if "vfio-verify" in name}
+def semaphores(pid: int) -> set[str]:
+    """Those of one run; others may be going on."""
+    return {name for name in os.listdir("/dev/shm") if "vfio-verify" in name and f"-{pid}-" in name}
 
 
 @needs_compiler
@@ -104,13 +105,11 @@ def test_after_a_run_that_is_killed_whole_the_next_one_leaves_nothing(tmp_path: 
     """Its process group: the process that would have looked after the semaphores goes as well."""
     command = [sys.executable, "-P", "-m", "vfio_verify", "check", str(DIRECTORY / "correct" / "check_first.c")]
     environment = os.environ | {"TMPDIR": str(tmp_path)}
-    before = semaphores()
     run = subprocess.Popen([*command, "--examples", "1000000", "--jobs", "2"], start_new_session=True, env=environment)
     end = time.monotonic() + 60
-    while not (semaphores() - before and any(tmp_path.glob("*/subject.so"))) and time.monotonic() < end:
+    while not (semaphores(run.pid) and any(tmp_path.glob("*/subject.so"))) and time.monotonic() < end:
         time.sleep(0.02)
-    own = {name for name in semaphores() - before if f"-{run.pid}-" in name}
-    assert own
+    assert semaphores(run.pid)
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
     assert len(list(tmp_path.iterdir())) >= 2
@@ -118,4 +117,4 @@ def test_after_a_run_that_is_killed_whole_the_next_one_leaves_nothing(tmp_path: 
         [*command, "--examples", "1", "--jobs", "1"], env=environment, check=False, stdout=subprocess.DEVNULL
     )
     assert list(tmp_path.iterdir()) == []
-    assert not own & semaphores()
+    assert not semaphores(run.pid)
