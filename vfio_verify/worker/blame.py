@@ -1,4 +1,4 @@
-"""Which run is to blame for the end of a worker, and when that is not known yet, so that it is made again."""
+"""Which run is to blame for what was done to a worker, and which runs are made again because nobody knows yet."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from vfio_verify.values.observation import Observation
 from vfio_verify.worker.answers import End, Kind, Reply
 
 _OF_OTHERS = (Kind.PARENT_ENDED, Kind.PARENT_STOPPED, Kind.REFUSED)
-"""What a run before may have done, or somebody outside of this check."""
+"""Ends for which somebody outside of this check may be to blame, even in a fresh process."""
 _UNREADABLE = (errno.EBADMSG, errno.ENOBUFS)
+"""Why a request is refused that is not as it should be: no fault of this machine."""
 
 
-def is_one_of_several(answer: Reply | End, asked: int, finished: Sequence[Observation]) -> bool:
-    """Whether one of several runs of a request did something to the process, and nothing tells which. What a run leaves
-    behind, such as a thread, ends its request, so then it was the last one."""
+def any_may_have_done_it(answer: Reply | End, asked: int, finished: Sequence[Observation]) -> bool:
+    """Whether one of several runs of a request did something to the process, and nothing tells which. A run that leaves
+    a thread or the like behind is known: its request ends with it."""
     match answer:
         case Reply(progress, _, changed):
             changes = progress.changes or (changed and not finished[-1].left)
@@ -32,10 +33,10 @@ def is_certain(end: End) -> bool:
 
 
 class Doubt:
-    """Decides of the ends of workers whether the run that was going on is to blame, or is made again first.
+    """Decides, when a worker has ended, whether the run that was going on is to blame or is made again first.
 
-    A run is made again, once, if the damage may be an earlier run's, or not of this check at all. In the core nothing
-    but its own code ends a worker: what does is a failure of the harness.
+    It is made again, once, if the damage may be an earlier run's, or not of this check at all. The core does no damage:
+    where it seems to have, and does again, the harness has failed.
     """
 
     def __init__(self, what: str, *, is_core: bool) -> None:
@@ -43,8 +44,9 @@ class Doubt:
         self._again: set[int] = set()
 
     def is_to_be_made_again(self, end: End, *, number: int = 0, is_first: bool) -> bool:
-        """Whether the run of this number is. `is_first`: nothing was run before it in its process. Raises UnrealError
-        where this machine cannot make the case real, HarnessError where the harness failed."""
+        """Whether the run of this number is made again in a fresh process. `is_first` says that nothing was run before
+        it in the one that ended. Raises UnrealError where this machine cannot make the case real, and HarnessError
+        where the harness failed."""
         if end.kind is Kind.SUSPECTED:
             return True
         if is_certain(end):

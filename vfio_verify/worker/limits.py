@@ -50,7 +50,7 @@ class Patience:
 
 
 class Excess(NamedTuple):
-    """What a worker holds too much of. It is `suspected` where the memory may be that of other processes."""
+    """What a worker holds too much of. It is only suspected where the memory may be that of other processes."""
 
     note: str
     is_suspected: bool

@@ -77,8 +77,9 @@ class Process:
         """The worker's, as its parent told: what the worker wrote itself is not believed. 0 where none lives."""
         self.is_lost = False
         """Whether the worker's parent is not to be relied on any more: it is replaced with the next worker."""
-        self.limits, self.slower = limits, 1.0
-        """And how many times slower this machine is than those for which the limits are made."""
+        self.limits = limits
+        self.slower = 1.0
+        """How many times slower this machine is than those for which the limits are made."""
         self.shared_before = 0
         """What the whole machine shared when the worker began, in bytes."""
         self._resources = contextlib.ExitStack()
@@ -153,17 +154,14 @@ class Process:
                     ended = death(Kind.BY_ITSELF, self.memory, status=notice.value)
                     raise InputError(f"the subject ends its process while it is loaded: {death_text(ended)}")
                 else:
-                    raise self._lost_at_start()
+                    self.is_lost = True
+                    begun = self.pid or self.memory.progress().pid  # it may end before it tells of its child
+                    if begun and self.library is not None:
+                        raise InputError(f"the subject cannot be loaded: {Kind.PARENT_ENDED.damage}")
+                    raise HarnessError(f"the worker's parent is gone{self._complaint()}")
             if self.pid and self.library is not None and patience.end(0, *usage.activity(self.pid)):
                 raise InputError("the subject does not return while it is loaded")
         raise HarnessError(f"no worker starts within {_START_SECONDS:.0f} seconds{self._complaint()}")
-
-    def _lost_at_start(self) -> InputError | HarnessError:
-        self.is_lost = True
-        begun = self.pid or self.memory.progress().pid  # it may end before it tells of its child
-        if begun and self.library is not None:
-            return InputError(f"the subject cannot be loaded: {Kind.PARENT_ENDED.damage}")
-        return HarnessError(f"the worker's parent is gone{self._complaint()}")
 
     def _compare_machine(self) -> None:
         """An emulated one may be fifty times slower than others: its limits are raised, by what a start takes."""
@@ -280,10 +278,6 @@ class Process:
 
     def _drain(self) -> None:
         """Forget what the last worker may still have said."""
-        self.data.setblocking(False)
-        try:
-            with contextlib.suppress(BlockingIOError):
-                while self.data.recv(64):
-                    pass
-        finally:
-            self.data.setblocking(True)
+        with contextlib.suppress(BlockingIOError):
+            while self.data.recv(64, socket.MSG_DONTWAIT):
+                pass

@@ -16,7 +16,7 @@ from vfio_verify.values.observation import Observation, StepSeen
 from vfio_verify.worker import native, thread_wire, wire
 from vfio_verify.worker.answers import End, Kind, Reply, Request
 from vfio_verify.worker.asking import Asker
-from vfio_verify.worker.blame import Doubt, is_one_of_several
+from vfio_verify.worker.blame import Doubt, any_may_have_done_it
 from vfio_verify.worker.deaths import unfinished
 from vfio_verify.worker.limits import MEMORY_BYTES, Limits
 from vfio_verify.worker.process import Process
@@ -244,7 +244,7 @@ class Worker:
             asked = left[:1] if one_by_one else left
             is_first = not self.history
             answer, finished = self._ask(self._plans_request(asked), _observations)
-            if is_one_of_several(answer, len(asked), finished):
+            if any_may_have_done_it(answer, len(asked), finished):
                 one_by_one = True
                 self.renew()
                 continue
