@@ -30,6 +30,7 @@ from vfio_verify.values.case import PAGE, Case, Device, Fault, RamBlock, Region,
 from vfio_verify.values.model import expect
 from vfio_verify.values.spec import clauses
 from vfio_verify.worker import native, wire
+from vfio_verify.worker.usage import processes, stat_fields
 from vfio_verify.worker.worker import Worker
 
 pytestmark = needs_compiler
@@ -85,10 +86,10 @@ def ours() -> set[str]:
     """Processes that carry the mark of a worker of this process, wherever they went."""
     mark = f"VFIO_VERIFY_WORKER={os.getpid()}-".encode()
     found = set()
-    for environment in Path("/proc").glob("[0-9]*/environ"):
+    for process in processes():
         try:
-            if mark in environment.read_bytes():
-                found.add(f"{environment.parent.name}: {(environment.parent / 'stat').read_text()}")
+            if mark in (process / "environ").read_bytes():
+                found.add(f"{process.name}: {(process / 'stat').read_text()}")
         except OSError:
             continue
     return found
@@ -250,13 +251,13 @@ def command(*arguments: str) -> list[str]:
 def session(leader: int) -> list[str]:
     """The processes of a session that still live."""
     found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+    for process in processes():
         try:
-            fields = stat.read_text().rpartition(")")[2].split()
+            fields = stat_fields(process)
         except OSError:
             continue
         if int(fields[3]) == leader and fields[0] != "Z":
-            found.append(stat.parent.name)
+            found.append(process.name)
     return found
 
 
@@ -264,12 +265,12 @@ def marked_by(pids: set[int]) -> list[str]:
     """Processes of the workers that these processes, now gone, had."""
     marks = [f"VFIO_VERIFY_WORKER={pid}-".encode() for pid in pids]
     found = []
-    for environment in Path("/proc").glob("[0-9]*/environ"):
+    for process in processes():
         try:
-            text = environment.read_bytes()
+            text = (process / "environ").read_bytes()
         except OSError:
             continue
-        found += [environment.parent.name] * any(mark in text for mark in marks)
+        found += [process.name] * any(mark in text for mark in marks)
     return found
 
 

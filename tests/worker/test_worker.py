@@ -20,6 +20,7 @@ from vfio_verify.judge import judge
 from vfio_verify.values.case import PAGE, Case, Fault, Segment
 from vfio_verify.values.model import expect
 from vfio_verify.worker.sandbox import SandboxFeature
+from vfio_verify.worker.usage import processes
 from vfio_verify.worker.worker import Worker
 
 # What a total of 1, 2, 3... makes the subject do; with any other total it maps as it should.
@@ -401,10 +402,10 @@ def descendants(pid: int) -> set[int]:
 def running(library: Path) -> set[int]:
     """Processes that have a library mapped, whoever their parent is."""
     found = set()
-    for maps in Path("/proc").glob("[0-9]*/maps"):
+    for process in processes():
         try:
-            if str(library) in maps.read_text():
-                found.add(int(maps.parent.name))
+            if str(library) in (process / "maps").read_text():
+                found.add(int(process.name))
         except (OSError, ValueError):
             continue
     return found

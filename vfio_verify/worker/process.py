@@ -239,10 +239,10 @@ class Process:
         mark = f"{_MARK}={self._mark}".encode()
         for _ in range(_SWEEPS):
             found = False
-            for environment in Path("/proc").glob("[0-9]*/environ"):
+            for process in usage.processes():
                 with contextlib.suppress(OSError):
-                    if mark in environment.read_bytes():
-                        os.kill(int(environment.parent.name), signal.SIGKILL)
+                    if mark in (process / "environ").read_bytes():
+                        os.kill(int(process.name), signal.SIGKILL)
                         found = True
             if not found:
                 return

@@ -11,6 +11,11 @@ _KIB = re.compile(r"^(?:VmRSS|VmPTE|VmSwap|HugetlbPages):\s+(\d+) kB$", re.MULTI
 _SHMEM = re.compile(r"^Shmem:\s+(\d+) kB$", re.MULTILINE)
 
 
+def processes() -> list[Path]:
+    """The directories of all processes in /proc. `Path.glob` fails where one ends while it looks."""
+    return [Path("/proc", name) for name in os.listdir("/proc") if name.isdigit()]
+
+
 def stat_fields(process: Path) -> list[str]:
     """The fields of a process or a thread behind its name, as in proc(5): its state first. Raises OSError.
 
@@ -33,9 +38,9 @@ def activity(pid: int) -> tuple[str, float]:
     process = Path(f"/proc/{pid}")
     try:
         fields = stat_fields(process)
+        is_busy = fields[0] == "S" and any(state(task) == "R" for task in (process / "task").iterdir())
     except OSError:
         return "R", 0.0  # it has ended, and the notice is on its way
-    is_busy = fields[0] == "S" and any(state(task) == "R" for task in (process / "task").glob("*"))
     return "R" if is_busy else fields[0], used_seconds(fields)
 
 
