@@ -28,7 +28,7 @@ from vfio_verify.subject.compiler import find_compiler
 from vfio_verify.values.case import PAGE, Case, Device, Fault, RamBlock, Region, Segment
 from vfio_verify.values.model import expect
 from vfio_verify.values.observation import EVENT, Observation
-from vfio_verify.worker import wire
+from vfio_verify.worker import native, wire
 
 FEW = 16
 """Segments of the small layout."""
