@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
+from case_texts import from_json
 from subject_files import DIRECTORY
 
 from vfio_verify.cli.main import cli
 from vfio_verify.errors import InputError
-from vfio_verify.values.case import from_json
 from vfio_verify.values.spec import clauses
 
 CORRECT = DIRECTORY / "correct" / "check_first.c"

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from case_texts import from_json
 from msgspec.structs import replace
 from places import TESTS
 from rich.console import Console
@@ -44,7 +45,6 @@ from vfio_verify.values.case import (
     RamBlock,
     Region,
     Segment,
-    from_json,
 )
 from vfio_verify.values.case import check as check_that_it_is_a_case
 from vfio_verify.values.model import expect

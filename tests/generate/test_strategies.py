@@ -8,12 +8,14 @@ from functools import cache
 from itertools import combinations
 
 import pytest
+from case_texts import from_json
 from hypothesis import HealthCheck, Phase, find, given, seed, settings
 from hypothesis import strategies as st
+from strategies import packed_cases
 
 from vfio_verify.generate.layouts import MALFORMATIONS, any_case, well_formed
-from vfio_verify.generate.strategies import cases, packed_cases
-from vfio_verify.values.case import MAX_SEGMENTS, PAGE, Case, Device, RamBlock, Region, Segment, check, from_json
+from vfio_verify.generate.strategies import cases
+from vfio_verify.values.case import MAX_SEGMENTS, PAGE, Case, Device, RamBlock, Region, Segment, check
 from vfio_verify.values.model import expect
 
 GIB = 1 << 30

@@ -35,7 +35,6 @@ from made_runs import (
     violated,
 )
 
-from vfio_verify import judge as judge_module
 from vfio_verify.judge.sequence import judge_sequence, step_text
 from vfio_verify.values.case import PAGE, Change, Drop, End, Fork, KernelFault, Segment
 from vfio_verify.values.observation import (
@@ -66,10 +65,6 @@ from vfio_verify.values.space import actions_of
 from vfio_verify.values.spec import clauses
 
 # ---- all clauses -------------------------------------------------------------------------------------------
-
-
-def test_every_clause_of_the_spec_has_a_judge_and_no_other_has():
-    assert judge_module.judged_clauses() == set(clauses())
 
 
 def test_a_run_as_it_should_be_violates_nothing_and_exercises_what_it_can():
@@ -771,7 +766,6 @@ def blamed(what: Observation) -> list[tuple[int, str, str]]:
 def test_mappings_as_they_must_be_after_each_step_hold_repeatable():
     verdict = judge_sequence(SEQUENCE, "same-block", steps())
     assert not verdict.blamed
-    assert verdict.calls == 3
     assert "REPEATABLE" in verdict.checked
     alone = msgspec.structs.replace(steps(), steps=steps().steps[:1])
     assert "REPEATABLE" not in judge_sequence(SEQUENCE, "same-block", alone).checked

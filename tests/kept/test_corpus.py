@@ -17,13 +17,13 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import packed_cases
 
 import vfio_verify
 from vfio_verify.corpus import directory as module
 from vfio_verify.corpus.directory import DirectoryCorpus, entry_paths
 from vfio_verify.corpus.entry import Entry, Origin, found, read_entry
 from vfio_verify.errors import InputError
-from vfio_verify.generate.strategies import packed_cases
 from vfio_verify.values.case import PAGE, Case, Device, Fault, RamBlock, Region, Segment
 
 CASE = Case(

@@ -8,13 +8,14 @@ import sys
 import time
 
 import pytest
+from case_texts import from_json
 from redis_server import needs_server, server
 
 from vfio_verify.corpus.directory import DirectoryCorpus
 from vfio_verify.corpus.entry import Entry, Origin
 from vfio_verify.corpus.shared import RedisCorpus, example_database, is_shared, open_corpus
 from vfio_verify.errors import InputError
-from vfio_verify.values.case import Case, from_json
+from vfio_verify.values.case import Case
 
 redis = pytest.importorskip("redis", reason="needs the client: pip install 'vfio-verify[redis]'")
 
@@ -56,10 +57,10 @@ def test_what_is_stored_comes_back_ordered_by_name_as_from_a_directory(server, t
 def test_writers_on_several_machines_lose_nothing_and_write_nothing_twice(server, tmp_path):
     script = tmp_path / "writer.py"
     script.write_text(
-        "import sys\nfrom vfio_verify.values.case import from_json\nfrom vfio_verify.corpus.entry import Entry\n"
+        "import sys\nfrom vfio_verify.corpus.entry import read_entry\n"
         "from vfio_verify.corpus.shared import RedisCorpus\n"
         "there = RedisCorpus(sys.argv[1])\n"
-        "stored = [there.store(Entry(from_json(sys.argv[2] % (n * 4096)))) for n in range(1, 101)]\n"
+        "stored = [there.store(read_entry((sys.argv[2] % (n * 4096)).encode(), '')) for n in range(1, 101)]\n"
         "print(sum(one is not None for one in stored))\n"
     )
     writers = [

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import sequences
 
 from vfio_verify.corpus.entry import Entry, Origin
-from vfio_verify.generate.strategies import cases, sequences
+from vfio_verify.generate.strategies import cases
 from vfio_verify.report.drawing import dmabuf, expected_text, memory, shown
 from vfio_verify.values.case import PAGE, Area, Case, Device, Fault, RamBlock, Region, Segment
 

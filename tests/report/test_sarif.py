@@ -9,6 +9,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from case_texts import from_json
 from made_reports import CASE, NASTY, SUBJECT, placed, report, violation
 from msgspec.structs import replace
 from places import CHECKOUT, TESTS
@@ -17,7 +18,6 @@ from vfio_verify.report.location import locate
 from vfio_verify.report.report import Report
 from vfio_verify.report.sarif import to_sarif
 from vfio_verify.subject.subject import CORE
-from vfio_verify.values.case import from_json
 from vfio_verify.values.spec import clauses
 
 SCHEMA = json.loads((TESTS / "schemas" / "sarif-schema-2.1.0.json").read_bytes())

@@ -12,12 +12,13 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import sequences
 
 from vfio_verify.campaign.check import check
 from vfio_verify.campaign.options import Options
 from vfio_verify.campaign.replay import ReplayReport
 from vfio_verify.corpus.entry import Entry, Origin
-from vfio_verify.generate.strategies import cases, sequences
+from vfio_verify.generate.strategies import cases
 from vfio_verify.report.report import Report, make_report
 from vfio_verify.subject.subject import CORE
 from vfio_verify.values.case import PAGE, Case, Device, RamBlock, Region, Segment

@@ -6,13 +6,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from case_texts import from_json
 from msgspec.structs import replace
 from subject_files import DIRECTORY, needs_compiler
 
 from vfio_verify.campaign.check import check, check_case
 from vfio_verify.campaign.options import Options
 from vfio_verify.subject.subject import CORE, open_subject
-from vfio_verify.values.case import PAGE, Case, Device, Fault, RamBlock, Region, Segment, from_json
+from vfio_verify.values.case import PAGE, Case, Device, Fault, RamBlock, Region, Segment
 from vfio_verify.worker.worker import Worker
 
 pytestmark = needs_compiler

@@ -7,6 +7,7 @@ import re
 
 import msgspec
 import pytest
+from case_texts import from_json
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +25,6 @@ from vfio_verify.values.case import (
     Region,
     Segment,
     check,
-    from_json,
 )
 
 SPARSE = Region(2, 16 * PAGE, (Area(2 * PAGE, 3 * PAGE), Area(8 * PAGE, 4 * PAGE)), writable=False)
@@ -84,10 +84,9 @@ def test_a_case_with_earlier_calls_comes_back_from_json():
     assert from_json(case.to_json()) == case
 
 
-def test_json_is_read_as_bytes_and_as_text_with_fields_in_any_order():
+def test_json_is_read_with_fields_in_any_order():
     written = json.loads(CASE.to_json())
-    backwards = json.dumps(dict(reversed(written.items())), indent=2)
-    assert from_json(backwards) == from_json(backwards.encode()) == CASE
+    assert from_json(json.dumps(dict(reversed(written.items())), indent=2)) == CASE
 
 
 def faults() -> st.SearchStrategy[Fault]:
@@ -114,14 +113,14 @@ def test_a_schema_of_another_version_is_refused():
     ids=["nothing", "cut off", "null", "a list", "not UTF-8", "no fields", "half a character", "deep"],
 )
 def test_what_is_no_case_is_an_input_error(text):
-    with pytest.raises(InputError, match="not a case"):
+    with pytest.raises(InputError, match="no corpus entry"):
         from_json(text)
 
 
 def test_cases_nested_without_end_are_an_input_error():
     head, empty, _ = MINIMAL.to_json().partition(b'"earlier":[')
     head += empty
-    with pytest.raises(InputError, match="not a case"):
+    with pytest.raises(InputError, match="no corpus entry"):
         from_json(head * 20_000)
 
 
@@ -147,7 +146,7 @@ def test_cases_nested_without_end_are_an_input_error():
     ],
 )
 def test_a_value_of_the_wrong_kind_is_refused_with_its_path(path, value):
-    place = re.sub(r"\.(\d+)", r"[\1]", f"$.{path}")
+    place = re.sub(r"\.(\d+)", r"[\1]", f"$.case.{path}")
     with pytest.raises(InputError, match=re.escape(f"`{place}`")):
         from_json(replaced(path, value))
 
@@ -196,7 +195,7 @@ def test_a_field_that_a_case_does_not_have_is_refused_by_its_name(path):
 )
 def test_a_reference_that_does_not_hold_is_refused_with_its_place(path, value, place):
     with pytest.raises(InputError, match=place):
-        from_json(replaced(path, value))
+        check(from_json(replaced(path, value)))  # reading leaves a case for other pages unchecked
 
 
 def test_a_block_of_a_region_that_cannot_be_mapped_is_refused():

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from strategies import packed_cases
 
-from vfio_verify.generate.strategies import cases, packed_cases
+from vfio_verify.generate.strategies import cases
 from vfio_verify.values.case import PAGE, Area, Case, Device, Fault, RamBlock, Region, Segment
 from vfio_verify.values.model import Overlay, expect
 

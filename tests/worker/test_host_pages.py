@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from case_texts import from_json
 from msgspec.structs import replace
 from subject_files import DIRECTORY, needs_compiler
 
@@ -24,7 +25,6 @@ from vfio_verify.values.case import (
     Region,
     Segment,
     check,
-    from_json,
 )  # fmt: skip
 from vfio_verify.values.features import features
 from vfio_verify.values.model import expect

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from case_texts import from_json
 from msgspec.structs import replace
 from subject_files import DIRECTORY, needs_compiler
 
@@ -10,7 +11,7 @@ from vfio_verify.campaign.check import check_case
 from vfio_verify.campaign.options import Options
 from vfio_verify.report.case_text import case_rows
 from vfio_verify.subject.subject import CORE, open_subject
-from vfio_verify.values.case import PAGE, Case, Device, Fault, Kernel, RamBlock, Region, Segment, from_json
+from vfio_verify.values.case import PAGE, Case, Device, Fault, Kernel, RamBlock, Region, Segment
 from vfio_verify.values.features import features
 from vfio_verify.values.observation import STEPS, TOOK_AWAY
 from vfio_verify.worker.worker import Worker

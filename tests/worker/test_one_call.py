@@ -31,13 +31,13 @@ pytestmark = needs_compiler
 SCRIPT = """
 import pathlib, sys
 import msgspec
-from vfio_verify.values.case import from_json
+from vfio_verify.corpus.entry import read_entry
 from vfio_verify.judge import judge
 from vfio_verify.values.model import expect
 from vfio_verify.worker.worker import Worker
 
 for given in sys.argv[1:]:
-    case, library = from_json(given.partition("@")[2]), given.partition("@")[0]
+    case, library = read_entry(given.partition("@")[2].encode(), "").case, given.partition("@")[0]
     with Worker(pathlib.Path(library), memory_bytes=256 << 20, cpu_seconds=10, sleep_seconds=0.6) as worker:
         found = [[[v.clause, v.summary] for v in judge(case, expect(case), seen).violations if v.clause != "UNCHARGED"]
                  for _ in range(2) for seen in worker.run(case)]

@@ -431,12 +431,13 @@ def test_without_seccomp_files_are_still_safe(victims: Victims, way: str) -> Non
 
 AS_NOBODY = """
 import pathlib, sys
-from vfio_verify.values.case import from_json
+from vfio_verify.corpus.entry import read_entry
 from vfio_verify.worker.sandbox import SandboxFeature
 from vfio_verify.worker.worker import Worker
 
 with Worker(pathlib.Path(sys.argv[1]), parts=SandboxFeature(int(sys.argv[2]))) as worker:
-    print(worker.run(from_json(sys.argv[3]))[0].message.decode(errors="replace"), *worker.confinement.notes())
+    (seen,) = worker.run(read_entry(sys.argv[3].encode(), "").case)
+    print(seen.message.decode(errors="replace"), *worker.confinement.notes())
 """
 
 

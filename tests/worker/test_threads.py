@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from case_texts import from_json
 from msgspec.structs import replace
 from places import TESTS
 from rich.console import Console
@@ -24,7 +25,7 @@ from vfio_verify.subject.subject import CORE, Subject, open_subject
 from vfio_verify.trial import confirm
 from vfio_verify.trial.candidates import Candidate
 from vfio_verify.trial.runner import Runner
-from vfio_verify.values.case import PAGE, Call, Case, Device, RamBlock, Region, Segment, from_json
+from vfio_verify.values.case import PAGE, Call, Case, Device, RamBlock, Region, Segment
 from vfio_verify.values.case import check as check_makes_sense
 from vfio_verify.values.model import expect
 from vfio_verify.values.observation import Observation

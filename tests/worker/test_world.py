@@ -13,9 +13,9 @@ from pathlib import Path
 import msgspec
 import pytest
 from hypothesis import given, settings
+from strategies import packed_cases
 from subject_files import needs_compiler
 
-from vfio_verify.generate.strategies import packed_cases
 from vfio_verify.generate.sweep import fault_plans
 from vfio_verify.judge import judge
 from vfio_verify.subject.compiler import WRAPPED

@@ -1,6 +1,6 @@
-"""Hypothesis strategies for cases.
+"""Cases drawn by Hypothesis: one by one for properties, or from bytes for campaigns of many thousands.
 
-Both make the same cases from the same decisions (vfio_verify/generate/layouts.py) and shrink to what matters.
+Both ways make the same cases from the same decisions (vfio_verify/generate/layouts.py).
 """
 
 from __future__ import annotations
@@ -55,11 +55,6 @@ def packed_case(data: bytes) -> Case:
     return any_case(_Decoded(data))
 
 
-def packed_cases() -> st.SearchStrategy[Case]:
-    """The same cases, each from one draw of bytes: for campaigns of many thousands."""
-    return st.binary(min_size=CASE_BYTES, max_size=CASE_BYTES).map(packed_case)
-
-
 def run_packed_cases(run: Callable[[Case], None], seed: int, examples: int) -> None:
     """Have Hypothesis make so many packed cases. The same seed makes the same cases.
 
@@ -104,10 +99,3 @@ def _elsewhere(choices: Choices, case: Case, seed: int, number: int, count: int)
 def packed_sequence(case: Case, data: bytes) -> Case:
     """A case with actions after its call, made from `SEQUENCE_BYTES` of data."""
     return with_sequence(_Decoded(data), case)
-
-
-@st.composite
-def sequences(draw: st.DrawFn) -> Case:
-    """Cases with actions after their call."""
-    choices = _Drawn(draw)
-    return with_sequence(choices, any_case(choices))

@@ -15,7 +15,8 @@ from vfio_verify.values.case import Case
 from vfio_verify.values.model import Expectation
 from vfio_verify.values.observation import NOWHERE, Observation
 
-_JUDGES: dict[str, ClauseJudge] = {**mapping.CLAUSES, **outcome.CLAUSES, **conduct.CLAUSES}
+JUDGES: dict[str, ClauseJudge] = {**mapping.CLAUSES, **outcome.CLAUSES, **conduct.CLAUSES}
+"""The judge of each clause, by its id."""
 
 
 class Consequence(Struct, frozen=True):
@@ -62,17 +63,12 @@ class Verdict(Struct, frozen=True):
     violations: tuple[Violation, ...]
 
 
-def judged_clauses() -> frozenset[str]:
-    """The ids that have a judge."""
-    return frozenset(_JUDGES)
-
-
 def judge(case: Case, expected: Expectation, seen: Observation, *, has_errp: bool = True) -> Verdict:
     """Hold an observation against the spec. `case` carries the fault plan that was run; without `has_errp` the
     subject's signature has no place for an error."""
     facts = Facts(case, expected, seen, has_errp)
     checked, found = [], list[tuple[str, Finding]]()
-    for name, function in _JUDGES.items():
+    for name, function in JUDGES.items():
         findings = function(facts)
         if findings is None:
             continue

@@ -35,7 +35,6 @@ class SequenceVerdict(NamedTuple):
     """Which clauses were exercised, and what was seen to violate one, in the order of the steps."""
 
     checked: frozenset[str]
-    calls: int
     blamed: tuple[Blamed, ...]
 
 
@@ -65,10 +64,10 @@ def judge_sequence(case: Case, policy: Policy, seen: Observation, *, has_errp: b
                 break
             made = space.map(made_for, mapped=answer.mapped)
             if made is not None and touches_pages(verdict.violations):
-                space.forget(made.call)
+                space.end(made.call)
                 made = None
-        else:
-            ended = space.do(action)
+        elif isinstance(action, End):
+            ended = space.end(action.mapping)
         if number and (space.live or ended):
             checked.add("REPEATABLE")
         finding = next(_damage(space, before, step, made, ended), None)
@@ -80,8 +79,7 @@ def judge_sequence(case: Case, policy: Policy, seen: Observation, *, has_errp: b
             blamed.append(Blamed(number, violation, own, damage=True))
             break
         before = step
-    n_calls = sum(step.call is not None for step in seen.steps)
-    return SequenceVerdict(frozenset(checked), n_calls, tuple(blamed))
+    return SequenceVerdict(frozenset(checked), tuple(blamed))
 
 
 def step_text(case: Case, step: int) -> str:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from vfio_verify.generate.sweep import MMAP_ERRNOS, OTHER_ERRNOS
 from vfio_verify.trial.reduce_world import lower, put_at, subsets, unit_of, with_iovec, with_room
 from vfio_verify.values.case import Case, Fault, Segment
-from vfio_verify.values.cost import STEPS
+from vfio_verify.values.observation import STEPS
 
 _FEW = 6
 """In lists of up to so many segments, every two are swapped, and tried alike."""

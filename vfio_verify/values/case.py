@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import itertools
 import mmap
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -48,16 +48,14 @@ Step = Literal[
 ]  # fmt: skip
 """The calls and look-ups that are counted, in the order of ``enum vv_step`` in pyx/world/world.h."""
 
-
 Policy = Literal["same-block", "same-region", "same-device"]
 """Which segments may share a dmabuf: those of one RAMBlock (the spec), of one region, or of one device."""
 KernelFaultKind = Literal[
     "address_space", "map_count", "closed_descriptor", "read_only_descriptor", "write_only_descriptor", "sealed",
     "truncated", "seccomp", "hugetlb",
 ]  # fmt: skip
+KERNEL_FAULT_KINDS: tuple[KernelFaultKind, ...] = get_args(KernelFaultKind)
 """What the kernel itself is made to fail by, in the order of ``enum vv_kernel_kind`` in pyx/world/internal.h."""
-
-KERNEL_FAULT_KINDS: tuple[KernelFaultKind, ...] = KernelFaultKind.__args__  # type: ignore[attr-defined]  # as a Literal
 
 HUGE_PAGE = 2 << 20
 """Of the memory of a device under the kernel fault `hugetlb`."""
@@ -268,22 +266,11 @@ class Case(
         return replace(self, fault_plan=faults)
 
     def to_json(self) -> bytes:
-        """One line of JSON; `from_json` reads it back to an equal case."""
+        """One line of JSON; `corpus.entry.read_entry` reads it back to an equal case."""
         return _encoder.encode(self)
 
 
 _encoder = msgspec.json.Encoder(order="deterministic")
-_decoder = msgspec.json.Decoder(Case)
-
-
-def from_json(text: bytes | str) -> Case:
-    """Read a case of this schema, and check that it can be made real. Raises InputError with the place of the fault."""
-    try:
-        case = _decoder.decode(text)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise InputError(f"not a case: {error}") from error
-    check(case)
-    return case
 
 
 def check(case: Case) -> None:

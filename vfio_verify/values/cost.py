@@ -14,8 +14,9 @@ from msgspec import NODEFAULT, Struct
 from msgspec.structs import FieldInfo
 
 from vfio_verify.errors import InputError
-from vfio_verify.values.case import PAGE, Action, Call, Case, Change, Device, Drop, Fault, RamBlock, Step, check
+from vfio_verify.values.case import PAGE, Action, Call, Case, Change, Device, Drop, Fault, RamBlock, check
 from vfio_verify.values.model import expect
+from vfio_verify.values.observation import STEPS
 from vfio_verify.values.space import alone
 
 _STRUCTURE = frozenset(
@@ -25,8 +26,6 @@ _STRUCTURE = frozenset(
 
 _A_FEW_PAGES = 16
 _ODD = 2
-
-STEPS: tuple[Step, ...] = Step.__args__  # type: ignore[attr-defined]  # as a Literal
 
 
 def is_simpler(candidate: Case, than: Case) -> bool:

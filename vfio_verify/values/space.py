@@ -10,8 +10,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 from msgspec.structs import replace
 
-from vfio_verify.values.backing import backing
-from vfio_verify.values.case import PAGE, Action, Call, Case, Change, End, Policy
+from vfio_verify.values.case import Action, Call, Case, Policy
 from vfio_verify.values.model import Expectation, expect
 from vfio_verify.values.observation import READ, SHARED, Run
 
@@ -23,10 +22,6 @@ class LiveMapping(Struct, frozen=True):
     length: int
     """In bytes, of whole pages."""
     runs: tuple[Run, ...]
-
-    def shows(self, memory: int, offset: int) -> bool:
-        """Does one of its pages show this byte of a device's memory?"""
-        return any(run.memory == memory and 0 <= offset - run.offset < run.end - run.start for run in self.runs)
 
 
 def actions_of(case: Case) -> tuple[Action, ...]:
@@ -53,11 +48,8 @@ class Space:
 
     def __init__(self, case: Case, policy: Policy = "same-block") -> None:
         self.case, self._policy = case, policy
-        self.page = case.page_size
         self._calls = 0
         self.live: dict[int, LiveMapping] = {}
-        self.changed: set[tuple[int, int]] = set()
-        """Words that the device changed: the number of its file and the offset there."""
 
     def expectation(self, call: Call) -> Expectation:
         """What a call must answer while no step of it fails: the same at any time."""
@@ -73,28 +65,6 @@ class Space:
         self.live[number] = LiveMapping(number, runs[-1].end, runs)
         return self.live[number]
 
-    def forget(self, call: int) -> None:
-        """A mapping that was wrong from the start is not followed."""
-        self.live.pop(call, None)
-
-    def do(self, action: Action) -> LiveMapping | None:
-        """Anything but a call: the mapping that it ended. Dropped blocks and forks change no mapping."""
-        if isinstance(action, End):
-            return self.live.pop(action.mapping, None)
-        if isinstance(action, Change) and (word := self.word(action)) is not None:
-            self.changed ^= {word}  # a second change of a word is the first one undone
-        return None
-
-    def word(self, change: Change) -> tuple[int, int] | None:
-        """In which file, and where there, a changed word lies; None for plain RAM."""
-        block = self.case.ram_blocks[change.block]
-        area = self.case.area_of(change.block)
-        if block.device is None or block.region is None or area is None:
-            return None
-        file = backing(self.case, block.device, block.region)
-        return file.memory, file.offset + area.offset + change.offset
-
-    @property
-    def pages(self) -> int:
-        """Of all mappings that live, in pages of this machine's."""
-        return sum(mapping.length for mapping in self.live.values()) // PAGE
+    def end(self, call: int) -> LiveMapping | None:
+        """A call's mapping is not followed any more: it was ended, or was wrong from the start."""
+        return self.live.pop(call, None)
