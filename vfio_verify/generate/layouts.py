@@ -170,7 +170,7 @@ def pieces_of(choices: Choices, case: Case, block: int) -> tuple[Segment, ...]:
 
 def _long_segment(choices: Choices, block: int, size: int) -> Segment:
     """One of more than 2 or 4 GiB, as far as the block has them."""
-    offset = choices.integer(0, 2) * PAGE
+    offset = min(choices.integer(0, 2) * PAGE, size - PAGE)
     length = pick(choices, (2 * GIB, 4 * GIB, 4 * GIB + PAGE, 6 * GIB))
     return Segment(block, offset, min(length, size - offset))
 
