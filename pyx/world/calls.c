@@ -943,7 +943,7 @@ VV_EXPORT _Noreturn void __wrap_abort(void) { vv_die("called abort()"); }
 
 VV_EXPORT _Noreturn void __wrap___assert_fail(const char *what, const char *file, unsigned int line, const char *function)
 {
-    vv_die("%s:%u: %s: assertion `%s' failed", file, line, function, what);
+    vv_die_of(VV_DEATH_ASSERTION, "%s:%u: %s: assertion `%s' failed", file, line, function, what);
 }
 
 /* syscall(2) reaches the same interposers; what they do not know is made as it is. */

@@ -225,7 +225,7 @@ VV_EXPORT _Noreturn void vfio_verify_fatal(const char *format, ...)
 VV_EXPORT _Noreturn void vfio_verify_assertion_failed(const char *text, const char *file, int line,
                                                       const char *function)
 {
-    vv_die("assertion failed in %s() at %s:%d: %s", function, file, line, text);
+    vv_die_of(VV_DEATH_ASSERTION, "assertion failed in %s() at %s:%d: %s", function, file, line, text);
 }
 
 VV_EXPORT _Noreturn void g_abort(void)

@@ -99,7 +99,7 @@ void vv_end(struct vv_event *event, u64 result, int error);
 _Noreturn void vv_die(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* The same, for what a judge asks for. */
-enum vv_death { VV_DEATH_ERROR_SET_TWICE = 1 };
+enum vv_death { VV_DEATH_ERROR_SET_TWICE = 1, VV_DEATH_ASSERTION = 2 };
 _Noreturn void vv_die_of(enum vv_death code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* ---- the layout of a case, as the request carries it -------------------------------------- */

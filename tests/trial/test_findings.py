@@ -13,8 +13,9 @@ from vfio_verify.judge.attribution import key
 from vfio_verify.judge.consequences import roots
 from vfio_verify.judge.sameness import absorbed
 from vfio_verify.judge.severity import severity
-from vfio_verify.trial.findings import MOST_CONFIRMED, Seen, named, to_confirm, told
+from vfio_verify.trial.findings import MOST_CONFIRMED, Seen, to_confirm, told
 from vfio_verify.values.case import PAGE, Area, Device, Fault, Kernel, KernelFault, RamBlock, Region, Segment
+from vfio_verify.values.cause import named
 from vfio_verify.values.observation import ANONYMOUS, OUTSIDE, READ, REFUSED, SHARED, Observation, Run
 from vfio_verify.values.spec import SEVERITIES, clauses
 

@@ -14,13 +14,14 @@ from vfio_verify.campaign.shards import shards
 from vfio_verify.campaign.tally import LOST, Tally
 from vfio_verify.generate.kernel_faults import KernelRuns, account, layouts_again, permitted, reasons_against, why_not
 from vfio_verify.judge import Verdict, Violation
-from vfio_verify.judge.attribution import Key, key
+from vfio_verify.judge.attribution import key
 from vfio_verify.subject.subject import Subject
 from vfio_verify.trial.candidates import Candidates, first
 from vfio_verify.trial.confirm import Confirmation, confirm_and_minimize, seen_concurrent
 from vfio_verify.trial.findings import to_confirm, told
 from vfio_verify.trial.runner import Runner
 from vfio_verify.values.case import Case, KernelFaultKind
+from vfio_verify.values.cause import Key
 from vfio_verify.values.features import features
 
 _RUNS_OF_CASE = 3

@@ -21,13 +21,14 @@ from vfio_verify.generate.distribution import FeatureCount
 from vfio_verify.generate.kernel_faults import FEW, LAYOUTS, kernel_cases, long_case
 from vfio_verify.generate.sweep import fault_plans, pair_plans
 from vfio_verify.judge import Verdict, Violation
-from vfio_verify.judge.attribution import Key, key
+from vfio_verify.judge.attribution import key
 from vfio_verify.subject.subject import Subject
 from vfio_verify.trial.candidates import CandidateTable
 from vfio_verify.trial.findings import Seen
 from vfio_verify.trial.hangs import HangBudget, hung
 from vfio_verify.trial.runner import Runner, open_runner
 from vfio_verify.values.case import Case, Fault, KernelFaultKind
+from vfio_verify.values.cause import Key
 from vfio_verify.values.model import Expectation, expect
 from vfio_verify.values.observation import Observation
 from vfio_verify.worker.sandbox import OFF_NOTE

@@ -12,9 +12,7 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from vfio_verify.judge import Violation
-
-Key = tuple[str, str]
-"""A clause, and a way of violating it."""
+from vfio_verify.values.cause import Key, after_others
 
 
 def key(violation: Violation) -> Key:
@@ -48,4 +46,5 @@ def _attributed(violation: Violation, when: str) -> Violation:
     summary += f" ({violation.clause})"
     if violation.clause == "REPEATABLE":
         return replace(violation, summary=summary)
-    return replace(violation, clause="REPEATABLE", cause=f"{violation.clause}: {violation.cause}", summary=summary)
+    cause = after_others(violation.clause, violation.cause)
+    return replace(violation, clause="REPEATABLE", cause=cause, summary=summary)

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from vfio_verify.judge import Verdict, Violation, judge
 from vfio_verify.judge.facts import Finding
 from vfio_verify.values.case import Call, Case, Policy
+from vfio_verify.values.cause import concurrent
 from vfio_verify.values.model import expect
 from vfio_verify.values.observation import TOOK_AWAY, Observation, Taken, Threads
 from vfio_verify.values.space import alone
@@ -42,7 +43,7 @@ def judge_concurrent(case: Case, policy: Policy, seen: Observation, *, has_errp:
     assert threads is not None  # the worker fills it in for such a case
 
     def violation(clause: str, finding: Finding) -> Violation:
-        cause = f"at once: {finding.cause}"
+        cause = concurrent(finding.cause)
         return Violation(clause, cause, finding.summary, case, seen, finding.expected, finding.seen)
 
     n = 1 + len(case.concurrent)
@@ -64,7 +65,7 @@ def judge_concurrent(case: Case, policy: Policy, seen: Observation, *, has_errp:
     if threads.clobbered and not torn:
         expected, text = "memory of other threads stays as it is", f"{threads.clobbered} pages overwritten"
         violations.append(violation("CONFINED", Finding("a call overwrites another thread's memory", expected, text)))
-    if threads.round is not None and not violations and threads.calls is not threads.control:
+    if threads.round is not None and not violations:
         disturbed = list(_disturbed(case, policy, threads, has_errp))
         if disturbed:
             violations.append(violation("REPEATABLE", replace(disturbed[0], cause="disturbed")))

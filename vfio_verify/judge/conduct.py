@@ -17,6 +17,7 @@ from vfio_verify.judge.facts import (
     Finding,
     without,
 )
+from vfio_verify.values.cause import SUCCESS, of_kind
 from vfio_verify.values.observation import (
     FAULTED,
     LEFT_CHILD,
@@ -66,7 +67,7 @@ def _unmap_on_error(facts: Facts) -> list[Finding] | None:
 def _how_left(facts: Facts) -> str:
     """By a cleanup that does not reach everything, or by a way out that has none."""
     if not facts.took(MUNMAP):
-        return f"kept: {facts.way_out}"
+        return of_kind("kept", facts.way_out)
     failed = any(e.step == MUNMAP for e in facts.events(FAULTED | UNPLANNED))
     return "a failed munmap" if failed else "in part"
 
@@ -80,7 +81,7 @@ def _confined(facts: Facts) -> list[Finding] | None:
             f"{STEPS[event.step]} outside the subject's own reservation: {lies}",
             expected,
             call_text(event, facts.case, facts.seen),
-            f"{STEPS[event.step]}: {lies}",
+            of_kind(STEPS[event.step], lies),
         )
         for event, lies in _outside(facts)
     ]
@@ -182,21 +183,19 @@ def _no_leak(facts: Facts) -> list[Finding] | None:
     seen = facts.seen
     if not facts.completed:
         return None
-    way = "success" if seen.mapped else facts.way_out
+    way = SUCCESS if seen.mapped else facts.way_out
     findings = []
     if seen.fds_left:
-        stay = "a descriptor stays" if seen.fds_left == 1 else f"{seen.fds_left} descriptors stay"
-        findings.append(
-            Finding(f"{stay} open", "none that was not open before", f"{seen.fds_left} more", f"descriptor: {way}")
-        )
+        stay = "a descriptor stays open" if seen.fds_left == 1 else f"{seen.fds_left} descriptors stay open"
+        cause = of_kind("descriptor", way)
+        findings.append(Finding(stay, "none that was not open before", f"{seen.fds_left} more", cause))
     if seen.fds_gone:
         summary = "a descriptor that is not the subject's is gone"
         findings.append(Finding(summary, "all that were open before", f"{seen.fds_gone} fewer", "gone"))
     if seen.heap_live:
-        blocks = f"{seen.heap_live} heap block{'s' * (seen.heap_live != 1)}"
-        findings.append(
-            Finding(f"{blocks} not freed", "every allocation freed", f"{seen.heap_live_bytes} bytes", f"heap: {way}")
-        )
+        blocks = f"{seen.heap_live} heap block{'s' * (seen.heap_live != 1)} not freed"
+        cause = of_kind("heap", way)
+        findings.append(Finding(blocks, "every allocation freed", f"{seen.heap_live_bytes} bytes", cause))
     if seen.cached_frees:
         findings.append(
             Finding("cached region information is freed", "the cache keeps it", f"{seen.cached_frees} times", "cache")

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from vfio_verify.values.cause import is_of_kind
+
 _MAPPING = ("CONTIGUOUS", "CONTENTS", "READ_ONLY", "REPEATABLE")
 """What can be wrong with a mapping as a whole."""
 
 
 class Rule(NamedTuple):
-    """A finding of this clause, whose cause begins so, explains those of the others: a clause, or a clause and how its
-    cause begins, with a colon between them."""
+    """A finding of this clause, by a cause of this kind, explains those of the others: a clause, or a clause and a kind
+    of cause with a colon between them."""
 
     clause: str
     cause: str
@@ -66,7 +68,7 @@ def _last(by: list[int | None], i: int) -> int:
 
 
 def _is(one: tuple[str, str], clause: str, cause: str) -> bool:
-    return one[0] == clause and one[1].startswith(cause)
+    return one[0] == clause and is_of_kind(one[1], cause)
 
 
 def _matches(one: tuple[str, str], what: str) -> bool:

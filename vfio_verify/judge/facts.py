@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from vfio_verify.judge.relations import MAX_PIECES, Piece, Segments, meetings, wrong_pieces
 from vfio_verify.values.case import PAGE, Case
+from vfio_verify.values.cause import UNTOLD, at
 from vfio_verify.values.model import Expectation
 from vfio_verify.values.observation import (
     BY_KERNEL,
@@ -163,17 +164,9 @@ class Facts:
         return tuple(wrong)
 
 
-UNTOLD = "?"
-"""In a cause: what another case of the same fault tells."""
-
 _VARIABLE = re.compile(r"0x[0-9a-f]+|\(nil\)|[0-9][0-9a-f]*")
 _TEXTS = "|".join(re.escape(os.strerror(number)) for number in (0, *errno.errorcode))
 _ERRNO_TEXTS = re.compile(f": ({_TEXTS}|Unknown error .*)$")
-
-
-def at(address: int) -> str:
-    """A place in the subject's code, for a cause; `findings` gives it the name of its line."""
-    return f"@{address:x}"
 
 
 def template(message: str) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from vfio_verify.judge.facts import ClauseJudge, Facts, Finding
 from vfio_verify.judge.relations import (
     MAX_PIECES,
-    OR,
     SAYS,
     Piece,
     backing_at,
@@ -17,6 +16,7 @@ from vfio_verify.judge.relations import (
     missing_part,
 )
 from vfio_verify.values.case import PAGE, Case
+from vfio_verify.values.cause import names_of, of_kind
 from vfio_verify.values.observation import (
     ANONYMOUS,
     EXEC,
@@ -79,7 +79,7 @@ def _untiled(facts: Facts) -> Iterator[tuple[str, str, str]]:
         where = f"[{place(start)}, {place(end)})"
         inside = [missing_part(max(s, 0), min(e, facts.length), facts.segments) for s, e in parts if e > s]
         for cause in causes_of(inside[:MAX_PIECES]):
-            yield _MISSING[kind], _MISSING_SEEN[kind].format(where), f"{kind}: {cause}"
+            yield _MISSING[kind], _MISSING_SEEN[kind].format(where), of_kind(kind, cause)
     yield from _out_of_place(facts)
 
 
@@ -121,7 +121,7 @@ def _wrong_backing(facts: Facts) -> Iterator[Finding]:
         return
     explained = [(piece, explanations(piece, facts.segments)) for piece in pieces]
     for cause in causes_of(found for _, found in explained):
-        names = set(cause.split(OR))
+        names = set(names_of(cause))
         first = next(p for p, found in explained if any(explanation & names for explanation in found))
         yield _wrong_page(first, cause, facts.case)
 
@@ -134,7 +134,7 @@ def _wrong_page(piece: Piece, cause: str, case: Case) -> Finding:
         return Finding(
             summary, f"{at}: {wanted}, shared", f"{at}: a private mapping of it", cause, position=piece.position
         )
-    how = "; or ".join(SAYS[name] for name in cause.split(OR) if name in SAYS)
+    how = "; or ".join(SAYS[name] for name in names_of(cause) if name in SAYS)
     summary = "a page shows other memory than the segment's" + (f": {how}" if how else "")
     return Finding(summary, f"{at}: {wanted}", f"{at}: {memory_name(*piece.got, case)}", cause, position=piece.position)
 

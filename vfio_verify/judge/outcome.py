@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from itertools import islice
 
 from vfio_verify.judge.answered import unanswered_faults
-from vfio_verify.judge.facts import MMAP, ClauseJudge, Facts, Finding, at, template
-from vfio_verify.judge.relations import MAX_PIECES, OR, SAYS, causes_of, explanations, wrong_pieces
+from vfio_verify.judge.facts import MMAP, ClauseJudge, Facts, Finding, template
+from vfio_verify.judge.relations import MAX_PIECES, SAYS, causes_of, explanations, wrong_pieces
 from vfio_verify.values.backing import memory_of
+from vfio_verify.values.cause import any_of, at, names_of, of_kind
 from vfio_verify.values.observation import (
     BY_KERNEL,
     BY_RULE,
@@ -69,7 +70,7 @@ def _refused_by_rule(facts: Facts) -> tuple[str, str] | None:
         return None
     event = refused[-1]
     if event.a3 & mmap.MAP_PRIVATE and not event.a3 & mmap.MAP_SHARED:
-        return "an overlay is private, to which no VFIO device agrees", "refused: private"
+        return "an overlay is private, to which no VFIO device agrees", of_kind("refused", "private")
     start = event.a0 - facts.seen.base
     fds = facts.seen.device_fds
     if not 0 <= start < facts.segments.end or event.a4 not in fds:
@@ -80,8 +81,8 @@ def _refused_by_rule(facts: Facts) -> tuple[str, str] | None:
     causes = causes_of(explanations(piece, facts.segments) for piece in wrong)
     if not causes:
         return None
-    says = "; or ".join(SAYS[name] for name in causes[0].split(OR))
-    return f"an overlay that the device refuses: {says}", f"refused: {causes[0]}"
+    says = "; or ".join(SAYS[name] for name in names_of(causes[0]))
+    return f"an overlay that the device refuses: {says}", of_kind("refused", causes[0])
 
 
 def _uncharged(facts: Facts) -> list[Finding] | None:
@@ -173,7 +174,7 @@ def _error_set(facts: Facts) -> list[Finding] | None:
             return [Finding("success sets an error", "no error", repr(text), "success")]
         return []
     if not seen.error_left:
-        return [Finding("failure sets no error", "an error in *errp", "*errp is NULL", f"none: {_unsaid(facts)}")]
+        return [Finding("failure sets no error", "an error in *errp", "*errp is NULL", of_kind("none", _unsaid(facts)))]
     return list(_wrong_message(text))
 
 
@@ -182,7 +183,7 @@ def _unsaid(facts: Facts) -> str:
     if facts.failed_steps:
         return _what_failed(facts.seen.event(facts.failed_steps[-1]))
     size = "SIZE_AGREES" if facts.expected.either else "valid"  # a sum that reaches into the last page may be refused
-    return OR.join(sorted({refusal.clause for refusal in facts.expected.refusals})) or size
+    return any_of({refusal.clause for refusal in facts.expected.refusals}) or size
 
 
 _LOST_ERRNO = re.compile(r"Unknown error -\d+|: Success$")
@@ -197,7 +198,7 @@ def _wrong_message(text: str) -> Iterator[Finding]:
         yield Finding("the error's message ends in a newline", repr(text.rstrip("\n")), repr(text), "newline")
     if _LOST_ERRNO.search(text.rstrip("\n")):
         summary = "the errno is lost on its way to the error's message"
-        yield Finding(summary, "what the step failed with", repr(text), f"errno: {template(text)}")
+        yield Finding(summary, "what the step failed with", repr(text), of_kind("errno", template(text)))
 
 
 def _survives(facts: Facts) -> list[Finding] | None:
@@ -226,7 +227,7 @@ def _death_cause(facts: Facts, last: Event | None) -> str:
     """How the process ended, and where the code was. Not by the address: one fault of the subject's may read many."""
     death = facts.seen.death
     assert death is not None
-    if death.code:
+    if death.code == ERROR_SET_TWICE:
         return death.code
     if death.is_slow or death.how == "damage":
         return death.how
@@ -235,7 +236,7 @@ def _death_cause(facts: Facts, last: Event | None) -> str:
     if death.how == "signal" and death.frames:
         return f"signal {death.signal} {at(death.frames[0])}"
     if death.how == "abort":
-        return f"abort: {template(death.note)}"
+        return of_kind("abort", template(death.note))
     return f"{death.how} {death.signal} after {STEPS[last.step] if last is not None else 'start'}"
 
 

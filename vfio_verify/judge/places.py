@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from vfio_verify.judge import Violation
+from vfio_verify.judge.attribution import key
 from vfio_verify.judge.facts import CLOSE, DUP, MMAP, MPROTECT, MREMAP, MUNMAP
+from vfio_verify.values.cause import take_apart
 from vfio_verify.values.observation import BY_KERNEL, FAULTED, NOWHERE, OUTSIDE, OWNED, UNPLANNED, Event, Observation
 
 _MAP_FIXED = 0x10
@@ -92,13 +94,14 @@ def _freed(violation: Violation, seen: Observation) -> Iterator[int]:
 
 
 def _leaked(violation: Violation, seen: Observation) -> Iterator[int]:
-    if seen.heap_live and violation.cause.startswith("heap"):
+    kind = take_apart(key(violation)).kind
+    if seen.heap_live and kind == "heap":
         yield seen.heap_at
-    if violation.cause.startswith("cache"):
+    if kind == "cache":
         yield seen.free_at
-    if violation.cause.startswith("reference"):
+    if kind in ("reference kept", "reference dropped"):
         yield seen.reference_at
-    if violation.cause.startswith(("close", "twice")):
+    if kind in ("close", "twice"):
         yield from _first(seen, lambda event: event.step in (CLOSE, DUP) and bool(event.flags & OUTSIDE))
     closed = [event.a0 for event in trace_of(seen) if event.step == CLOSE]
     yield from _last(seen, lambda e: e.step == DUP and not e.errno and e.result not in closed)

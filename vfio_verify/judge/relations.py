@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from vfio_verify.values.backing import backings, region_at
 from vfio_verify.values.case import REGION_SHIFT, Case
+from vfio_verify.values.cause import any_of
 from vfio_verify.values.model import Overlay
 from vfio_verify.values.observation import ANONYMOUS, OTHER, RAM, READ, SHARED, Run
 
-OR = " or "
 MAX_PIECES, _MAX_SEGMENTS = 256, 1024
 """Pieces of one run, and segments, that are looked at: more would tell no more."""
 
@@ -221,7 +221,7 @@ def causes_of(pieces: Iterable[set[Explanation]]) -> list[str]:
         ]
         if enough:
             certain = set.intersection(*enough)
-            return sorted(certain) if certain else [OR.join(sorted(set.union(*enough)))]
+            return sorted(certain) if certain else [any_of(set.union(*enough))]
     return []
 
 

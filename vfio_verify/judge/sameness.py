@@ -6,34 +6,36 @@ and by a refusal where it does not. The rules here say which of two findings tel
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
-from vfio_verify.judge.attribution import Key
-from vfio_verify.judge.facts import UNTOLD
-from vfio_verify.judge.relations import OR
+from vfio_verify.values.cause import (
+    SUCCESS,
+    UNTOLD,
+    Cause,
+    Key,
+    alternatives,
+    concurrent,
+    is_ambiguous,
+    is_crash,
+    lacks_a_place,
+    names_of,
+    of_kind,
+    take_apart,
+)
 
 
 def absorbed(keys: Collection[Key]) -> dict[Key, Key]:
     """Those that tell nothing beside another, each with that other."""
     gone: dict[Key, Key] = {}
-    sure = {key for key in keys if OR not in key[1]}
     for key in sorted(keys):
         same = next((other for other in _same_as(key, keys) if other != key and other not in gone), None)
         if same is not None:
             gone[key] = same
-    for key, other in _decided([key for key in keys if OR in key[1] and key not in gone], sure).items():
+    sure = {key for key in keys if not is_ambiguous(key)}
+    for key, other in _decided([key for key in keys if key not in sure and key not in gone], sure).items():
         gone[key] = gone.get(other, other)
     return gone
-
-
-def _parts(key: Key) -> list[Key]:
-    """The sure causes that an ambiguous one may stand for."""
-    head, colon, tail = key[1].partition(": ")
-    if not colon or OR in head:
-        head, colon, tail = "", "", key[1]
-    return [(key[0], f"{head}{colon}{name}") for name in tail.split(OR)]
 
 
 def _decided(ambiguous: list[Key], sure: set[Key]) -> dict[Key, Key]:
@@ -41,105 +43,107 @@ def _decided(ambiguous: list[Key], sure: set[Key]) -> dict[Key, Key]:
     gone: dict[Key, Key] = {}
     left = []
     for key in sorted(ambiguous):
-        known = next((part for part in (*_parts(key), *_contents(key)) if part in sure), None)
+        known = next((one for one in (*alternatives(key), *_contents(key)) if one in sure), None)
         if known is not None:
             gone[key] = known
         else:
             left.append(key)
     while left:
-        count = Counter(part for key in left for part in _parts(key))
+        count = Counter(one for key in left for one in alternatives(key))
         best = max(sorted(count), key=count.__getitem__)
-        hit = sorted((key for key in left if best in _parts(key)), key=lambda key: (key[1].count(OR), key))
+        hit = sorted((key for key in left if best in alternatives(key)), key=lambda key: (len(alternatives(key)), key))
         gone |= dict.fromkeys(hit[1:], hit[0])
         left = [key for key in left if key not in hit]
     return gone
 
 
+def _is_refused(key: Key) -> bool:
+    """Whether it is an overlay that the device has refused."""
+    return key[0] == "ACCEPTS_VALID" and take_apart(key).kind == "refused"
+
+
 def _contents(key: Key) -> list[Key]:
     """The causes of CONTENTS for which a device refuses an overlay."""
-    clause, cause = key
-    if clause != "ACCEPTS_VALID" or not cause.startswith("refused: "):
-        return []
-    return [("CONTENTS", name) for name in cause.removeprefix("refused: ").split(OR)]
+    return [("CONTENTS", name) for name in names_of(take_apart(key).detail)] if _is_refused(key) else []
 
 
 def _same_as(key: Key, keys: Collection[Key]) -> Iterable[Key]:
     """The findings that would make this one say nothing new."""
     clause, cause = key
-    yield from (other for other in _contents(key) if other in keys)
-    if clause == "ACCEPTS_VALID" and cause.startswith("refused: "):
+    told = take_apart(key)
+    same = _contents(key)
+    if told.origin == "concurrent" and clause != "REPEATABLE":
+        same.append(("REPEATABLE", concurrent("disturbed")))
+    if clause == "CONTENTS" and is_ambiguous(key):
+        same.append(("CONTIGUOUS", "order"))
+    if clause == "NO_LEAK" and told.detail != SUCCESS:
+        same.append((clause, _on_success(told)))
+    if key == ("FAULT_REPORTED", "find_block"):
+        same.append(("SAME_BLOCK", "no block"))
+    if clause == "FAULT_REPORTED" and cause in ("find_region", "find_index", "find_device"):
+        same.append(("SAME_BLOCK", "plain RAM"))
+    yield from (other for other in same if other in keys)
+    if _is_refused(key):
         # What only a refusal shows is one thing, whatever the offset comes to.
         yield from sorted(other for other in keys if other[0] == "CONTENTS")
-        yield from sorted(o for o in keys if o[0] == clause and o[1].startswith("refused: ") and o < key)
-    if cause.startswith("at once: ") and clause != "REPEATABLE":
-        yield from ({("REPEATABLE", "at once: disturbed")} & set(keys))
-    if cause.endswith(UNTOLD):
-        yield from sorted(other for other in keys if other[0] == clause and other[1].startswith(cause[:-1]))
-    if clause == "SURVIVES" and cause.startswith("signal ") and _PLACELESS.search(cause):
+        yield from sorted(other for other in keys if _is_refused(other) and other < key)
+    if UNTOLD in (told.kind, told.detail):
+        yield from sorted(o for o in keys if o[0] == clause and o[1].startswith(cause.removesuffix(UNTOLD)))
+    if clause == "SURVIVES" and is_crash(cause) and lacks_a_place(cause):
         yield from _with_a_place(key, keys)
-    if clause == "CONTENTS" and OR in cause:
-        yield from ({("CONTIGUOUS", "order")} & set(keys))
-    if clause == "NO_LEAK" and not cause.endswith(": success"):
-        yield from ({(clause, _on_success(cause))} & set(keys))
-    if clause == "FAULT_REPORTED" and cause == "find_block":
-        yield from ({("SAME_BLOCK", "no block")} & set(keys))
-    if clause == "FAULT_REPORTED" and cause in ("find_region", "find_index", "find_device"):
-        yield from ({("SAME_BLOCK", "plain RAM")} & set(keys))
     if clause == "REPEATABLE":
-        yield from _needs_no_others(cause, keys)
+        yield from _needs_no_others(key, keys)
 
 
 def _with_a_place(key: Key, keys: Collection[Key]) -> Iterable[Key]:
     """Where the stack is overwritten, nobody can tell whence a crash came: it is none beside those that can be told."""
-    crashes = sorted(other for other in keys if other[0] == "SURVIVES" and other[1].startswith("signal "))
-    yield from (other for other in crashes if not _PLACELESS.search(other[1]))
-    yield from (other for other in crashes if _PLACELESS.search(other[1]) and other < key)
+    crashes = sorted(other for other in keys if other[0] == "SURVIVES" and is_crash(other[1]))
+    yield from (other for other in crashes if not lacks_a_place(other[1]))
+    yield from (other for other in crashes if lacks_a_place(other[1]) and other < key)
 
 
-_PLACELESS = re.compile(r" after \w+$")
-
-
-def _on_success(cause: str) -> str:
+def _on_success(told: Cause) -> str:
     """What stays behind on every way, stays behind on success."""
-    return f"{cause.partition(': ')[0]}: success"
+    return of_kind(told.kind, SUCCESS)
 
 
-_OTHERS_MEMORY = ("CONTENTS: ", "ACCEPTS_VALID: refused: ")
-"""What a call shows of the memory that it remembers from another: how that relates to its own is chance."""
-
-
-def _first_told(key: Key) -> tuple[bool, Key]:
-    return not key[1].startswith("CONTENTS"), key
-
-
-_SECOND = ("second fails", "unlike", "damaged")
-"""What the second of two calls shows; a sequence shows it with more to tell."""
-_DAMAGE = ("gone", "replaced", "overlap", "contents", "CONFINED: ", "not gone", "pages", "unlike", "damaged", "fork")
+_DAMAGE = ("gone", "replaced", "overlap", "contents", "CONFINED", "not gone", "pages", "unlike", "damaged", "fork")
 """How it shows that a call touches another call's mapping, the most telling first."""
 
 
-def _needs_no_others(cause: str, keys: Collection[Key]) -> Iterable[Key]:
+def _needs_no_others(key: Key, keys: Collection[Key]) -> Iterable[Key]:
     """What goes wrong in one call anyway is no matter of several; and one piece of memory that outlives a call shows in
     many ways: the first of these is told."""
-    head, colon, tail = cause.removeprefix("at once: ").partition(": ")
-    if colon:
-        yield from (one for one in ((head, tail), (head, _on_success(tail))) if one in keys)
+    told = take_apart(key)
+    others = [(other, take_apart(other)) for other in sorted(keys) if other[0] == "REPEATABLE" and other != key]
+    if told.origin == "after others":
+        yield from (one for one in ((told.clause, told.text), (told.clause, _on_success(told))) if one in keys)
         # What is removed or kept wrongly stands in other calls' way.
-        alone = ("CONFINED", "UNMAP_ON_ERROR") if head in ("CONFINED", "UNMAP_ON_ERROR") else ()
-        yield from sorted(one for one in keys if one[0] in alone)
-    others = sorted(other for clause, other in keys if clause == "REPEATABLE" and other != cause)
-    if cause == "NO_LEAK: twice":  # of a descriptor that was kept, by which calls map, too
-        yield from (("REPEATABLE", other) for other in others)
-    if cause.startswith(_OTHERS_MEMORY):
-        alike = [o for o in keys if o[0] == "REPEATABLE" and o[1].startswith(_OTHERS_MEMORY)]
-        yield from (o for o in sorted(alike, key=_first_told) if _first_told(o) < _first_told(("REPEATABLE", cause)))
-    if cause.startswith("at once: "):
-        yield from (("REPEATABLE", other) for other in others if not other.startswith("at once: "))
-    elif cause in _SECOND[:1]:
-        yield from (("REPEATABLE", other) for other in others if other.startswith("ACCEPTS_VALID: "))
-    for i, name in enumerate(_DAMAGE):
-        if cause.startswith(name):
-            yield from (("REPEATABLE", o) for before in _DAMAGE[:i] for o in others if o.startswith(before))
+        if told.clause in ("CONFINED", "UNMAP_ON_ERROR"):
+            yield from sorted(one for one in keys if one[0] in ("CONFINED", "UNMAP_ON_ERROR"))
+        if (told.clause, told.text) == ("NO_LEAK", "twice"):  # of a descriptor that was kept, by which calls map, too
+            yield from (other for other, _ in others)
+        if _shows_others_memory(told):
+            # Contents first: there is less chance in them than in a refusal.
+            alike = sorted((c.clause != "CONTENTS", other) for other, c in others if _shows_others_memory(c))
+            yield from (other for rank, other in alike if (rank, other) < (told.clause != "CONTENTS", key))
+    elif told.origin == "concurrent":
+        yield from (other for other, c in others if c.origin != "concurrent")
+    elif told.kind == "second fails":
+        yield from (other for other, c in others if c.clause == "ACCEPTS_VALID")
+    if _damage(told) in _DAMAGE:
+        for more_telling in _DAMAGE[: _DAMAGE.index(_damage(told))]:
+            yield from (other for other, c in others if _damage(c) == more_telling)
+
+
+def _damage(told: Cause) -> str:
+    """How REPEATABLE is violated: in a kind of its own, or by a clause that only holds without other calls."""
+    return {"alone": told.kind, "after others": told.clause, "concurrent": ""}[told.origin]
+
+
+def _shows_others_memory(told: Cause) -> bool:
+    """Whether a call shows the memory that it remembers from another: how that relates to its own is chance."""
+    return told.clause == "CONTENTS" or (told.clause, told.kind) == ("ACCEPTS_VALID", "refused")
 
 
 def counted(runs: Mapping[Key, int], gone: Mapping[Key, Key]) -> dict[Key, int]:

@@ -10,13 +10,13 @@ from msgspec.structs import replace
 from vfio_verify.campaign.check import Result
 from vfio_verify.campaign.options import Options
 from vfio_verify.generate.kernel_faults import account
-from vfio_verify.judge.attribution import Key
 from vfio_verify.report.report import ClauseEntry, Report, make_report
 from vfio_verify.search.budget import Reason
 from vfio_verify.search.recorder import Recorder
 from vfio_verify.search.state import Finding, State
 from vfio_verify.subject.subject import Subject
 from vfio_verify.values.case import KernelFaultKind
+from vfio_verify.values.cause import Key
 from vfio_verify.values.markup import json_report
 from vfio_verify.values.spec import clauses
 

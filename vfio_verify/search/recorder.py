@@ -12,7 +12,6 @@ from vfio_verify.campaign.shards import Shard
 from vfio_verify.corpus.entry import Entry, found
 from vfio_verify.corpus.shared import Corpus
 from vfio_verify.judge import Violation
-from vfio_verify.judge.attribution import Key
 from vfio_verify.judge.sameness import absorbed
 from vfio_verify.report.violations import violation_entry
 from vfio_verify.search.budget import Ending
@@ -23,6 +22,7 @@ from vfio_verify.search.tasks import CandidateTask, Known
 from vfio_verify.search.watcher import SearchProgress, Watcher
 from vfio_verify.subject.subject import Subject
 from vfio_verify.trial.candidates import CandidateTable, first
+from vfio_verify.values.cause import Key
 from vfio_verify.values.markup import encodable
 from vfio_verify.values.spec import clauses
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from msgspec import Struct, field
 
 from vfio_verify.campaign.tally import Tally
-from vfio_verify.judge.attribution import Key
 from vfio_verify.report.violations import ViolationEntry
+from vfio_verify.values.cause import Key
 
 
 class Part(NamedTuple):

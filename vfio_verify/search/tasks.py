@@ -10,10 +10,10 @@ from vfio_verify.campaign.options import Options
 from vfio_verify.campaign.pool import Processes
 from vfio_verify.campaign.shard import ShardResult, run_kernel_faults, run_shard
 from vfio_verify.campaign.shards import Shard
-from vfio_verify.judge.attribution import Key
 from vfio_verify.subject.subject import Subject
 from vfio_verify.trial.candidates import Candidates
 from vfio_verify.values.case import KernelFaultKind
+from vfio_verify.values.cause import Key
 
 _KERNEL_FAULTS_EVERY, _KERNEL_FAULTS_AT = 7, 3
 """One shard of so many is run under the kernel's own failures too. A prime number, so that all parts get some."""

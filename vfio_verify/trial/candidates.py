@@ -10,8 +10,9 @@ from collections.abc import Collection
 from typing import Any, Literal, NamedTuple
 
 from vfio_verify.judge import Violation
-from vfio_verify.judge.attribution import Key, key
+from vfio_verify.judge.attribution import key
 from vfio_verify.values.case import Case
+from vfio_verify.values.cause import Key
 from vfio_verify.values.cost import cost
 from vfio_verify.worker.worker import Past
 

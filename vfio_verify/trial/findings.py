@@ -7,34 +7,25 @@ Candidates are confirmed in the order of `to_confirm`; `told` then joins those t
 from __future__ import annotations
 
 import itertools
-import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from vfio_verify.judge import Consequence, Violation
-from vfio_verify.judge.attribution import Key, key
+from vfio_verify.judge.attribution import key
 from vfio_verify.judge.places import places_of
-from vfio_verify.judge.relations import OR
 from vfio_verify.judge.sameness import absorbed, counted
 from vfio_verify.judge.severity import gravest_first
 from vfio_verify.values.case import PAGE, Case
+from vfio_verify.values.cause import Key, NameOfLine, is_ambiguous, named, take_apart
 from vfio_verify.values.cost import cost
+from vfio_verify.values.observation import ASSERTION
 
 MOST_CONFIRMED = 60
 """Ways of violating clauses that are confirmed and made small in one check: each costs up to some hundred runs."""
-
-
-NameOfLine = Callable[[int], "str | None"]
-_PLACE = re.compile(r"@([0-9a-f]+)\b")
-
-
-def named(cause: str, line: NameOfLine) -> str:
-    """A cause with the names of lines in place of addresses."""
-    return _PLACE.sub(lambda match: line(int(match[1], 16)) or match[0], cause)
 
 
 class Seen(Struct):
@@ -75,7 +66,7 @@ class Seen(Struct):
 def to_confirm(candidates: Mapping[Key, Violation]) -> tuple[list[Key], list[Key]]:
     """The keys to confirm, the gravest and simplest first, and those there is no time for. What another violation tells
     is in neither."""
-    gone = {name for name in absorbed(candidates) if OR in name[1]}
+    gone = set(filter(is_ambiguous, absorbed(candidates)))
     by_rank = sorted((name for name in candidates if name not in gone), key=lambda name: _rank(candidates[name]))
     before: Counter[str] = Counter()
     turn = {}
@@ -159,7 +150,6 @@ def _sides(violation: Violation, ways: Mapping[Any, int]) -> Iterator[tuple[Any,
 
 _ANSWERED_BY_LINE = ("ACCEPTS_VALID", "SURVIVES", "UNMAP_ON_ERROR")
 """Clauses of which one line of the subject violates each in one way."""
-_PAGES_OF_EARLIER_CALLS = ("unlike", "replaced", "CONTIGUOUS: ", "CONTENTS: ")
 _WRONG_PLACES = (("CONTIGUOUS", "order"), ("CONTIGUOUS", "outside"), ("CONTENTS", "other segment"))
 _OF_A_SEGMENT = ("SAME_BLOCK", "WITHIN_BLOCK", "ALIGNED", "CONTENTS", "FAULT_REPORTED")
 
@@ -167,18 +157,21 @@ _OF_A_SEGMENT = ("SAME_BLOCK", "WITHIN_BLOCK", "ALIGNED", "CONTENTS", "FAULT_REP
 def _shared(violation: Violation, line: NameOfLine) -> Iterator[tuple[Any, ...]]:
     """What two findings of one fault are about: a line, a descriptor, pages, a range."""
     clause, cause, case = violation.clause, violation.cause, violation.case
+    told = take_apart(key(violation))
     if clause in _ANSWERED_BY_LINE and (place := _line_of(violation, line)) is not None:
         yield "line", clause, place
-    if clause == "SURVIVES" and (death := violation.observation.death) is not None and "assertion" in death.note:
+    if clause == "SURVIVES" and (death := violation.observation.death) is not None and death.code == ASSERTION:
         yield "assertion", death.note
-    if clause == "REPEATABLE" and (cause == "descriptor" or cause.startswith("NO_LEAK: descriptor")):
+    if clause == "REPEATABLE" and told.kind == "descriptor":
         yield "descriptors", clause
-    if clause == "REPEATABLE" and cause.startswith(_PAGES_OF_EARLIER_CALLS):
+    if clause == "REPEATABLE" and (told.clause in ("CONTIGUOUS", "CONTENTS") or cause in ("unlike", "replaced")):
         yield "pages", clause
-    if clause == "REPEATABLE" and cause.startswith(("CONFINED: munmap: ", "NO_WINDOW: ", "gone")):
+    if clause == "REPEATABLE" and (
+        told.clause == "NO_WINDOW" or (told.clause, told.kind) == ("CONFINED", "munmap") or cause == "gone"
+    ):
         yield "range", clause
     if clause == "CONFINED" and (place := _line_of(violation, line)) is not None:
-        yield "line", cause.partition(":")[0], place
+        yield "line", told.origin == "concurrent" or told.kind, place
     if case.page_size > PAGE:
         yield ("host pages",)
     if (clause, cause) in _WRONG_PLACES:
@@ -194,7 +187,7 @@ def _roots(violation: Violation, roots: Mapping[str, Key]) -> Iterator[Key]:
         "uses a reservation that failed": clause == "CONFINED" and _first_mmap_fails(case),
         "asks for write access": clause == "ACCEPTS_VALID" and kernel == "read_only_descriptor",
         # Who keeps a range needs no hint.
-        "gives a range back": (clause == "CONFINED" and cause.endswith(": unmapped before"))
+        "gives a range back": (clause == "CONFINED" and take_apart(key(violation)).detail == "unmapped before")
         or (clause == "ACCEPTS_VALID" and not case.kernel.hints),
         "ignores that a look-up failed": clause in _OF_A_SEGMENT and _look_up_fails(case),
     }
@@ -229,10 +222,10 @@ def _line_of(violation: Violation, line: NameOfLine) -> str | None:
     return next(filter(None, map(line, places_of(violation))), None)
 
 
-def _way(violation: Violation) -> str | None:
+def _way(violation: Violation) -> str:
     """What stays behind on a way out: missed on many of them, it is missed on all."""
-    what, colon, _ = violation.cause.partition(": ")
-    return what if colon and violation.clause in ("UNMAP_ON_ERROR", "NO_LEAK") else violation.cause
+    by_kind = violation.clause in ("UNMAP_ON_ERROR", "NO_LEAK")
+    return take_apart(key(violation)).kind if by_kind else violation.cause
 
 
 def _consequences(

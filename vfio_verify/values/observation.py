@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from struct import Struct as Format
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from msgspec import Struct
 
@@ -28,8 +28,7 @@ LEFT_OPEN = 1024
 LEFT_THREAD, LEFT_CHILD, LEFT_TIMER = 1, 2, 4
 """``enum vv_left`` in pyx/world/internal.h."""
 
-STEPS: tuple[Step, ...] = Step.__args__  # type: ignore[attr-defined]  # a Literal has them
-
+STEPS: tuple[Step, ...] = get_args(Step)
 
 NOWHERE = (1 << 64) - 1
 """In place of a place in the subject's code: not known, or the core's."""
@@ -78,8 +77,8 @@ MAX_STRAYS = 64
 UNEQUAL, DEVICE_UNSEEN, GUEST_UNSEEN, UNREADABLE, STILL_READABLE = 1, 2, 3, 4, 5
 
 
-ERROR_SET_TWICE = "error set twice"
-DEATH_CODES = {1: ERROR_SET_TWICE}
+ERROR_SET_TWICE, ASSERTION = "error set twice", "assertion"
+DEATH_CODES = {1: ERROR_SET_TWICE, 2: ASSERTION}
 """For what the world itself ends a process, where a judge asks for it: ``enum vv_death`` in pyx/world/world.h."""
 
 

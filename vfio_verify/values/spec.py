@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 from msgspec import Struct
 
+from vfio_verify.values.cause import is_of_kind
+
 Level = Literal["stated", "derived", "advice"]
 Severity = Literal["critical", "high", "medium", "low", "note"]
 """From the gravest on; specs/clauses.toml says what each means."""
-SEVERITIES: tuple[Severity, ...] = Severity.__args__  # type: ignore[attr-defined]  # a Literal has them
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 
 
 class Clause(Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,12 +35,12 @@ class Clause(Struct, frozen=True, forbid_unknown_fields=True):
     after_fault: Severity | None = None
     """Of one for which a step has to fail, if that is another."""
     severities: dict[str, Severity] = {}
-    """Of causes that begin so, where they are graver or lighter than the rest."""
+    """Of causes of a kind, where they are graver or lighter than the rest."""
 
     def severity_of(self, cause: str, *, faulty: bool) -> Severity:
         """How grave a violation by this cause is; `faulty`: a step had to fail for it."""
-        for start, severity in self.severities.items():
-            if cause.startswith(start):
+        for kind, severity in self.severities.items():
+            if is_of_kind(cause, kind):
                 return severity
         return self.after_fault if faulty and self.after_fault is not None else self.severity
 
