@@ -10,7 +10,7 @@ import msgspec
 
 from vfio_verify.generate.layouts import larger_than
 from vfio_verify.judge import Verdict, judge
-from vfio_verify.values.case import PAGE, Case, Device, RamBlock, Region, Segment
+from vfio_verify.values.case import PAGE, Call, Case, Change, Device, End, Fork, RamBlock, Region, Segment
 from vfio_verify.values.model import expect
 from vfio_verify.values.observation import (
     EVENT,
@@ -22,10 +22,14 @@ from vfio_verify.values.observation import (
     STEPS,
     Death,
     Event,
+    MappingSeen,
     Observation,
     Run,
     SecondCall,
+    StepSeen,
+    Threads,
 )
+from vfio_verify.values.space import actions_of
 
 A = 0x7F00_0000_0000
 FAILED = 2**64 - 1
@@ -141,3 +145,62 @@ def runs(*changes: tuple[int, Run | None]) -> tuple[Run, ...]:
 
 def page(number: int, flags: int = READ | SHARED, memory: int = 0, offset: int = 0) -> Run:
     return Run(number * PAGE, (number + 1) * PAGE, flags, memory, offset)
+
+
+# ---- sequences ---------------------------------------------------------------------------------------------------
+
+AGAIN = actions_of(VALID)[0]
+SEQUENCE = msgspec.structs.replace(VALID, sequence=(AGAIN, Change(0, 0), End(1), Fork(), AGAIN))
+B = A - 8 * PAGE
+
+
+def step(*mappings: MappingSeen, pages: int, **fields: object) -> StepSeen:
+    return StepSeen(mappings=mappings, pages=pages, **fields)
+
+
+def steps(**changed: StepSeen) -> Observation:
+    """What is seen of SEQUENCE where all is well, but for the steps that are given by name: s1, s2..."""
+    mapped = success([reserve(), overlay(0, 1, 0), overlay(1, 2, 2)], second=None)
+    first, second, third = (MappingSeen(n, at, RUNS) for n, at in enumerate((A, B, B)))
+    usual = [
+        step(first, pages=1003, call=mapped),
+        step(first, second, pages=1006, call=mapped),
+        step(first, second, pages=1006),
+        step(first, pages=1003),
+        step(first, pages=1003),
+        step(first, msgspec.structs.replace(third, call=2), pages=1006, call=mapped),
+    ]
+    return msgspec.structs.replace(mapped, steps=tuple(changed.get(f"s{i}", s) for i, s in enumerate(usual)))
+
+
+# ---- concurrent calls --------------------------------------------------------------------------------------------
+
+CONCURRENT = msgspec.structs.replace(VALID, concurrent=(Call(VALID.iovec, VALID.total_size),))
+FAR = A + (1 << 30)
+
+
+def mapped(at: int) -> Observation:
+    """A call that has mapped the layout at an address."""
+    moved = [event._replace(result=event.result - A + at) for event in GOOD]
+    moved = [moved[0], *(event._replace(a0=event.a0 - A + at) for event in moved[1:])]
+    return success(moved, address=at, base=at, second=None)
+
+
+TWO = (mapped(A), mapped(FAR))
+
+
+def at_once(death: Death | None = None, **fields: object) -> Observation:
+    usual = {
+        "rounds": 20,
+        "round": None,
+        "policy": 0,
+        "dead": None,
+        "hole": None,
+        "grab": None,
+        "clobbered": 0,
+        "steps": (),
+        "bases": (A, FAR),
+        "calls": TWO,
+        "control": TWO,
+    }
+    return Observation(mapped=False, death=death, threads=Threads(**{**usual, **fields}))  # type: ignore[arg-type]

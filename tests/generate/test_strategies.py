@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, Phase, find, given, seed, settings
 from hypothesis import strategies as st
 from strategies import packed_cases
 
+from vfio_verify.generate import layouts
 from vfio_verify.generate.layouts import MALFORMATIONS, any_case, well_formed
 from vfio_verify.generate.strategies import cases
 from vfio_verify.values.case import MAX_SEGMENTS, PAGE, Case, Device, RamBlock, Region, Segment, check
@@ -287,3 +288,22 @@ def test_three_segments_are_left_wherever_shrinking_starts(start):
     quick = settings(max_examples=100, database=None, suppress_health_check=list(HealthCheck))
     smallest = find(cases(), lambda case: len(case.iovec) >= 3, settings=quick, random=random.Random(start))
     assert len(smallest.iovec) == 3
+
+
+class Extreme:
+    """Choices of which each is the lowest (0) or the highest (1)."""
+
+    def __init__(self, which: int) -> None:
+        self._which = which
+
+    def integer(self, low: int, high: int) -> int:
+        return (low, high)[self._which]
+
+
+def test_a_long_segment_of_a_small_block_is_not_longer_than_the_block() -> None:
+    """The pages before an MSI-X table are a RAMBlock, and may be one page."""
+    for pages in (1, 2, 3):
+        (simplest,) = layouts._with_long_segments(Extreme(0), 0, pages * PAGE)
+        assert simplest == Segment(0, 0, pages * PAGE)
+        for segment in layouts._with_long_segments(Extreme(1), 0, pages * PAGE):
+            assert 0 < segment.length <= pages * PAGE - segment.offset

@@ -8,6 +8,7 @@ import mmap
 import msgspec
 import pytest
 from made_runs import (
+    AGAIN,
     EITHER,
     FAILED,
     GOOD,
@@ -16,9 +17,11 @@ from made_runs import (
     NOREPLACE,
     RESERVING,
     RUNS,
+    SEQUENCE,
     VALID,
     WHOLE,
     A,
+    B,
     call,
     causes,
     dead,
@@ -30,6 +33,8 @@ from made_runs import (
     reserve,
     runs,
     status,
+    step,
+    steps,
     success,
     told,
     violated,
@@ -61,7 +66,6 @@ from vfio_verify.values.observation import (
     Run,
     StepSeen,
 )
-from vfio_verify.values.space import actions_of
 from vfio_verify.values.spec import clauses
 
 # ---- all clauses -------------------------------------------------------------------------------------------
@@ -732,30 +736,6 @@ def test_a_second_call_that_the_kernel_refused_memory_does_not_exercise_repeatab
     assert status("REPEATABLE", success(second=starved)) == "not exercised"
     damaged = msgspec.structs.replace(starved, first_whole=False)
     assert status("REPEATABLE", success(second=damaged)) == "violated"
-
-
-AGAIN = actions_of(VALID)[0]
-SEQUENCE = msgspec.structs.replace(VALID, sequence=(AGAIN, Change(0, 0), End(1), Fork(), AGAIN))
-B = A - 8 * PAGE
-
-
-def step(*mappings: MappingSeen, pages: int, **fields: object) -> StepSeen:
-    return StepSeen(mappings=mappings, pages=pages, **fields)
-
-
-def steps(**changed: StepSeen) -> Observation:
-    """What is seen of SEQUENCE where all is well, but for the steps that are given by name: s1, s2..."""
-    mapped = success([reserve(), overlay(0, 1, 0), overlay(1, 2, 2)], second=None)
-    first, second, third = (MappingSeen(n, at, RUNS) for n, at in enumerate((A, B, B)))
-    usual = [
-        step(first, pages=1003, call=mapped),
-        step(first, second, pages=1006, call=mapped),
-        step(first, second, pages=1006),
-        step(first, pages=1003),
-        step(first, pages=1003),
-        step(first, msgspec.structs.replace(third, call=2), pages=1006, call=mapped),
-    ]
-    return msgspec.structs.replace(mapped, steps=tuple(changed.get(f"s{i}", s) for i, s in enumerate(usual)))
 
 
 def blamed(what: Observation) -> list[tuple[int, str, str]]:

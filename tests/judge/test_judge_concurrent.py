@@ -5,50 +5,35 @@ from __future__ import annotations
 import errno
 
 import pytest
-from made_runs import GOOD, VALID, A, dead, failed, failure, munmap, overlay, reserve, success
+from made_runs import (
+    CONCURRENT,
+    FAR,
+    GOOD,
+    TWO,
+    A,
+    at_once,
+    dead,
+    failed,
+    failure,
+    mapped,
+    munmap,
+    overlay,
+    reserve,
+    success,
+)
 from msgspec.structs import replace
 
 from vfio_verify.judge.concurrent import judge_concurrent
-from vfio_verify.values.case import PAGE, Call
-from vfio_verify.values.observation import BY_KERNEL, TOOK_AWAY, Death, Observation, Taken, Threads
-
-CASE = replace(VALID, concurrent=(Call(VALID.iovec, VALID.total_size),))
-B = A + (1 << 30)
-
-
-def mapped(at: int) -> Observation:
-    """A call that has mapped the layout at an address."""
-    moved = [event._replace(result=event.result - A + at) for event in GOOD]
-    moved = [moved[0], *(event._replace(a0=event.a0 - A + at) for event in moved[1:])]
-    return success(moved, address=at, base=at, second=None)
-
-
-TWO = (mapped(A), mapped(B))
-
-
-def at_once(death: Death | None = None, **fields: object) -> Observation:
-    usual = {
-        "rounds": 20,
-        "round": None,
-        "policy": 0,
-        "dead": None,
-        "hole": None,
-        "grab": None,
-        "clobbered": 0,
-        "steps": (),
-        "bases": (A, B),
-        "calls": TWO,
-        "control": TWO,
-    }
-    return Observation(mapped=False, death=death, threads=Threads(**{**usual, **fields}))  # type: ignore[arg-type]
+from vfio_verify.values.case import PAGE
+from vfio_verify.values.observation import BY_KERNEL, TOOK_AWAY, Death, Observation, Taken
 
 
 def found(seen: Observation) -> list[tuple[str, str]]:
-    return [(v.clause, v.cause) for v in judge_concurrent(CASE, "same-block", seen).violations]
+    return [(v.clause, v.cause) for v in judge_concurrent(CONCURRENT, "same-block", seen).violations]
 
 
 def checked(seen: Observation) -> frozenset[str]:
-    return judge_concurrent(CASE, "same-block", seen).checked
+    return judge_concurrent(CONCURRENT, "same-block", seen).checked
 
 
 def test_calls_that_end_as_they_do_alone_violate_nothing() -> None:
@@ -61,7 +46,7 @@ def test_an_end_in_the_rounds_with_one_thread_is_no_matter_of_threads() -> None:
     for rounds in (1, 2):
         assert found(at_once(death, rounds=rounds)) == []
         assert checked(at_once(death, rounds=rounds)) == frozenset()
-    (violation,) = judge_concurrent(CASE, "same-block", at_once(death, rounds=3, dead=1)).violations
+    (violation,) = judge_concurrent(CONCURRENT, "same-block", at_once(death, rounds=3, dead=1)).violations
     assert violation.clause == "SURVIVES"
     assert violation.summary == "with 2 concurrent calls: SIGSEGV, in thread 2"
 
@@ -70,12 +55,12 @@ def test_before_the_first_round_of_several_threads_nothing_is_said() -> None:
     assert checked(at_once(rounds=2)) == frozenset()
 
 
-TAKEN = Taken(thread=1, start=B, end=B + 3 * PAGE, at=B + PAGE, length=PAGE, order=4)
+TAKEN = Taken(thread=1, start=FAR, end=FAR + 3 * PAGE, at=FAR + PAGE, length=PAGE, order=4)
 
 
 def test_what_another_thread_sees_free_or_gets_violates_no_window() -> None:
     assert found(at_once(hole=TAKEN)) == [("NO_WINDOW", "at once: window")]
-    (violation,) = judge_concurrent(CASE, "same-block", at_once(grab=TAKEN)).violations
+    (violation,) = judge_concurrent(CONCURRENT, "same-block", at_once(grab=TAKEN)).violations
     assert (violation.clause, violation.cause) == ("NO_WINDOW", "at once: window")
     assert violation.seen == "0x1000 bytes at A2+0x1000, A2 being what thread 2 reserved"
 
@@ -94,7 +79,9 @@ REFUSED_CALL = failure([reserve(), failed(overlay(0, 1, 0), errno.EBUSY, flags=B
 
 def test_a_call_that_ends_otherwise_than_alone_violates_repeatable() -> None:
     assert found(at_once(round=3, calls=(TWO[0], mapped(A)))) == [("REPEATABLE", "at once: disturbed")]
-    summary = judge_concurrent(CASE, "same-block", at_once(round=3, calls=(TWO[0], mapped(A)))).violations[0].summary
+    summary = (
+        judge_concurrent(CONCURRENT, "same-block", at_once(round=3, calls=(TWO[0], mapped(A)))).violations[0].summary
+    )
     assert (
         summary == "calls from several threads at once disturb each other: threads 1 and 2 are given the same addresses"
     )
@@ -115,6 +102,6 @@ def test_a_window_or_a_driver_that_takes_away_in_the_control_excuses_what_differ
 
 @pytest.mark.parametrize("how", ["hang", "exit"])
 def test_the_way_in_which_a_process_ends_is_the_cause(how: str) -> None:
-    (violation,) = judge_concurrent(CASE, "same-block", at_once(dead(how).death, dead=None)).violations
+    (violation,) = judge_concurrent(CONCURRENT, "same-block", at_once(dead(how).death, dead=None)).violations
     assert violation.cause.startswith(f"at once: {how}")
     assert "in thread" not in violation.summary

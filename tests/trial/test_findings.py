@@ -153,11 +153,54 @@ def test_of_ambiguous_causes_alone_as_few_as_can_be_are_told() -> None:
         (("SURVIVES", "signal 11 after munmap"), ("SURVIVES", "signal 11 a.c:7")),
         (("SURVIVES", "signal 11 after munmap"), ("SURVIVES", "signal 11 after mmap")),
         (("FAULT_REPORTED", "find_block"), ("SAME_BLOCK", "no block")),
+        (("FAULT_REPORTED", "find_region"), ("SAME_BLOCK", "plain RAM")),
+        (("FAULT_REPORTED", "find_device"), ("SAME_BLOCK", "plain RAM")),
+        (("CONTENTS", "area offset or other segment"), ("CONTIGUOUS", "order")),
+        (("ACCEPTS_VALID", "refused: area offset"), ("CONTENTS", "copy")),
+        (("ACCEPTS_VALID", "refused: b"), ("ACCEPTS_VALID", "refused: a")),
+        (("ACCEPTS_VALID", "refused: area offset or b"), ("CONTENTS", "b")),
+        (("ACCEPTS_VALID", "?"), ("ACCEPTS_VALID", "no # bytes")),
+        (("NO_WINDOW", "at once: window"), ("REPEATABLE", "at once: disturbed")),
+        (("REPEATABLE", "at once: disturbed"), ("REPEATABLE", "NO_LEAK: cache")),
+        (("REPEATABLE", "NO_LEAK: heap: no"), ("NO_LEAK", "heap: success")),
+        (("REPEATABLE", "NO_LEAK: twice"), ("REPEATABLE", "unlike")),
+        (("REPEATABLE", "CONFINED: munmap: elsewhere"), ("UNMAP_ON_ERROR", "count")),
+        (("REPEATABLE", "UNMAP_ON_ERROR: count"), ("CONFINED", "munmap: elsewhere")),
+        (("REPEATABLE", "second fails"), ("REPEATABLE", "ACCEPTS_VALID: no")),
+        (("REPEATABLE", "CONTENTS: other segment"), ("REPEATABLE", "CONTENTS: copy")),
+        (("REPEATABLE", "ACCEPTS_VALID: refused: a"), ("REPEATABLE", "CONTENTS: copy")),
+        (("REPEATABLE", "CONFINED: munmap: elsewhere"), ("REPEATABLE", "contents")),
+        (("REPEATABLE", "fork"), ("REPEATABLE", "CONFINED: munmap: elsewhere")),
     ],
 )
 def test_what_tells_less_of_the_same_fault_is_left_out(less: tuple[str, str], more: tuple[str, str]) -> None:
     assert absorbed([less, more]) == {less: more}
     assert absorbed([less]) == {}
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        [("ACCEPTS_VALID", "no"), ("ACCEPTS_VALID", "refused: a")],
+        [("ACCEPTS_VALID", "no"), ("CONTENTS", "copy")],
+        [("NO_LEAK", "heap: no"), ("NO_LEAK", "descriptor: success")],
+        [("NO_LEAK", "heap: ?"), ("NO_LEAK", "descriptor: no")],
+        [("REPEATABLE", "NO_LEAK: cache"), ("NO_LEAK", "gone"), ("CONFINED", "munmap: elsewhere")],
+        [("REPEATABLE", "descriptor"), ("REPEATABLE", "gone")],
+        [("REPEATABLE", "second fails"), ("REPEATABLE", "NO_LEAK: cache")],
+        [("SURVIVES", "signal 11 a.c:7"), ("SURVIVES", "signal 7 a.c:9")],
+        [("CONFINED", "at once: "), ("NO_WINDOW", "at once: window")],
+        [("FAULT_REPORTED", "mmap"), ("SAME_BLOCK", "plain RAM"), ("SAME_BLOCK", "no block")],
+        [("ACCEPTS_VALID", "bad offset or length"), ("ACCEPTS_VALID", "bad offset or size")],
+    ],
+)
+def test_two_faults_are_told_beside_each_other(keys: list[tuple[str, str]]) -> None:
+    assert absorbed(keys) == {}
+
+
+def test_runs_of_what_is_untold_count_with_what_it_is_told_by() -> None:
+    keys = [("NO_LEAK", "heap: ?"), ("NO_LEAK", "heap: no"), ("NO_LEAK", "heap: success")]
+    assert absorbed(keys) == {keys[0]: keys[2], keys[1]: keys[2]}
 
 
 def test_runs_are_counted_and_consequences_gathered() -> None:
