@@ -92,7 +92,7 @@ def test_malformations_in_any_order_leave_a_case(first, second, data):
 
     case = well_formed(Drawn())
     for name in (first, second):
-        case = MALFORMATIONS[name].apply(Drawn(), case)
+        case = MALFORMATIONS[name](Drawn(), case)
         check(case)
 
 
@@ -136,7 +136,7 @@ def test_each_malformation_breaks_what_its_name_says(name):
     @settings(max_examples=150, phases=[Phase.generate], database=None)
     @given(st.binary(min_size=40, max_size=40), st.binary(min_size=8, max_size=8))
     def apply(world: bytes, choices: bytes) -> None:
-        broken.append(MALFORMATIONS[name].apply(Bytes(choices), well_formed(Bytes(world))))
+        broken.append(MALFORMATIONS[name](Bytes(choices), well_formed(Bytes(world))))
 
     apply()
     met = Counter(reason for case in broken for reason in reasons(case))

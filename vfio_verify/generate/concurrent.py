@@ -1,4 +1,4 @@
-"""Calls to be made at once, made of a well-formed layout: on one block, on several, and refused ones beside them."""
+"""Concurrent calls made from a well-formed layout: on one block, on several, and with refused ones among them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _OTHER_PAGES = 8
 
 
 def suits(case: Case) -> bool:
-    """Is this layout, known to be well-formed, small enough to be mapped many times at once?"""
+    """Whether a well-formed layout is small enough to be mapped many times at once."""
     return (
         0 < len(case.iovec) <= MAX_SEGMENTS
         and case.total_size <= MAX_BYTES

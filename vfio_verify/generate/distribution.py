@@ -1,4 +1,4 @@
-"""What a campaign's layouts and faults had, counted: does the generator cover what the spec speaks of?"""
+"""The features of a campaign's layouts and faults, counted: they show whether the generator covers the spec."""
 
 from __future__ import annotations
 

@@ -48,13 +48,6 @@ def pick(choices: Choices, options: Sequence[T]) -> T:
     return options[choices.integer(0, len(options) - 1)]
 
 
-class Malformation(Struct, frozen=True):
-    """A way to break a well-formed case: its name, and what makes it so."""
-
-    name: str
-    apply: Callable[[Choices, Case], Case]
-
-
 # ---- worlds -------------------------------------------------------------------------------------------------
 
 _INDEXES = (0, 2, 1, 4, 5, 8, 9, 15, 63, 300)
@@ -67,8 +60,8 @@ def _region(choices: Choices, index: int, unit: int) -> Region:
     short = pick(choices, (*(0,) * 9, PAGE - 0x100, PAGE // 2, 1))  # of whole pages
     if not n_areas:
         region = Region(index, choices.integer(1, 16) * unit - short, None, writable)
-        kind = pick(choices, (*("plain",) * 5, "mappable", "cut"))
-        return _without_table(choices, region) if kind == "cut" else replace(region, msix=_MAPPABLE.get(kind))
+        msix: Msix | None = pick(choices, (*(None,) * 5, "mappable", "cut"))
+        return _without_table(choices, region) if msix == "cut" else replace(region, msix=msix)
     areas, end = [], 0
     for _ in range(n_areas):
         hole, size = choices.integer(0, 3) * PAGE, choices.integer(1, 8) * unit
@@ -77,9 +70,6 @@ def _region(choices: Choices, index: int, unit: int) -> Region:
     areas[-1] = replace(areas[-1], size=areas[-1].size - short)
     behind = choices.integer(0, 2) * PAGE
     return Region(index, end + (behind or -short), tuple(areas), writable)
-
-
-_MAPPABLE: dict[str, Msix] = {"mappable": "mappable"}
 
 
 def _without_table(choices: Choices, region: Region) -> Region:
@@ -101,10 +91,9 @@ def _device(choices: Choices, unit: int) -> Device:
     regions = tuple(_region(choices, index, unit) for index in sorted(indexes))
     descriptors = pick(choices, ("one", "one", "one", "duplicates", "files"))
     own_fds, own_files = descriptors != "one", descriptors == "files"
-    rules = _RULES[own_fds]
     if choices.integer(0, 3) == 3:
         regions = _placed(choices, regions, apart=own_files)
-    return Device(regions, pick(choices, rules), own_fds, own_files)
+    return Device(regions, pick(choices, _RULES[own_fds]), own_fds, own_files)
 
 
 _RULES: dict[bool, tuple[MmapRule, ...]] = {False: ("region", "areas"), True: ("region", "areas", "file", "file")}
@@ -208,23 +197,23 @@ def larger_than(memory: int) -> Case:
     is as large as a region can be, and repeated."""
     total = 1 << max(36, memory.bit_length())
     length = min(total, 1 << 40)
-    device = Device((Region(0, length),))
-    iovec = (Segment(0, 0, length),) * (total // length)
-    return Case((device,), (RamBlock(0, 0, 0),), iovec, total)
+    return _of_one_block(length, (Segment(0, 0, length),) * (total // length), total)
 
 
 def off_by_4_gib() -> Case:
     """A page, and a total that says the same in its lower 32 bits alone: of what is drawn, one layout in 500 does."""
-    return Case((Device((Region(0, PAGE),)),), (RamBlock(0, 0, 0),), (Segment(0, 0, PAGE),), PAGE + (1 << 32))
+    return _of_one_block(PAGE, (Segment(0, 0, PAGE),), PAGE + (1 << 32))
 
 
 def sums_past_4_gib() -> Case:
     """A list whose sum passes 2 GiB and 4 GiB in the middle, with a page before and after each: a prefix that is kept
     in an `int`, or in 32 bits, puts the pages behind it elsewhere, though the total may be right."""
     page, long = Segment(0, PAGE, PAGE), Segment(0, 0, 2 * GIB)
-    iovec = (page, long, page, long, page)
-    device = Device((Region(0, 2 * GIB),))
-    return Case((device,), (RamBlock(0, 0, 0),), iovec, sum(s.length for s in iovec))
+    return _of_one_block(2 * GIB, (page, long, page, long, page), 4 * GIB + 3 * PAGE)
+
+
+def _of_one_block(size: int, iovec: tuple[Segment, ...], total: int) -> Case:
+    return Case((Device((Region(0, size),)),), (RamBlock(0, 0, 0),), iovec, total)
 
 
 # ---- malformations -----------------------------------------------------------------------------------------------
@@ -428,27 +417,24 @@ def _sum_overflows(choices: Choices, case: Case) -> Case:
     return replace(case, iovec=iovec, total_size=sum(s.length for s in case.iovec) % U64)
 
 
-MALFORMATIONS: dict[str, Malformation] = {
-    name: Malformation(name, apply)
-    for name, apply in {
-        "other block": _other_block,
-        "next block": _next_block,
-        "other device": _other_device,
-        "plain RAM": _plain_ram,
-        "no block": _nowhere,
-        "past the end": _past_the_end,
-        "past the area": _past_the_area,
-        "far past the end": _far_past_the_end,
-        "misaligned length": _misaligned_length,
-        "misaligned pair": _misaligned_pair,
-        "misaligned base": _misaligned_base,
-        "empty segment": _empty_segment,
-        "no segments": _no_segments,
-        "wrong total": _wrong_total,
-        "sum overflows": _sum_overflows,
-    }.items()
+MALFORMATIONS: dict[str, Callable[[Choices, Case], Case]] = {
+    "other block": _other_block,
+    "next block": _next_block,
+    "other device": _other_device,
+    "plain RAM": _plain_ram,
+    "no block": _nowhere,
+    "past the end": _past_the_end,
+    "past the area": _past_the_area,
+    "far past the end": _far_past_the_end,
+    "misaligned length": _misaligned_length,
+    "misaligned pair": _misaligned_pair,
+    "misaligned base": _misaligned_base,
+    "empty segment": _empty_segment,
+    "no segments": _no_segments,
+    "wrong total": _wrong_total,
+    "sum overflows": _sum_overflows,
 }
-"""Every way to break a case, by name."""
+"""Every way to break a well-formed case, by name."""
 
 
 class Host(Struct, frozen=True):
@@ -484,7 +470,7 @@ def any_layout(choices: Choices) -> Case:
     case = well_formed(choices)
     names = tuple(MALFORMATIONS)
     for _ in range(pick(choices, (0, 0, 1, 2))):
-        case = MALFORMATIONS[pick(choices, names)].apply(choices, case)
+        case = MALFORMATIONS[pick(choices, names)](choices, case)
     return case
 
 

@@ -87,7 +87,7 @@ class _Maker:
     def _malformed(self, call: Call) -> Call:
         """Broken in one way, which may need more in the world: a block of plain RAM, a second device."""
         case = replace(self.world, iovec=call.iovec, total_size=call.total_size)
-        broken = MALFORMATIONS[pick(self._choices, tuple(MALFORMATIONS))].apply(self._choices, case)
+        broken = MALFORMATIONS[pick(self._choices, tuple(MALFORMATIONS))](self._choices, case)
         own = self.world
         self.world = replace(broken, iovec=own.iovec, total_size=own.total_size)
         return Call(broken.iovec, broken.total_size)

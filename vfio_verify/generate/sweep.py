@@ -1,4 +1,4 @@
-"""Which faults a layout is run under.
+"""The faults that a layout is run under.
 
 As SQLite's tests do it: step 1 fails, then step 2, and so on, until a run meets no fault; each once transient (only
 that call) and once persistent (that and all later ones of its kind), and mmap early and late. Then pairs: a step fails,
@@ -35,14 +35,14 @@ _NOT_GIVEN = ("EINVAL",)
 _SHORT = 3
 """Mappings of a layout that is now and then run with every errno at every position."""
 _EVERY = 8
-"""Of so many short layouts one is."""
+"""One in so many short layouts is."""
 _MOST = 64
 """Steps of a kind that are all failed."""
 _FEW = 1024
 """Steps of a kind above which a run takes too long for that: the middle one fails, and the last."""
 _MAX_PAIRS = 96
 _LATER = 3
-"""Of the steps after a failure, the first and the last so many are failed too."""
+"""After a failure, so many of the first steps and of the last ones are failed too."""
 
 
 def fault_plans(faultless: Observation, turn: int = 0) -> list[tuple[Fault, ...]]:
@@ -78,7 +78,8 @@ def positions(count: int, turn: int = 0) -> Sequence[int]:
 
 
 def _stands_for_all(fault: Fault, count: int) -> bool:
-    """Of thousands of steps: a mapping fails late in the middle, and early at the end; any other step at the end."""
+    """Whether a fault is run among thousands of steps: mmap late in the middle and early at the end, others at the
+    end."""
     if fault.persistent:
         return False
     return (fault.nth == count) != (fault.when == "late") if fault.step == "mmap" else fault.nth == count

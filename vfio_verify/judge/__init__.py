@@ -20,7 +20,7 @@ JUDGES: dict[str, ClauseJudge] = {**mapping.CLAUSES, **outcome.CLAUSES, **conduc
 
 
 class Consequence(Struct, frozen=True):
-    """What a violation brings with it: another clause that the same runs violate."""
+    """Another clause that the same runs violate, because of a violation."""
 
     clause: str
     cause: str
@@ -47,7 +47,7 @@ class Violation(Struct, frozen=True):
 
     @property
     def whole(self) -> tuple[Consequence, ...]:
-        """What it says of its own clause, and what follows."""
+        """The violation itself as the first of its consequences."""
         return (Consequence(self.clause, self.cause, self.summary), *self.consequences)
 
     @property
@@ -57,7 +57,7 @@ class Violation(Struct, frozen=True):
 
 
 class Verdict(Struct, frozen=True):
-    """Which clauses a run exercised, and how it violated some of them. What follows from a violation is in it."""
+    """Which clauses a run exercised, and how it violated some of them."""
 
     checked: frozenset[str]
     violations: tuple[Violation, ...]

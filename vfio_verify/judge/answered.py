@@ -57,8 +57,8 @@ def _is_mapped_after_all(facts: Facts, number: int, event: Event) -> bool:
 
 
 def _is_done_again(facts: Facts, number: int, event: Event, *, lasting: bool) -> bool:
-    """Was the very same step taken later, with success, and (`lasting`) nothing else put in its place after that? Then
-    what is wrong with the pages is not because of the failure."""
+    """Whether the very same step succeeded later, and (`lasting`) nothing took its place after that. Then the failure
+    is not why the pages are wrong."""
     again = False
     for i in range(number + 1, facts.seen.n_events):
         later = facts.seen.event(i)
@@ -90,8 +90,8 @@ class _LookUps:
         ]
 
     def made_up_for(self, number: int, event: Event) -> bool:
-        """Was it made again with success, or did others tell the same? What an earlier look-up of the same kind has
-        told does not count: who asks again, and goes on although the answer is an error, ignores it."""
+        """Whether it was made again with success, or others told the same. What an earlier look-up of the same kind
+        told does not count: a subject that asks again and goes on after an error ignores that error."""
         wanted = set(self._tells(event))
         same = {i for i, done in self._done if done.step == event.step and wanted <= set(self._tells(done))}
         if any(i > number for i in same):

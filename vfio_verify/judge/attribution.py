@@ -1,8 +1,8 @@
-"""Which clause a finding belongs to when it needs other calls. Pure.
+"""The clause that a finding belongs to when it needs other calls. Pure.
 
-What a call does wrong by itself is a matter of its own clauses. What it does wrong only after other calls is a matter
-of REPEATABLE, since a call must answer the same at any time; but what ends the process stays with SURVIVES, which holds
-whatever came before. The judges compare a call with the same call made alone; this module draws the conclusion.
+What a call does wrong by itself violates its own clauses. What it does wrong only after other calls violates
+REPEATABLE, since a call must answer the same at any time; but what ends the process violates SURVIVES, whatever came
+before. The judges compare a call with the same call made alone; this module draws the conclusion.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Several concurrent calls: each is held against its own expectation, and must end as it does when made alone.
+"""Concurrent calls: each is held against its own expectation, and must end as it does when made alone.
 
-What goes wrong in the control too, where the same calls are made one after the other, is no matter of threads, and is
-found without them.
+What also goes wrong in the control, where the same calls are made one after the other, has nothing to do with threads,
+and is found without them.
 """
 
 from __future__ import annotations

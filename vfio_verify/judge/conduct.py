@@ -49,14 +49,8 @@ def _unmap_on_error(facts: Facts) -> list[Finding] | None:
         expected += ", but for what an unmapping that failed was to remove"
     if strays:
         where = ", ".join(f"[{place(run.start, 'R')}, {place(run.end, 'R')})" for run in strays[:_SHOWN])
-        return [
-            Finding(
-                "a failed call leaves pages mapped",
-                expected,
-                f"still mapped: {where}, R being its reservation",
-                _how_left(facts),
-            )
-        ]
+        still = f"still mapped: {where}, R being its reservation"
+        return [Finding("a failed call leaves pages mapped", expected, still, _how_left(facts))]
     if excused is not None and extra != excused:
         extra -= excused
         summary = f"a failed call leaves the process with {extra:+} pages"
@@ -76,17 +70,12 @@ def _confined(facts: Facts) -> list[Finding] | None:
     if not facts.took(MMAP, MUNMAP, MPROTECT, MREMAP, OTHER_CALL) and not facts.seen.harness_changes:
         return None
     expected = "only addresses inside the reservation that it made and still holds"
-    findings = [
-        Finding(
-            f"{STEPS[event.step]} outside the subject's own reservation: {lies}",
-            expected,
-            call_text(event, facts.case, facts.seen),
-            of_kind(STEPS[event.step], lies),
-        )
-        for event, lies in _outside(facts)
-    ]
-    if facts.seen.harness_changes:
-        n = facts.seen.harness_changes
+    findings = []
+    for event, lies in _outside(facts):
+        step, text = STEPS[event.step], call_text(event, facts.case, facts.seen)
+        summary = f"{step} outside the subject's own reservation: {lies}"
+        findings.append(Finding(summary, expected, text, of_kind(step, lies)))
+    if n := facts.seen.harness_changes:
         changed = f"{n} mapping{'s' * (n != 1)} that {'are' if n > 1 else 'is'} not the subject's changed"
         findings.append(Finding("changes mappings by system calls of its own", expected, changed, "unseen"))
     return findings
@@ -115,10 +104,8 @@ def _outside(facts: Facts) -> Iterator[tuple[Event, str]]:
 
 
 def _lies(held: list[tuple[int, int]], freed: list[tuple[int, int]], start: int, end: int) -> str:
-    if _meets(held, start, end) and any(s <= start for s, _ in held):
-        return "past its end"
     if _meets(held, start, end):
-        return "before it"
+        return "past its end" if any(s <= start for s, _ in held) else "before it"
     if _meets(freed, start, end):
         return "unmapped before"
     if any(start == e for _, e in held):
@@ -159,9 +146,9 @@ def _no_window(facts: Facts) -> list[Finding] | None:
             if event.step == MREMAP:
                 freed = list(without(freed, event.result, event.result + facts.round_up(event.a2)))
     if facts.rightly_mapped and freed:
-        covered = [(facts.seen.base + run.start, facts.seen.base + run.end) for run in facts.seen.runs]
-        for start, end in covered:
-            freed = list(without(freed, start, end))
+        base = facts.seen.base
+        for run in facts.seen.runs:
+            freed = list(without(freed, base + run.start, base + run.end))
         if _meets(freed, facts.seen.address, facts.seen.address + facts.length):
             summary = "the subject frees part of the range that it returns"
             return [Finding(summary, expected, "an unmapped part", "returned")]
@@ -197,9 +184,8 @@ def _no_leak(facts: Facts) -> list[Finding] | None:
         cause = of_kind("heap", way)
         findings.append(Finding(blocks, "every allocation freed", f"{seen.heap_live_bytes} bytes", cause))
     if seen.cached_frees:
-        findings.append(
-            Finding("cached region information is freed", "the cache keeps it", f"{seen.cached_frees} times", "cache")
-        )
+        times = f"{seen.cached_frees} time{'s' * (seen.cached_frees != 1)}"
+        findings.append(Finding("cached region information is freed", "the cache keeps it", times, "cache"))
     findings += _unbalanced(facts)
     for bit, what, cause in _LEFT:
         if seen.left & bit:
@@ -228,19 +214,15 @@ def _unbalanced(facts: Facts) -> list[Finding]:
     findings = []
     if seen.references_kept:
         kept = f"{seen.references_kept} reference{'s' * (seen.references_kept != 1)}"
-        findings.append(
-            Finding(
-                "a reference to a QEMU object is kept", "each one that was taken is dropped", kept, "reference kept"
-            )
-        )
+        summary, expected = "a reference to a QEMU object is kept", "each one that was taken is dropped"
+        findings.append(Finding(summary, expected, kept, "reference kept"))
     if seen.references_dropped:
         dropped = f"{seen.references_dropped} more than it took"
         summary = "a reference to a QEMU object is dropped that the subject did not take"
         findings.append(Finding(summary, "left to whose it is", dropped, "reference dropped"))
     if seen.read_locks:
-        findings.append(
-            Finding("an RCU read lock is kept", "rcu_read_unlock()", f"{seen.read_locks} kept", "read lock")
-        )
+        kept = f"{seen.read_locks} kept"
+        findings.append(Finding("an RCU read lock is kept", "rcu_read_unlock()", kept, "read lock"))
     return findings
 
 

@@ -1,4 +1,4 @@
-"""Which of the findings of one run is the root, and which follow from it. Pure.
+"""Which finding of a run is the root, and which ones follow from it. Pure.
 
 A rule says what a root explains where both are seen in one run. What is explained in every run in which it is seen
 follows from its root, and is told there; what is seen once without it is a finding of its own.
@@ -49,7 +49,7 @@ RULES = (
 
 
 def roots(found: list[tuple[str, str]]) -> list[int | None]:
-    """Of each finding, a clause and a cause, the number of its root; None if it is one itself."""
+    """For each finding, a clause and a cause, the number of its root; None if it is one itself."""
     by: list[int | None] = [None] * len(found)
     for rule in RULES:
         root = next((i for i, one in enumerate(found) if by[i] is None and _is(one, rule.clause, rule.cause)), None)

@@ -47,8 +47,8 @@ class Finding(Struct, frozen=True):
 
 
 class Left(NamedTuple):
-    """Pages of the subject's outside of what it returned: those that nothing excuses, and how many are excused; None
-    if that is not known."""
+    """Pages that the subject mapped outside of what it returned: those that nothing excuses, and how many are excused;
+    None if that is not known."""
 
     strays: tuple[Run, ...]
     excused_pages: int | None
@@ -82,12 +82,12 @@ class Facts:
         return [self.seen.event(i) for i in self._flagged(flag)]
 
     def took(self, *steps: int) -> bool:
-        """Did the subject take a step of these kinds?"""
+        """Whether the subject took a step of one of these kinds."""
         return bool(self.seen.counts) and any(self.seen.counts[step] for step in steps)
 
     def left(self) -> Left:
-        """What the subject left outside of what it returned, but for what an unmapping that failed, by plan or for want
-        of memory, was to remove."""
+        """What the subject left outside of what it returned. An unmapping that failed, by plan or for want of memory,
+        excuses what it was to remove."""
         failed = [
             (e.a0, e.a0 + self.round_up(e.a1))
             for e in self.events(FAULTED | UNPLANNED)
@@ -109,7 +109,7 @@ class Facts:
 
     @property
     def starved(self) -> bool:
-        """Did the kernel refuse for want of memory what the subject could rightly ask for?"""
+        """Whether the kernel lacked the memory for what the subject could rightly ask for."""
         return any(
             e.step == MMAP and e.errno in (errno.ENOMEM, errno.EAGAIN) and e.a1 <= 2 * self.length + (4 << 20)
             for e in self.events(UNPLANNED)
@@ -127,8 +127,8 @@ class Facts:
 
     @cached_property
     def way_out(self) -> str:
-        """By which way a failed call left: its message without what differs from case to case, or else the step that
-        failed, or the last one. Without a place for an error that cannot be told."""
+        """How a failed call left: its message without what differs from case to case, or else the step that failed, or
+        the last one. It cannot be told without a place for an error."""
         if self.seen.message.strip():
             return template(self.seen.message.decode(errors="backslashreplace"))
         if self.has_errp and not self.seen.error_given:
@@ -149,8 +149,8 @@ class Facts:
 
     @cached_property
     def wrong_pages(self) -> tuple[tuple[int, int], ...]:
-        """Parts of [0, length), from the mapping's address, that do not show the segments' memory, shared and only to
-        be read. Of a mapping that may be one."""
+        """For a mapping that is allowed: parts of [0, length), from its address, that do not show the segments' memory,
+        shared and read-only."""
         right = list[tuple[int, int]]()
         for overlay, run in meetings(self.expected.overlays, self.seen.runs):
             here = run.offset - run.start, run.memory, run.flags

@@ -19,7 +19,9 @@ from vfio_verify.values.case import PAGE, Case
 from vfio_verify.values.cause import names_of, of_kind
 from vfio_verify.values.observation import (
     ANONYMOUS,
+    DEVICE_UNSEEN,
     EXEC,
+    GUEST_UNSEEN,
     OTHER,
     READ,
     SHARED,
@@ -37,9 +39,8 @@ def _contiguous(facts: Facts) -> list[Finding] | None:
     seen, page = facts.seen, facts.page
     tiled = f"[A, A+{facts.length:#x}) tiled by the segments' overlays, and nothing else mapped"
     if seen.address % page or not seen.address:
-        return [
-            Finding("the address is not one of a page", "a page-aligned address A", f"{seen.address:#x}", "address")
-        ]
+        summary = "the address is not one of a page"
+        return [Finding(summary, "a page-aligned address A", f"{seen.address:#x}", "address")]
     findings = [Finding(what, tiled, where, cause) for what, where, cause in _untiled(facts)]
     strays, excused = facts.left()
     extra = seen.pages_after - seen.pages_before - facts.length // PAGE
@@ -49,14 +50,8 @@ def _contiguous(facts: Facts) -> list[Finding] | None:
     elif excused is not None and extra != excused and not findings:
         extra -= excused
         more = "more" if extra > 0 else "fewer"
-        findings.append(
-            Finding(
-                f"the process has {abs(extra)} {more} pages mapped than the mapping accounts for",
-                tiled,
-                f"{extra:+} pages",
-                more,
-            )
-        )
+        summary = f"the process has {abs(extra)} {more} pages mapped than the mapping accounts for"
+        findings.append(Finding(summary, tiled, f"{extra:+} pages", more))
     return findings
 
 
@@ -79,19 +74,15 @@ def _untiled(facts: Facts) -> Iterator[tuple[str, str, str]]:
         where = f"[{place(start)}, {place(end)})"
         inside = [missing_part(max(s, 0), min(e, facts.length), facts.segments) for s, e in parts if e > s]
         for cause in causes_of(inside[:MAX_PIECES]):
-            yield _MISSING[kind], _MISSING_SEEN[kind].format(where), of_kind(kind, cause)
+            what, found = _MISSING[kind]
+            yield what, found.format(where), of_kind(kind, cause)
     yield from _out_of_place(facts)
 
 
 _MISSING = {
-    "hole": "there is a hole in the mapping",
-    "placeholder": "a placeholder page is left in the mapping",
-    "anonymous": "part of the mapping is no overlay of the device",
-}
-_MISSING_SEEN = {
-    "hole": "nothing mapped in {}",
-    "placeholder": "{} is not readable",
-    "anonymous": "{} is anonymous memory",
+    "hole": ("there is a hole in the mapping", "nothing mapped in {}"),
+    "placeholder": ("a placeholder page is left in the mapping", "{} is not readable"),
+    "anonymous": ("part of the mapping is no overlay of the device", "{} is anonymous memory"),
 }
 
 
@@ -128,22 +119,21 @@ def _wrong_backing(facts: Facts) -> Iterator[Finding]:
 
 def _wrong_page(piece: Piece, cause: str, case: Case) -> Finding:
     at = f"at {place(piece.position)}"
-    wanted = memory_name(*piece.wanted, case)
+    wanted, got = memory_name(*piece.wanted, case), memory_name(*piece.got, case)
     if piece.got == piece.wanted:
         summary = "a page is a private copy of the segment's memory"
-        return Finding(
-            summary, f"{at}: {wanted}, shared", f"{at}: a private mapping of it", cause, position=piece.position
-        )
-    how = "; or ".join(SAYS[name] for name in names_of(cause) if name in SAYS)
-    summary = "a page shows other memory than the segment's" + (f": {how}" if how else "")
-    return Finding(summary, f"{at}: {wanted}", f"{at}: {memory_name(*piece.got, case)}", cause, position=piece.position)
+        wanted, got = f"{wanted}, shared", "a private mapping of it"
+    else:
+        how = "; or ".join(SAYS[name] for name in names_of(cause) if name in SAYS)
+        summary = "a page shows other memory than the segment's" + (f": {how}" if how else "")
+    return Finding(summary, f"{at}: {wanted}", f"{at}: {got}", cause, position=piece.position)
 
 
-_WHAT = {
-    UNEQUAL: "a word differs from the segment's memory",
-    2: "a change made by the device does not show",
-    3: "a change made through the guest's mapping does not show",
-    STILL_READABLE: "a page can be read when the device's memory is gone",
+_WRONG_WORDS = {
+    UNEQUAL: ("words", "a word differs from the segment's memory"),
+    DEVICE_UNSEEN: ("device unseen", "a change made by the device does not show"),
+    GUEST_UNSEEN: ("guest unseen", "a change made through the guest's mapping does not show"),
+    STILL_READABLE: ("still there", "a page can be read when the device's memory is gone"),
 }
 
 
@@ -153,56 +143,43 @@ def _wrong_words(facts: Facts) -> Iterator[Finding]:
     for d in facts.seen.differences:
         if d.kind == UNREADABLE or d.segment in wrong:
             continue  # the mappings say why
+        expected, seen = stamp_name(d.expected, facts.case), stamp_name(d.seen, facts.case)
         if d.kind == STILL_READABLE:
-            where = f"segment {d.segment}, byte {d.offset:#x}"
-            yield Finding(
-                _WHAT[d.kind], f"{where}: SIGBUS, as when iov_base[k] is read", f"{where}: {d.seen:#x}", "still there"
-            )
-            continue
-        yield Finding(
-            _WHAT[d.kind],
-            f"segment {d.segment}, byte {d.offset:#x}: {stamp_name(d.expected, facts.case)}",
-            f"segment {d.segment}, byte {d.offset:#x}: {stamp_name(d.seen, facts.case)}",
-            {UNEQUAL: "words", 2: "device unseen", 3: "guest unseen"}[d.kind],
-        )
-
-
-def _access_cause(flags: int) -> str:
-    return "executable" if flags & EXEC else "writable" if flags & WRITE else "private"
+            expected, seen = "SIGBUS, as when iov_base[k] is read", f"{d.seen:#x}"
+        where = f"segment {d.segment}, byte {d.offset:#x}"
+        cause, what = _WRONG_WORDS[d.kind]
+        yield Finding(what, f"{where}: {expected}", f"{where}: {seen}", cause)
 
 
 def _read_only(facts: Facts) -> list[Finding] | None:
     if not facts.rightly_mapped:
         return None
-    return [
-        Finding(
-            "a page's access is not shared and read-only",
-            "r--s",
-            f"{access(run.flags)} at [{place(run.start)}, {place(run.end)})",
-            _access_cause(run.flags),
-        )
-        for run in facts.seen.runs
-        if run.flags != READ | SHARED and run.flags & ~SHARED
-    ]
+    summary = "a page's access is not shared and read-only"
+    findings = []
+    for run in facts.seen.runs:
+        if run.flags != READ | SHARED and run.flags & ~SHARED:
+            cause = "executable" if run.flags & EXEC else "writable" if run.flags & WRITE else "private"
+            where = f"{access(run.flags)} at [{place(run.start)}, {place(run.end)})"
+            findings.append(Finding(summary, "r--s", where, cause))
+    return findings
 
 
 def _repeatable(facts: Facts) -> list[Finding] | None:
     second = facts.seen.second
     if second is None or not facts.rightly_mapped:
         return None
-    expected = "a second mapping, independent of the first"
+    independent = "a second mapping, independent of the first"
     starved = second.starved and not second.mapped
     if starved and second.first_whole and not second.first_differences:
         return None
     if not second.mapped and not starved:
-        return [Finding("the same call fails the second time", expected, "failure", "second fails")]
+        return [Finding("the same call fails the second time", independent, "failure", "second fails")]
     if second.mapped and (not second.like_first or second.differences):
-        return [
-            Finding("the second mapping is not like the first", expected, "other pages, or the same address", "unlike")
-        ]
+        summary, other = "the second mapping is not like the first", "other pages, or the same address"
+        return [Finding(summary, independent, other, "unlike")]
     if not second.first_whole or second.first_differences:
         summary, changed = "the second call, or its end, damages the first mapping", "the first mapping has changed"
-        return [Finding(summary, expected, changed, "damaged")]
+        return [Finding(summary, independent, changed, "damaged")]
     if second.left_open and not facts.seen.fds_left:
         summary = "the second call leaves a descriptor open, or closes one that is not its own"
         return [Finding(summary, "descriptors as before it", "others", "descriptor")]

@@ -1,4 +1,5 @@
-"""What a call must answer: refusals, ACCEPTS_VALID, FAULT_REPORTED, ERROR_SET, SURVIVES; and UNCHARGED, an advice."""
+"""What a call must answer: refusals, ACCEPTS_VALID, FAULT_REPORTED, ERROR_SET, SURVIVES; and UNCHARGED, which is
+advice."""
 
 from __future__ import annotations
 
@@ -32,9 +33,9 @@ from vfio_verify.values.words import call_text, death_text, step_text
 _MAP_NORESERVE = 0x4000  # asm-generic/mman.h; Python's mmap lacks it
 _MAP_FIXED = 0x10
 _INNERMOST, _MAX_CALLED = 4, 4
-"""Frames of a recursion that may be of what it calls, and of how many places the others can be."""
+"""How many innermost frames of a recursion may be those of what it calls, and how many places the other frames have."""
 _LARGE = 64 << 30
-"""Bytes of a dmabuf that a machine may lack the memory for."""
+"""Bytes: a machine may lack the memory for a dmabuf of this size."""
 
 _ENOUGH: dict[str, str] = {
     "read_only_descriptor": "a descriptor open for reading is enough for mappings that are only read",
@@ -49,18 +50,17 @@ def _accepts_valid(facts: Facts) -> list[Finding] | None:
         return []
     n = len(facts.case.iovec)
     fault = facts.case.kernel_fault
-    enough = _ENOUGH.get(fault.kind) if fault is not None else None
+    enough = None if fault is None else _ENOUGH.get(fault.kind)
     expected = f"a mapping of {n} segment{'s' * (n != 1)}, {facts.expected.total_size:#x} bytes"
     seen = "failure" + (f": {facts.seen.message.decode(errors='backslashreplace')!r}" if facts.seen.message else "")
-    summary = "a well-formed layout is refused, and no step failed"
-    wrong = _refused_by_rule(facts)
-    if wrong is None and enough is not None and fault is not None:
+    if (wrong := _refused_by_rule(facts)) is not None:
+        how, cause = wrong
+        why = f"and no step failed: {how}"
+    else:
         # By the way out: two kernel faults that show one mistake are one cause, and so is a refusal without any.
-        return [Finding(f"a well-formed layout is refused, although {enough}", expected, seen, facts.way_out)]
-    if wrong is None:
-        return [Finding(summary, expected, seen, facts.way_out)]
-    how, cause = wrong
-    return [Finding(f"{summary}: {how}", expected, seen, cause)]
+        cause = facts.way_out
+        why = "and no step failed" if enough is None else f"although {enough}"
+    return [Finding(f"a well-formed layout is refused, {why}", expected, seen, cause)]
 
 
 def _refused_by_rule(facts: Facts) -> tuple[str, str] | None:
@@ -90,18 +90,15 @@ def _uncharged(facts: Facts) -> list[Finding] | None:
         return None  # where a placeholder that is not charged was refused, one that is may be tried
     for event in facts.events(UNPLANNED):
         if _charged(event) and event.errno == errno.ENOMEM and _LARGE <= facts.length <= event.a1:
-            return [
-                Finding(
-                    f"a dmabuf of {facts.length:#x} bytes fails, because its placeholder is charged against memory",
-                    "a placeholder that is not charged: with MAP_NORESERVE, or private and PROT_NONE",
-                    call_text(event, facts.case, facts.seen),
-                )
-            ]
+            summary = f"a dmabuf of {facts.length:#x} bytes fails, because its placeholder is charged against memory"
+            expected = "a placeholder that is not charged: with MAP_NORESERVE, or private and PROT_NONE"
+            return [Finding(summary, expected, call_text(event, facts.case, facts.seen))]
     return [] if facts.seen.mapped and facts.length >= _LARGE else None
 
 
 def _charged(event: Event) -> bool:
-    """Does the kernel take an anonymous mapping like this for memory in use? As mm/vma.c and mm/shmem.c have it."""
+    """Whether the kernel counts an anonymous mapping like this as memory in use, by the rules of mm/vma.c and
+    mm/shmem.c."""
     if event.step != MMAP or not event.a3 & mmap.MAP_ANONYMOUS or event.a3 & _MAP_NORESERVE:
         return False
     return bool(event.a3 & mmap.MAP_SHARED or event.a2 & mmap.PROT_WRITE)
@@ -140,15 +137,9 @@ def _fault_reported(facts: Facts) -> list[Finding] | None:
     if not facts.seen.mapped:
         return []
     event = unanswered[0]
-    return [
-        Finding(
-            f"success, although a step failed: {step_text(event)}",
-            "failure, or another step that did the same with success",
-            "success",
-            _what_failed(event),
-            event.caller,
-        )
-    ]
+    summary = f"success, although a step failed: {step_text(event)}"
+    expected = "failure, or another step that did the same with success"
+    return [Finding(summary, expected, "success", _what_failed(event), event.caller)]
 
 
 def _what_failed(event: Event) -> str:

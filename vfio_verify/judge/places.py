@@ -32,11 +32,37 @@ def _candidates(violation: Violation) -> Iterator[int]:
     if seen.death is not None:
         # What runs in a thread may be found sleeping in the world, whose caller is a frame all the same.
         yield from seen.death.frames
-    elif (chosen := _BY_CLAUSE.get(violation.clause)) is not None:
-        yield from chosen(violation, seen)
+    else:
+        yield from _by_clause(violation, seen)
     yield from reversed(seen.error_at)
-    yield from _last(seen, lambda event: bool(event.flags & (FAULTED | BY_KERNEL)))
+    yield from _last(seen, _failed)
     yield from (event.caller for event in reversed(trace_of(seen)))
+
+
+def _by_clause(violation: Violation, seen: Observation) -> Iterator[int]:
+    """What the clause is about."""
+    match violation.clause:
+        case "CONFINED":
+            yield from _first(seen, lambda e: bool(e.flags & OUTSIDE) and e.step != CLOSE)
+        case "NO_WINDOW":
+            yield from _first(seen, lambda e: e.step in (MUNMAP, MREMAP) and bool(e.flags & OWNED) and not e.errno)
+        case "NO_LEAK":
+            yield from _leaked(violation, seen)
+        case "SURVIVES":
+            yield seen.free_at
+        case "UNCHARGED":
+            yield from _first(seen, lambda e: e.step == MMAP and bool(e.flags & UNPLANNED))
+            yield from _first(seen, _reserves)
+        case "FAULT_REPORTED":
+            yield from _first(seen, _failed)
+        case (
+            "CONTIGUOUS"
+            | "CONTENTS"
+            | "READ_ONLY"
+            | "REPEATABLE"
+            | ("SAME_BLOCK" | "SIZE_AGREES" | "WITHIN_BLOCK" | "ALIGNED" | "NOT_EMPTY")
+        ):
+            yield from _mapped(violation, seen)
 
 
 def trace_of(seen: Observation) -> list[Event]:
@@ -52,6 +78,10 @@ def _first(seen: Observation, wanted: Callable[[Event], bool]) -> Iterator[int]:
 
 def _last(seen: Observation, wanted: Callable[[Event], bool]) -> Iterator[int]:
     yield from (event.caller for event in reversed(trace_of(seen)) if wanted(event))
+
+
+def _failed(event: Event) -> bool:
+    return bool(event.flags & (FAULTED | BY_KERNEL))
 
 
 def _overlays(event: Event) -> bool:
@@ -83,16 +113,6 @@ def _first_wrong(violation: Violation, seen: Observation) -> int | None:
     return before + worst.offset
 
 
-def _astray(violation: Violation, seen: Observation) -> Iterator[int]:
-    del violation
-    yield from _first(seen, lambda event: bool(event.flags & OUTSIDE) and event.step != CLOSE)
-
-
-def _freed(violation: Violation, seen: Observation) -> Iterator[int]:
-    del violation
-    yield from _first(seen, lambda e: e.step in (MUNMAP, MREMAP) and bool(e.flags & OWNED) and not e.errno)
-
-
 def _leaked(violation: Violation, seen: Observation) -> Iterator[int]:
     kind = take_apart(key(violation)).kind
     if seen.heap_live and kind == "heap":
@@ -105,32 +125,3 @@ def _leaked(violation: Violation, seen: Observation) -> Iterator[int]:
         yield from _first(seen, lambda event: event.step in (CLOSE, DUP) and bool(event.flags & OUTSIDE))
     closed = [event.a0 for event in trace_of(seen) if event.step == CLOSE]
     yield from _last(seen, lambda e: e.step == DUP and not e.errno and e.result not in closed)
-
-
-def _survived(violation: Violation, seen: Observation) -> Iterator[int]:
-    del violation
-    yield seen.free_at
-
-
-def _charged(violation: Violation, seen: Observation) -> Iterator[int]:
-    del violation
-    yield from _first(seen, lambda event: event.step == MMAP and bool(event.flags & UNPLANNED))
-    yield from _first(seen, _reserves)
-
-
-def _ignored(violation: Violation, seen: Observation) -> Iterator[int]:
-    """A step whose failure did not make the call fail."""
-    del violation
-    yield from _first(seen, lambda event: bool(event.flags & (FAULTED | BY_KERNEL)))
-
-
-_BY_CLAUSE: dict[str, Callable[[Violation, Observation], Iterator[int]]] = {
-    **dict.fromkeys(("CONTIGUOUS", "CONTENTS", "READ_ONLY", "REPEATABLE"), _mapped),
-    **dict.fromkeys(("SAME_BLOCK", "SIZE_AGREES", "WITHIN_BLOCK", "ALIGNED", "NOT_EMPTY"), _mapped),
-    "CONFINED": _astray,
-    "NO_WINDOW": _freed,
-    "NO_LEAK": _leaked,
-    "SURVIVES": _survived,
-    "UNCHARGED": _charged,
-    "FAULT_REPORTED": _ignored,
-}

@@ -19,7 +19,7 @@ from vfio_verify.values.model import Overlay
 from vfio_verify.values.observation import ANONYMOUS, OTHER, RAM, READ, SHARED, Run
 
 MAX_PIECES, _MAX_SEGMENTS = 256, 1024
-"""Pieces of one run, and segments, that are looked at: more would tell no more."""
+"""How many pieces of one run, and how many segments, are looked at: more would tell nothing new."""
 
 SAYS = {
     "area offset": "the area's offset in the region is missing",
@@ -36,7 +36,7 @@ SAYS = {
     "copy": "it is anonymous memory, a copy at best",
     "private": "it is a private copy",
 }
-"""Of a page that shows other memory than the segment's."""
+"""What is said of a page that shows other memory than the segment's."""
 
 
 class Piece(NamedTuple):
@@ -226,8 +226,8 @@ def causes_of(pieces: Iterable[set[Explanation]]) -> list[str]:
 
 
 def displaced(pieces: Sequence[Piece], runs: Sequence[Run], segments: Segments) -> bool:
-    """Is all that is wrong the memory of other places of this mapping, which do not show it themselves? Then the
-    overlays are the right ones, and not where they should be."""
+    """Whether all that is wrong is the memory of other places of this mapping, which do not show it themselves. Then
+    the overlays are the right ones in the wrong places."""
     if not pieces:
         return False
     page_size = segments.case.page_size

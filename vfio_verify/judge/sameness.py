@@ -26,7 +26,7 @@ from vfio_verify.values.cause import (
 
 
 def absorbed(keys: Collection[Key]) -> dict[Key, Key]:
-    """Those that tell nothing beside another, each with that other."""
+    """The findings that another one makes redundant, each with that other."""
     gone: dict[Key, Key] = {}
     for key in sorted(keys):
         same = next((other for other in _same_as(key, keys) if other != key and other not in gone), None)
@@ -39,7 +39,7 @@ def absorbed(keys: Collection[Key]) -> dict[Key, Key]:
 
 
 def _decided(ambiguous: list[Key], sure: set[Key]) -> dict[Key, Key]:
-    """Each ambiguous cause with one that explains it, too: a sure one, or else the one that explains most of them."""
+    """Each ambiguous cause with one that also explains it: a sure one, or else the one that explains most of them."""
     gone: dict[Key, Key] = {}
     left = []
     for key in sorted(ambiguous):
@@ -68,7 +68,7 @@ def _contents(key: Key) -> list[Key]:
 
 
 def _same_as(key: Key, keys: Collection[Key]) -> Iterable[Key]:
-    """The findings that would make this one say nothing new."""
+    """The findings beside which this one says nothing new."""
     clause, cause = key
     told = take_apart(key)
     same = _contents(key)
@@ -96,14 +96,14 @@ def _same_as(key: Key, keys: Collection[Key]) -> Iterable[Key]:
 
 
 def _with_a_place(key: Key, keys: Collection[Key]) -> Iterable[Key]:
-    """Where the stack is overwritten, nobody can tell whence a crash came: it is none beside those that can be told."""
+    """Where the stack is overwritten, the place of a crash is unknown: it tells nothing beside a crash with a place."""
     crashes = sorted(other for other in keys if other[0] == "SURVIVES" and is_crash(other[1]))
     yield from (other for other in crashes if not lacks_a_place(other[1]))
     yield from (other for other in crashes if lacks_a_place(other[1]) and other < key)
 
 
 def _on_success(told: Cause) -> str:
-    """What stays behind on every way, stays behind on success."""
+    """The cause on success: what stays behind on every way out stays behind on success, too."""
     return of_kind(told.kind, SUCCESS)
 
 
@@ -112,8 +112,8 @@ _DAMAGE = ("gone", "replaced", "overlap", "contents", "CONFINED", "not gone", "p
 
 
 def _needs_no_others(key: Key, keys: Collection[Key]) -> Iterable[Key]:
-    """What goes wrong in one call anyway is no matter of several; and one piece of memory that outlives a call shows in
-    many ways: the first of these is told."""
+    """What goes wrong in a single call anyway does not need several; and memory that outlives a call shows in many
+    ways, of which the first is told."""
     told = take_apart(key)
     others = [(other, take_apart(other)) for other in sorted(keys) if other[0] == "REPEATABLE" and other != key]
     if told.origin == "after others":

@@ -19,7 +19,7 @@ from vfio_verify.values.space import LiveMapping, Space, actions_of, alone
 from vfio_verify.values.words import access, memory_name, place, stamp_name
 
 _HARMLESS = frozenset({"ERROR_SET", "NO_LEAK", "NO_WINDOW"})
-"""Clauses of which a violation says nothing about a mapping's pages."""
+"""Clauses whose violation says nothing about a mapping's pages."""
 
 
 class Blamed(NamedTuple):
@@ -39,7 +39,7 @@ class SequenceVerdict(NamedTuple):
 
 
 def touches_pages(violations: tuple[Violation, ...]) -> bool:
-    """Is one of these violations about pages? Then other mappings may have suffered from it."""
+    """Whether one of these violations is about pages. Then other mappings may have suffered from it."""
     return any(clause not in _HARMLESS for violation in violations for clause in violation.clauses)
 
 
@@ -111,8 +111,8 @@ def _damage(
     if ended is not None and before is not None:
         gone = before.pages - step.pages
         if gone * PAGE != ended.length:
-            expected = f"{ended.length // PAGE} pages fewer in the process"
-            yield Finding(f"{gone} pages are gone", expected, f"{gone} pages fewer", "pages")
+            summary = "the end of the mapping frees another number of pages than it had"
+            yield Finding(summary, f"{-ended.length // PAGE:+} pages", f"{-gone:+} pages", "pages")
     if step.child is not None and step.child in space.live:
         expected = f"the same pages and contents of mapping {step.child} in the child, or none of them"
         yield Finding("a forked child sees a mapping otherwise", expected, "other pages or contents", "fork")

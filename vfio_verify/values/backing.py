@@ -23,7 +23,7 @@ class Backing(NamedTuple):
 
 
 def backings(case: Case) -> Iterator[Backing]:
-    """Of all regions of a case, in its order."""
+    """The backings of all regions of a case, in its order."""
     own_files = 0
     for number, device in enumerate(case.devices):
         for region in device.regions:
@@ -36,7 +36,7 @@ def backings(case: Case) -> Iterator[Backing]:
 
 
 def backing(case: Case, device: int, index: int) -> Backing:
-    """Of one region, which the case has."""
+    """The backing of one region, which the case has."""
     return next(b for b in backings(case) if b.device == device and b.region.index == index)
 
 

@@ -19,8 +19,8 @@ from vfio_verify.errors import InputError
 
 PAGE = mmap.PAGESIZE
 PAGE_SIZES = (4096, 16384, 65536)
-"""Of the hosts that a subject may be told to run on: x86, arm64, ppc64. This machine imitates those that have larger
-pages than its own."""
+"""The sizes of pages on hosts that a subject may be told to run on: x86, arm64, ppc64. This machine imitates the pages
+that are larger than its own."""
 
 REGION_SHIFT = 40
 """vfio-pci puts region i at file offset ``i << 40`` (linux/drivers/vfio/pci/vfio_pci_priv.h)."""
@@ -32,13 +32,13 @@ MAX_FILES, FIRST_FILE = 8, 16
 """Regions that have a file of their own, and the number of the first of these files (vfio_verify/values/backing.py)."""
 
 MAX_FILE_BYTES = 1 << 60
-"""Of each file; VV_MEMFD_BYTES in pyx/world/internal.h."""
+"""The size of each file; VV_MEMFD_BYTES in pyx/world/internal.h."""
 
 MAX_CALLS = 64
-"""Of one case, at once or in sequence."""
+"""The calls of one case, concurrent or in sequence."""
 
 MAX_BLOCK_BYTES = (8 << 40) - (1 << 30)
-"""Of all RAM blocks of a case; ARENA_BYTES and NOWHERE_BYTES in pyx/world/memory.c."""
+"""The RAM blocks of a case together; ARENA_BYTES and NOWHERE_BYTES in pyx/world/memory.c."""
 
 U64 = Annotated[int, Meta(ge=0)]
 Size = Annotated[int, Meta(gt=0, le=1 << REGION_SHIFT)]
@@ -58,7 +58,7 @@ KERNEL_FAULT_KINDS: tuple[KernelFaultKind, ...] = get_args(KernelFaultKind)
 """What the kernel itself is made to fail by, in the order of ``enum vv_kernel_kind`` in pyx/world/internal.h."""
 
 HUGE_PAGE = 2 << 20
-"""Of the memory of a device under the kernel fault `hugetlb`."""
+"""A page of a device's memory under the kernel fault `hugetlb`."""
 
 
 MmapRule = Literal["region", "areas", "file"]
@@ -340,7 +340,7 @@ def _check_call(case: Case, call: Case | Call) -> None:
 
 
 def _check_sequence(case: Case) -> None:
-    """What is ended or dropped is there, and not ended or dropped before."""
+    """Only what exists is ended, changed or dropped, and nothing twice."""
     segments = len(case.iovec) + sum(len(action.iovec) for action in case.sequence if isinstance(action, Call))
     _require(segments <= MAX_SEGMENTS, f"{segments} segments in sequence; a world holds at most {MAX_SEGMENTS}")
     mappings, blocks = {0}, set(range(len(case.ram_blocks)))
@@ -401,7 +401,7 @@ def _check_device(number: int, device: Device, page: int) -> None:
 
 
 def _lacks_a_part(region: Region, page: int) -> bool:
-    """Are the areas all of a region but for some pages in one piece?"""
+    """Whether the areas are the whole region except for one run of pages."""
     edges = (0, *(edge for a in region.areas or () for edge in (a.offset, a.offset + a.size)), region.size)
     gaps = [(start, end) for start, end in zip(edges[::2], edges[1::2], strict=True) if start < end]
     if len(gaps) != 1 or gaps[0][0] % page:
@@ -412,7 +412,7 @@ def _lacks_a_part(region: Region, page: int) -> bool:
 
 
 def _check_offsets(number: int, device: Device, page: int) -> None:
-    """Of regions that share a file none lies in another."""
+    """Regions that share a file do not overlap in it."""
     ranges = []
     for region in device.regions:
         start = region.offset or 0

@@ -43,7 +43,7 @@ class Cause(NamedTuple):
 
     @property
     def detail(self) -> str:
-        """Of the kind; "" where there is none."""
+        """What tells causes of one kind apart; "" where there is nothing."""
         return self.text.partition(": ")[2]
 
 

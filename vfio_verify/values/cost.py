@@ -151,7 +151,7 @@ def _fault_cost(fault: Fault) -> tuple[Any, ...]:
 
 
 def sizes(iovec: Iterable[Any]) -> tuple[Any, ...]:
-    """Of the segments, the largest first: what is not round counts as larger, then what ends later."""
+    """The sizes of the segments, the largest first: what is not round counts as larger, then what ends later."""
     return tuple(sorted(map(_size, iovec), reverse=True))
 
 

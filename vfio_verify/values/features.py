@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-from vfio_verify.values.case import Call, Case, Change, Drop, End, Fork, Kernel
+from vfio_verify.values.case import Call, Case, Change, Drop, End, Fork
 from vfio_verify.values.model import expect
 
 _MANY = (1, 2, 3, 6, 16, 64, 256, 4096, 65536)
@@ -58,24 +58,20 @@ def _layout(case: Case) -> Iterator[str]:
         yield "total: ends inside a page"
     if case.errp == "null":
         yield "errp: NULL"
-    yield from _kernel(case.kernel)
-    if case.variables == "zero":
-        yield "variables: zero until they are set"
+    kernel = case.kernel
+    yield from _true(
+        {
+            "kernel: hints not followed": not kernel.hints,
+            "kernel: MAP_FIXED_NOREPLACE unknown": not kernel.noreplace,
+            "kernel: no locked memory": not kernel.locks,
+            "kernel: a refused mremap has unmapped its target": kernel.mremap_unmaps,
+            "variables: zero until they are set": case.variables == "zero",
+        }
+    )
     if case.page_size > _SMALLEST:
         yield f"host pages: {case.page_size >> 10} KiB"
     expected = expect(case)
     yield f"expected: {'refuses' if expected.refusals else 'either' if expected.either else 'maps'}"
-
-
-def _kernel(kernel: Kernel) -> Iterator[str]:
-    if not kernel.hints:
-        yield "kernel: hints not followed"
-    if not kernel.noreplace:
-        yield "kernel: MAP_FIXED_NOREPLACE unknown"
-    if not kernel.locks:
-        yield "kernel: no locked memory"
-    if kernel.mremap_unmaps:
-        yield "kernel: a refused mremap has unmapped its target"
 
 
 def _bucket(count: int) -> str:
@@ -139,35 +135,31 @@ def _places(case: Case) -> Iterator[str]:
         if block.device is None or region is None:
             yield "block: plain RAM"
             continue
-        device = case.devices[block.device]
-        yield "region: index 0" if region.index == 0 else "region: other index"
-        if region.index > 8:
-            yield "region: index over 8"
-        if region.areas is not None and region.msix is None:
-            yield "region: sparse"
-        if block.area:
-            yield "region: second area"
-        if not region.writable:
-            yield "region: read-only"
-        if region.size % case.page_size:
-            yield "region: smaller than a page" if region.size < case.page_size else "region: ends inside a page"
-        if region.msix is not None:
-            yield f"region: {_MSIX[region.msix]}"
-        if len(device.regions) > 1:
-            yield "regions: several"
-        if device.mmap_rule == "areas":
-            yield "device: its areas bound its mmap"
-        if device.region_fds:
-            yield "device: a descriptor for each region"
-        if device.region_files:
-            yield "device: a file for each region"
-        if device.mmap_rule == "file":
-            yield "device: its regions are in ordinary files"
-        if region.offset is not None:
-            yield "region: at an offset of its own"
+        device, page = case.devices[block.device], case.page_size
+        yield from _true(
+            {
+                "region: index 0": region.index == 0,
+                "region: other index": region.index > 0,
+                "region: index over 8": region.index > 8,
+                "region: sparse": region.areas is not None and region.msix is None,
+                "region: second area": bool(block.area),
+                "region: read-only": not region.writable,
+                "region: smaller than a page": region.size < page,
+                "region: ends inside a page": region.size > page and region.size % page > 0,
+                "region: QEMU leaves the MSI-X table out": region.msix == "cut",
+                "region: its MSI-X table may be mapped": region.msix == "mappable",
+                "region: at an offset of its own": region.offset is not None,
+                "regions: several": len(device.regions) > 1,
+                "device: its areas bound its mmap": device.mmap_rule == "areas",
+                "device: its regions are in ordinary files": device.mmap_rule == "file",
+                "device: a descriptor for each region": device.region_fds,
+                "device: a file for each region": device.region_files,
+            }
+        )
 
 
-_MSIX = {"cut": "QEMU leaves the MSI-X table out", "mappable": "its MSI-X table may be mapped"}
+def _true(features: dict[str, bool]) -> Iterator[str]:
+    return (name for name, holds in features.items() if holds)
 
 
 def _touching(case: Case) -> Iterator[str]:

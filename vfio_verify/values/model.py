@@ -57,11 +57,11 @@ def expect(case: Case, policy: Policy = "same-block") -> Expectation:
 
 
 _ENOUGH = ("read_only_descriptor", "sealed")
-"""What the kernel refuses then, no mapping for reading asks for."""
+"""Kernel faults under which a mapping that is only read is still allowed."""
 
 
 def _may_fail(fault: KernelFault) -> bool:
-    """Does the kernel refuse a step that the call needs, perhaps one that nobody sees?"""
+    """Whether the kernel may refuse a step that the call needs, even one that nobody sees."""
     gone_later = fault.kind == "truncated" and not fault.at
     return fault.kind not in _ENOUGH and not gone_later
 
@@ -84,8 +84,8 @@ def _sizes(case: Case) -> list[Refusal]:
 
 
 def _fills_the_last_page(case: Case) -> bool:
-    """Do the lengths reach beyond total_size, but not beyond the page in which it ends? Then nothing is mapped that
-    the reservation has not, and nothing of it is left."""
+    """Whether the lengths reach beyond total_size, but not beyond the page in which it ends. Then the overlays cover
+    the reservation exactly."""
     total = sum(segment.length for segment in case.iovec)
     return case.total_size < total <= -(-case.total_size // case.page_size) * case.page_size
 

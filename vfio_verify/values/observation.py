@@ -103,8 +103,8 @@ class Death(Struct, frozen=True):
 
     @property
     def is_slow(self) -> bool:
-        """Does it take seconds to tell? What is stopped is as long to wait for as what hangs, and what takes too much
-        memory needs time to fill it, and to give it back."""
+        """Whether it takes seconds to tell: a stopped process is waited for as long as one that hangs, and one that
+        takes too much memory needs time to fill it and to give it back."""
         return self.how in ("hang", "stop", "excess")
 
 
@@ -117,9 +117,9 @@ class SecondCall(Struct, frozen=True):
     first_whole: bool
     first_differences: int
     starved: bool = False
-    """Did the kernel refuse it memory? A machine may have room for one mapping and not for two."""
+    """The kernel refused it memory. A machine may have room for one mapping and not for two."""
     left_open: bool = False
-    """Did it leave a descriptor open, or close one that is not its own?"""
+    """It left a descriptor open, or closed one that is not its own."""
 
 
 class MappingSeen(Struct, frozen=True):
@@ -146,7 +146,7 @@ class StepSeen(Struct, frozen=True):
     child: int | None = None
     """The call whose mapping a forked child saw otherwise."""
     pages: int = 0
-    """Of the whole process."""
+    """The pages of the whole process."""
     lowest_fd: int = 0
     mappings: tuple[MappingSeen, ...] = ()
 
@@ -215,17 +215,18 @@ class Observation(Struct, frozen=True):
     counts: tuple[int, ...] = ()
     second: SecondCall | None = None
     steps: tuple[StepSeen, ...] = ()
-    """Of a case with a sequence: this call, and what was done after it."""
+    """For a case with a sequence: this call, and what was done after it."""
     death: Death | None = None
     block_hosts: tuple[int, ...] = ()
     device_fds: tuple[int, ...] = ()
-    """Of the devices and of files of regions, whether the case has them or not, and last of plain RAM."""
+    """The descriptors of devices and of files of regions, whether the case has them or not, and last that of plain
+    RAM."""
     harness_changes: int = 0
     """Mappings of the harness that differed after the request in which this run was."""
     left: int = 0
     """What the call left behind in its process: `LEFT_THREAD`, `LEFT_CHILD`, `LEFT_TIMER`."""
     threads: Threads | None = None
-    """Of a case with concurrent calls; the call's own part of it is then in there too."""
+    """For a case with concurrent calls; the case's own call is among them."""
     error_at: tuple[int, ...] = ()
     """The places in the subject that set the first two errors that reached the caller."""
     heap_at: int = NOWHERE
@@ -233,11 +234,11 @@ class Observation(Struct, frozen=True):
     free_at: int = NOWHERE
     """The place that freed first what was not to be freed."""
     references_kept: int = 0
-    """Of objects of QEMU's: taken and not dropped."""
+    """References to objects of QEMU's that were taken and not dropped."""
     references_dropped: int = 0
-    """Dropped, though the call had not taken them."""
+    """References that were dropped, though the call had not taken them."""
     read_locks: int = 0
-    """Of RCU, not given back."""
+    """RCU read locks that were not given back."""
     reference_at: int = NOWHERE
     """The place that took the first reference that was kept, or dropped the first that was not the call's."""
     named: tuple[tuple[str, int, int], ...] = ()

@@ -31,11 +31,11 @@ class Clause(Struct, frozen=True, forbid_unknown_fields=True):
     """Files in tests/subjects/broken whose first line says that they violate it."""
 
     severity: Severity = "low"
-    """Of a violation that the caller's input alone brings about."""
+    """The severity of a violation that the caller's input alone brings about."""
     after_fault: Severity | None = None
-    """Of one for which a step has to fail, if that is another."""
+    """The severity of one for which a step has to fail, if it differs."""
     severities: dict[str, Severity] = {}
-    """Of causes of a kind, where they are graver or lighter than the rest."""
+    """The severity of each kind of cause that is graver or lighter than the rest."""
 
     def severity_of(self, cause: str, *, faulty: bool) -> Severity:
         """How grave a violation by this cause is; `faulty`: a step had to fail for it."""

@@ -109,7 +109,7 @@ def address_name(address: int, case: Case, seen: Observation) -> str:
 
 
 def fd_name(fd: int, case: Case, seen: Observation) -> str:
-    """A descriptor by what it is of; numbers differ from run to run."""
+    """A descriptor by the file that it is of; numbers differ from run to run."""
     if fd < 0:
         return str(fd)
     if fd not in seen.device_fds:
@@ -224,7 +224,7 @@ def _look_up_text(step: Step, event: Event, case: Case, seen: Observation) -> st
 
 
 def has_errno(step: Step) -> bool:
-    """Does the caller of such a step hear of an errno? Most look-ups only say that they found nothing."""
+    """Whether such a step tells its caller an errno. Most look-ups only say that they found nothing."""
     return step not in _LOOK_UPS or step == "region_info"
 
 
@@ -234,7 +234,7 @@ def step_name(step: Step) -> str:
 
 
 def step_text(event: Event) -> str:
-    """A step that failed: ``mmap failed with ENOMEM (late)``."""
+    """A step that failed: ``mmap() failed with ENOMEM (late)``."""
     late = " (late)" if event.flags & TOOK_AWAY else ""
     reason = f" with {errno_name(event.errno)}" if event.errno else ""
     return f"{step_name(STEPS[event.step])} failed{reason}{late}"
