@@ -13,11 +13,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from vfio_verify.errors import InputError
+from vfio_verify.generate.layouts import larger_devices
 from vfio_verify.values.case import (
     HUGE_PAGE,
     KERNEL_FAULT_KINDS,
     PAGE,
-    Area,
     Case,
     Device,
     KernelFault,
@@ -100,13 +100,9 @@ def _of_huge_pages(case: Case) -> Case:
     def scaled(number: int) -> int:
         return -(-number // PAGE) * HUGE_PAGE
 
-    def region(r: Region) -> Region:
-        areas = r.areas and tuple(Area(scaled(a.offset), scaled(a.size)) for a in r.areas)
-        return replace(r, size=scaled(r.size), areas=areas, offset=r.offset and scaled(r.offset))
-
     return replace(
         case,
-        devices=tuple(replace(d, regions=tuple(map(region, d.regions))) for d in case.devices),
+        devices=larger_devices(case, scaled),
         iovec=tuple(replace(s, offset=scaled(s.offset), length=scaled(s.length)) for s in case.iovec),
         total_size=sum(scaled(s.length) for s in case.iovec),
     )

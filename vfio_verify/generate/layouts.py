@@ -486,13 +486,9 @@ def on_host(choices: Choices, case: Case, host: Host) -> Case:
     def scaled(number: int) -> int:
         return number * by if number < 1 << 48 else number
 
-    def region(r: Region) -> Region:
-        areas = r.areas and tuple(Area(a.offset * by, a.size * by) for a in r.areas)
-        return replace(r, size=r.size * by, areas=areas, offset=r.offset and r.offset * by)
-
     larger = replace(
         case,
-        devices=tuple(replace(d, regions=tuple(map(region, d.regions))) for d in case.devices),
+        devices=larger_devices(case, lambda number: number * by),
         ram_blocks=tuple(replace(b, size=b.size and b.size * by) for b in case.ram_blocks),
         page_size=host.page_size,
     )
@@ -504,3 +500,13 @@ def on_host(choices: Choices, case: Case, host: Host) -> Case:
     except InputError:
         return case
     return larger if max(sizes) <= 1 << REGION_SHIFT else case
+
+
+def larger_devices(case: Case, scale: Callable[[int], int]) -> tuple[Device, ...]:
+    """The devices of a case with every offset and size in their regions scaled."""
+
+    def region(r: Region) -> Region:
+        areas = r.areas and tuple(Area(scale(a.offset), scale(a.size)) for a in r.areas)
+        return replace(r, size=scale(r.size), areas=areas, offset=r.offset and scale(r.offset))
+
+    return tuple(replace(d, regions=tuple(map(region, d.regions))) for d in case.devices)

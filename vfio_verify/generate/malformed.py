@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 
 from msgspec.structs import replace
 
+from vfio_verify.generate.layouts import U64
 from vfio_verify.values.case import PAGE, Area, Case, Device, RamBlock, Region, Segment
 
-_U64 = 1 << 64
 _WHOLE = Region(1, 16 * PAGE)
 _SPARSE = Region(2, 40 * PAGE, (Area(0, 16 * PAGE), Area(18 * PAGE, 16 * PAGE)))
 _DEVICES = (Device((_WHOLE, _SPARSE)), Device((_WHOLE,)))
@@ -39,7 +39,7 @@ def malformed() -> tuple[Case, ...]:
 def _case(iovec: Sequence[Segment], off_by: int = 0, total: int | None = None) -> Case:
     """A list with a total that is the sum of its lengths, or off by so many bytes."""
     right = sum(segment.length for segment in iovec) + off_by
-    return Case(_DEVICES, _BLOCKS, tuple(iovec), right % _U64 if total is None else total)
+    return Case(_DEVICES, _BLOCKS, tuple(iovec), right % U64 if total is None else total)
 
 
 def _moved(block: int | None, places: Sequence[int], iovec: Sequence[Segment] = _LIST) -> Case:
@@ -63,7 +63,7 @@ def _total() -> Iterator[Case]:
     yield _case(_ALONE, PAGE)
     yield _case(_ALONE, -PAGE)
     yield _case(_LIST, 1 << 32)
-    yield _case((*_LIST, Segment(_SAME, 0, _U64 - PAGE), Segment(_SAME, 0, PAGE)))
+    yield _case((*_LIST, Segment(_SAME, 0, U64 - PAGE), Segment(_SAME, 0, PAGE)))
     yield _case(_LIST, total=0)
     yield _case(_LIST, -PAGE // 2)
 
@@ -108,9 +108,9 @@ def _bounds() -> Iterator[Case]:
     yield _case([replace(s, block=_OTHER_AREA) for s in (*_LIST[:3], last)])
     yield _case([replace(s, block=_AREA) for s in (last, *_LIST[1:])])
     yield _case((_LIST[0], last, *_LIST[2:]))
-    yield _case((*_LIST[:3], replace(_LIST[3], length=_U64 - PAGE)))
+    yield _case((*_LIST[:3], replace(_LIST[3], length=U64 - PAGE)))
     yield _case([replace(alone[0], length=13 * PAGE)])
-    yield _case((*_LIST[:3], replace(_LIST[3], length=_U64 - 2 * PAGE)))
+    yield _case((*_LIST[:3], replace(_LIST[3], length=U64 - 2 * PAGE)))
     yield _case([replace(far, block=_SAME, length=17 * PAGE)])
 
 

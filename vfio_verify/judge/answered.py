@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vfio_verify.judge.facts import MMAP, MREMAP, MUNMAP, Facts
-from vfio_verify.values.observation import FAULTED, STEPS, Event
+from vfio_verify.values.observation import FAULTED, NOTHING, STEPS, Event
 
 FIND_DEVICE, FIND_BLOCK, FIND_INDEX, FIND_REGION, REGION_INFO, REGION_FD = map(
     STEPS.index, ("find_device", "find_block", "find_index", "find_region", "region_info", "region_fd")
@@ -18,7 +18,6 @@ _LOOK_UPS = (FIND_DEVICE, FIND_BLOCK, FIND_INDEX, FIND_REGION, REGION_INFO, REGI
 _MUST_SUCCEED = {MMAP, MREMAP, *_LOOK_UPS}
 """Steps whose failure the caller must hear of. The rest are cleanup, or are seen by their results."""
 
-_NOTHING = (1 << 64) - 1
 _BY_ADDRESS, _WITH_BLOCK = 3, 4
 """Shapes of vfio_device_lookup() in an event: both take an address, the second gives its RAMBlock as well."""
 
@@ -139,14 +138,14 @@ class _LookUps:
         blocks = self._facts.case.ram_blocks
         region = self._facts.case.region_of(block) if block < len(blocks) else None
         device = blocks[block].device if block < len(blocks) else None
-        return (_NOTHING, block) if region is None or device is None else (device, region.index)
+        return (NOTHING, block) if region is None or device is None else (device, region.index)
 
     def _block_at(self, address: int) -> int:
         for number, host in enumerate(self._facts.seen.block_hosts):
             if host <= address < host + self._facts.case.block_size(number):
                 return number
-        return _NOTHING
+        return NOTHING
 
 
 def _found(event: Event) -> bool:
-    return not event.errno and event.result != _NOTHING and not event.flags & FAULTED
+    return not event.errno and event.result != NOTHING and not event.flags & FAULTED

@@ -23,6 +23,8 @@ from vfio_verify.values.observation import (
     LEFT_CHILD,
     LEFT_THREAD,
     LEFT_TIMER,
+    MAP_FIXED,
+    MAP_FIXED_NOREPLACE,
     OUTSIDE,
     OWNED,
     REFUSED,
@@ -34,8 +36,6 @@ from vfio_verify.values.words import call_text, place
 
 _SHOWN = 8
 """Ranges named in a sentence."""
-_MAP_FIXED = 0x10
-_MAP_FIXED_NOREPLACE = 0x100000  # linux/mman.h; Python's mmap lacks it
 
 
 def _unmap_on_error(facts: Facts) -> list[Finding] | None:
@@ -96,7 +96,7 @@ def _outside(facts: Facts) -> Iterator[tuple[Event, str]]:
                 yield event, lies
         elif event.errno:
             continue
-        elif event.step == MMAP and not event.a3 & _MAP_FIXED:
+        elif event.step == MMAP and not event.a3 & MAP_FIXED:
             held.append((event.result, event.result + facts.round_up(event.a1)))
         elif event.step == MUNMAP and not event.flags & REFUSED:
             held = list(without(held, start, end))
@@ -117,7 +117,7 @@ def _lies(held: list[tuple[int, int]], freed: list[tuple[int, int]], start: int,
 
 def _touches(event: Event) -> bool:
     if event.step == MMAP:
-        return not event.a3 & _MAP_FIXED_NOREPLACE
+        return not event.a3 & MAP_FIXED_NOREPLACE
     return event.step in (MUNMAP, MPROTECT, MREMAP, OTHER_CALL)
 
 

@@ -19,6 +19,8 @@ from vfio_verify.values.observation import (
     BY_RULE,
     ERROR_SET_TWICE,
     FAULTED,
+    MAP_FIXED,
+    MAP_NORESERVE,
     RAM,
     READ,
     SHARED,
@@ -30,8 +32,6 @@ from vfio_verify.values.observation import (
 )
 from vfio_verify.values.words import call_text, death_text, step_text
 
-_MAP_NORESERVE = 0x4000  # asm-generic/mman.h; Python's mmap lacks it
-_MAP_FIXED = 0x10
 _INNERMOST, _MAX_CALLED = 4, 4
 """How many innermost frames of a recursion may be those of what it calls, and how many places the other frames have."""
 _LARGE = 64 << 30
@@ -65,7 +65,7 @@ def _accepts_valid(facts: Facts) -> list[Finding] | None:
 
 def _refused_by_rule(facts: Facts) -> tuple[str, str] | None:
     """What is wrong with the overlay that the device has refused, and the cause; None if that is not why it failed."""
-    refused = [event for event in facts.events(BY_RULE) if event.step == MMAP and event.a3 & _MAP_FIXED]
+    refused = [event for event in facts.events(BY_RULE) if event.step == MMAP and event.a3 & MAP_FIXED]
     if not refused:
         return None
     event = refused[-1]
@@ -99,7 +99,7 @@ def _uncharged(facts: Facts) -> list[Finding] | None:
 def _charged(event: Event) -> bool:
     """Whether the kernel counts an anonymous mapping like this as memory in use, by the rules of mm/vma.c and
     mm/shmem.c."""
-    if event.step != MMAP or not event.a3 & mmap.MAP_ANONYMOUS or event.a3 & _MAP_NORESERVE:
+    if event.step != MMAP or not event.a3 & mmap.MAP_ANONYMOUS or event.a3 & MAP_NORESERVE:
         return False
     return bool(event.a3 & mmap.MAP_SHARED or event.a2 & mmap.PROT_WRITE)
 
@@ -147,7 +147,7 @@ def _what_failed(event: Event) -> str:
     step = STEPS[event.step]
     if event.step != MMAP:
         return step
-    return "overlay" if event.a3 & _MAP_FIXED else "reservation"
+    return "overlay" if event.a3 & MAP_FIXED else "reservation"
 
 
 def _error_set(facts: Facts) -> list[Finding] | None:

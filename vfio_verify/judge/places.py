@@ -14,9 +14,18 @@ from vfio_verify.judge import Violation
 from vfio_verify.judge.attribution import key
 from vfio_verify.judge.facts import CLOSE, DUP, MMAP, MPROTECT, MREMAP, MUNMAP
 from vfio_verify.values.cause import take_apart
-from vfio_verify.values.observation import BY_KERNEL, FAULTED, NOWHERE, OUTSIDE, OWNED, UNPLANNED, Event, Observation
+from vfio_verify.values.observation import (
+    BY_KERNEL,
+    FAULTED,
+    MAP_FIXED,
+    NOWHERE,
+    OUTSIDE,
+    OWNED,
+    UNPLANNED,
+    Event,
+    Observation,
+)
 
-_MAP_FIXED = 0x10
 _PLACES_TRIED = 64
 
 
@@ -85,11 +94,11 @@ def _failed(event: Event) -> bool:
 
 
 def _overlays(event: Event) -> bool:
-    return event.step == MMAP and bool(event.a3 & _MAP_FIXED) and not event.errno
+    return event.step == MMAP and bool(event.a3 & MAP_FIXED) and not event.errno
 
 
 def _reserves(event: Event) -> bool:
-    return event.step == MMAP and not event.a3 & _MAP_FIXED
+    return event.step == MMAP and not event.a3 & MAP_FIXED
 
 
 def _mapped(violation: Violation, seen: Observation) -> Iterator[int]:

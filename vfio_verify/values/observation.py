@@ -32,6 +32,11 @@ STEPS: tuple[Step, ...] = get_args(Step)
 
 NOWHERE = (1 << 64) - 1
 """In place of a place in the subject's code: not known, or the core's."""
+NOTHING = (1 << 64) - 1
+"""What a look-up found, if it found nothing."""
+
+MAP_FIXED, MAP_NORESERVE, MAP_FIXED_NOREPLACE = 0x10, 0x4000, 0x100000
+"""Flags of mmap(2) that Python's mmap lacks."""
 
 
 class Event(NamedTuple):

@@ -13,6 +13,10 @@ from vfio_verify.values.case import FIRST_FILE, Case, Kernel, KernelFault, Kerne
 from vfio_verify.values.observation import (
     ANONYMOUS,
     EXEC,
+    MAP_FIXED,
+    MAP_FIXED_NOREPLACE,
+    MAP_NORESERVE,
+    NOTHING,
     OPEN,
     OTHER,
     RAM,
@@ -29,12 +33,11 @@ from vfio_verify.values.observation import (
 
 _PROT = ((1, "PROT_READ"), (2, "PROT_WRITE"), (4, "PROT_EXEC"))
 _MAP = (
-    *((mmap.MAP_SHARED, "MAP_SHARED"), (mmap.MAP_PRIVATE, "MAP_PRIVATE"), (0x10, "MAP_FIXED")),
-    *((mmap.MAP_ANONYMOUS, "MAP_ANONYMOUS"), (0x4000, "MAP_NORESERVE"), (0x100000, "MAP_FIXED_NOREPLACE")),
+    *((mmap.MAP_SHARED, "MAP_SHARED"), (mmap.MAP_PRIVATE, "MAP_PRIVATE"), (MAP_FIXED, "MAP_FIXED")),
+    *((mmap.MAP_ANONYMOUS, "MAP_ANONYMOUS"), (MAP_NORESERVE, "MAP_NORESERVE")),
+    (MAP_FIXED_NOREPLACE, "MAP_FIXED_NOREPLACE"),
 )
 
-
-_NOTHING = (1 << 64) - 1
 _LOOK_UPS: dict[Step, str] = {
     "find_device": "vfio_device_lookup",
     "find_block": "qemu_ram_block_from_host",
@@ -181,7 +184,7 @@ def _answer(event: Event, case: Case, seen: Observation) -> str:
 
 def _look_up_answer(step: Step, event: Event, case: Case, seen: Observation) -> str:
     """What a look-up found, by name; how it says that it found nothing is its own convention."""
-    nothing = event.result == _NOTHING
+    nothing = event.result == NOTHING
     if step == "find_device":
         if event.a2 in _TRUTH_LOOK_UPS:
             return "false" if nothing else "true"
@@ -210,7 +213,7 @@ def _region_name(position: int, case: Case) -> str:
 
 def _look_up_text(step: Step, event: Event, case: Case, seen: Observation) -> str:
     """QEMU's name of the look-up, and what was looked up (pyx/world/qemu.c has the table of arguments)."""
-    block = "no block" if event.a0 == _NOTHING else f"block {event.a0}"
+    block = "no block" if event.a0 == NOTHING else f"block {event.a0}"
     address = address_name(event.a0, case, seen)
     what = {
         "find_device": "" if event.flags & OPEN else address if event.a2 in _TRUTH_LOOK_UPS else block,
