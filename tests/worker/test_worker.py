@@ -19,6 +19,7 @@ from vfio_verify.errors import HarnessError, InputError
 from vfio_verify.judge import judge
 from vfio_verify.values.case import PAGE, Case, Fault, Segment
 from vfio_verify.values.model import expect
+from vfio_verify.values.observation import ASSERTION, ERROR_SET_TWICE
 from vfio_verify.worker.sandbox import SandboxFeature
 from vfio_verify.worker.usage import processes
 from vfio_verify.worker.worker import Worker
@@ -221,6 +222,7 @@ def test_a_death_is_told_for_what_it_is_and_the_next_case_is_judged_as_if_nothin
     if signal is not None:
         assert seen.death.signal == SIGNALS[signal]
     assert note in seen.death.note
+    assert seen.death.code == {"failed assertion": ASSERTION, "error set twice": ERROR_SET_TWICE}.get(deed, "")
     case = doing(deed)
     assert "SURVIVES" in {clause for v in judge(case, expect(case), seen).violations for clause in v.clauses}
     (after,) = in_time(lambda: worker.run(CASE))
