@@ -802,6 +802,20 @@ def test_a_call_of_a_sequence_that_ends_the_process_is_the_last_one_judged():
     assert [(at, clause) for at, clause, _ in blamed(what)] == [(1, "SURVIVES")]
 
 
+def test_a_violation_of_a_step_has_the_call_and_the_whole_case():
+    leak = step(MappingSeen(0, A, RUNS), MappingSeen(1, B, RUNS), pages=1006, call=success(second=None, heap_live=1))
+    (blame,) = judge_sequence(SEQUENCE, "same-block", steps(s1=leak)).blamed
+    assert (blame.violation.case, blame.call, blame.damage) == (SEQUENCE, VALID, False)
+    gone = step(MappingSeen(0, A, RUNS), pages=1005)
+    (blame,) = judge_sequence(SEQUENCE, "same-block", steps(s3=gone)).blamed
+    assert (blame.violation.case, blame.call, blame.damage) == (SEQUENCE, None, True)
+
+
+def test_mappings_of_others_that_changed_are_told_with_the_first_call():
+    """They are compared once, after all steps."""
+    assert blamed(msgspec.structs.replace(steps(), harness_changes=1)) == [(0, "CONFINED", "unseen")]
+
+
 def test_each_step_has_words():
     actions = (AGAIN, Change(0, 0), End(1), Fork(), Drop(1), AGAIN)
     case = msgspec.structs.replace(VALID, sequence=actions)

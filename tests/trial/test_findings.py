@@ -8,10 +8,10 @@ from made_reports import violation
 from made_runs import GOOD, VALID, failed, failure, munmap, overlay, page, reserve, runs, success
 from made_runs import told as judged
 
-from vfio_verify.judge import Violation
+from vfio_verify.judge import Consequence, Violation
 from vfio_verify.judge.attribution import key
 from vfio_verify.judge.consequences import roots
-from vfio_verify.judge.sameness import absorbed
+from vfio_verify.judge.sameness import absorbed, counted
 from vfio_verify.judge.severity import severity
 from vfio_verify.trial.findings import MOST_CONFIRMED, Seen, to_confirm, told
 from vfio_verify.values.case import PAGE, Area, Device, Fault, Kernel, KernelFault, RamBlock, Region, Segment
@@ -201,6 +201,23 @@ def test_two_faults_are_told_beside_each_other(keys: list[tuple[str, str]]) -> N
 def test_runs_of_what_is_untold_count_with_what_it_is_told_by() -> None:
     keys = [("NO_LEAK", "heap: ?"), ("NO_LEAK", "heap: no"), ("NO_LEAK", "heap: success")]
     assert absorbed(keys) == {keys[0]: keys[2], keys[1]: keys[2]}
+
+
+def test_a_violation_is_as_grave_as_the_gravest_of_its_consequences() -> None:
+    lighter = violation("ERROR_SET", cause="none: valid")
+    assert severity(lighter) == "low"
+    followed = (Consequence("FAULT_REPORTED", "overlay", "success, although a step failed"),)
+    assert severity(msgspec.structs.replace(lighter, consequences=followed)) == "medium"
+
+
+def test_a_refusal_is_told_by_the_contents_that_it_shows() -> None:
+    keys = [("ACCEPTS_VALID", "refused: b"), ("CONTENTS", "a"), ("CONTENTS", "b")]
+    assert absorbed(keys) == {keys[0]: keys[2]}
+
+
+def test_the_runs_of_all_that_tell_the_same_are_added_up() -> None:
+    one, other = ("NO_LEAK", "heap: no"), ("NO_LEAK", "heap: success")
+    assert counted({one: 2, other: 3}, {one: other}) == {other: 5}
 
 
 def test_runs_are_counted_and_consequences_gathered() -> None:
