@@ -15,9 +15,7 @@ RAM, OTHER, ANONYMOUS = 15, 100, 101
 """What stands behind a run of pages: `RAM` is plain RAM blocks; backing.py has the files of devices."""
 
 FAULTED, TOOK_AWAY, REFUSED, OUTSIDE, OWNED, BY_RULE, NESTED, UNPLANNED, STARVED, BY_KERNEL = (
-    *(1, 2, 4, 8),
-    *(16, 32, 64, 128, 256),
-    512,
+    1 << bit for bit in range(10)
 )
 OPEN = 1 << 16
 """Flags of an event; ``enum vv_event_flags`` in pyx/world/world.h says what each means."""
