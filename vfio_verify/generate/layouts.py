@@ -1,8 +1,7 @@
-"""How cases are made: a world (devices, regions, areas), a well-formed iovec in it, broken in no, one or two ways.
+"""Makes cases: a world (devices, regions, areas), and in it a well-formed iovec that is broken in no, one or two ways.
 
-A case is mostly small; now and then it has hundreds of segments, or lengths of several GiB. The makers ask a
-`Choices` for small integers, of which the lowest is always the simplest. Where the choices come from is another
-matter: vfio_verify/generate/strategies.py takes them from Hypothesis.
+Most cases are small; a few have hundreds of segments, or lengths of several GiB. The makers ask a `Choices` for small
+integers, of which the lowest is always the simplest. vfio_verify/generate/strategies.py takes them from Hypothesis.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""How sequences are made: after a case's call more calls, ends, changes, drops and forks, in any order.
+"""Makes sequences: after a case's call come more calls, ends, changes, drops and forks, in any order.
 
-A later call may be valid, the same as an earlier one, to be refused, or fail by plan. Like layouts.py this asks a
+A later call may be valid, repeat an earlier one, be one to refuse, or fail by plan. Like layouts.py this asks a
 `Choices`, of which the lowest is the simplest.
 """
 
