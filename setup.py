@@ -98,7 +98,7 @@ extensions = [
     Extension("vfio_verify._core", ["pyx/_core.pyx"], include_dirs=["pyx"], **common),
     Extension(
         "vfio_verify._world",
-        ["pyx/_world.pyx", *sorted(glob("pyx/world/*.c"))],
+        ["pyx/_world.pyx", *sorted(glob("pyx/world/**/*.c", recursive=True))],
         include_dirs=["pyx", "pyx/world", "vfio_verify/include"],
         **{**common, "define_macros": [*macros, ("VV_SOURCES", f'"{digest_of_sources()}"')]},
     ),

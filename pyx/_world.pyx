@@ -14,7 +14,7 @@ ctypedef void *(*detach_function)(void *) noexcept nogil
 ctypedef const char *(*message_function)(void *) noexcept nogil
 
 
-cdef extern from "core_subject.h" nogil:
+cdef extern from "run/core_subject.h" nogil:
     enum:
         VV_CORE_THREADS
     struct vv_core:
@@ -38,7 +38,7 @@ cdef extern from "internal.h" nogil:
                  const char *library)
 
 
-cdef extern from "confine.h" nogil:
+cdef extern from "confine/worker.h" nogil:
     void vv_confine_with(uint64_t parts)
     int vv_confine_allow(const char *path)
 

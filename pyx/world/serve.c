@@ -22,9 +22,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "confine.h"
+#include "confine/worker.h"
 #include "internal.h"
-#include "oversee.h"
+#include "confine/oversee.h"
 
 #define HEAP_RESERVE (8u << 20)
 #define STACK_BYTES (8u << 20)

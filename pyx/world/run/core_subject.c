@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #include "core_calls.h"
-#include "core_subject.h"
+#include "run/core_subject.h"
 #include "internal.h"
 #include "vfio_verify/qemu.h"
 

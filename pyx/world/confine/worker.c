@@ -28,9 +28,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "confine.h"
+#include "confine/worker.h"
 #include "internal.h"
-#include "oversee.h"
+#include "confine/oversee.h"
 
 #define MAX_READABLE 64
 #define MAX_CODE 1024

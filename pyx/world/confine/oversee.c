@@ -28,9 +28,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "confine.h"
+#include "confine/worker.h"
 #include "internal.h"
-#include "oversee.h"
+#include "confine/oversee.h"
 
 union one_descriptor { struct cmsghdr header; char room[CMSG_SPACE(sizeof(int))]; };
 

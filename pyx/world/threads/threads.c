@@ -32,9 +32,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "core_subject.h"
+#include "run/core_subject.h"
 #include "internal.h"
-#include "oversee.h"
+#include "confine/oversee.h"
 
 #define MAX_THREADS 64
 #define CONTROLS 2
