@@ -82,7 +82,7 @@ if TRACE:
     # Cython 3.3 would report to sys.monitoring, which Python 3.11's coverage does not use.
     macros += [("CYTHON_TRACE", "1"), ("CYTHON_TRACE_NOGIL", "1"), ("CYTHON_USE_SYS_MONITORING", "0")]
 
-# Frame pointers: pyx/world/where.c follows them to the line of a subject that made a call.
+# Frame pointers: pyx/world/base/where.c follows them to the line of a subject that made a call.
 flags = ["-std=gnu11", "-O2", "-g", "-Wall", "-fno-omit-frame-pointer"]
 linking: list[str] = []
 if SANITIZE:

@@ -25,15 +25,27 @@ cdef extern from "run/core_subject.h" nogil:
     void vv_use_core(const vv_core *functions)
 
 
-cdef extern from "internal.h" nogil:
+cdef extern from "base/progress.h" nogil:
     ctypedef struct progress_page "struct vv_progress":
         uint64_t finished
         uint64_t changes
     progress_page *progress "vv_progress"
+
+
+cdef extern from "base/where.h" nogil:
     enum:
         VV_COVERED_BYTES
+
+
+cdef extern from "run/subject.h" nogil:
     int vv_start()
+
+
+cdef extern from "request.h" nogil:
     int64_t vv_run_request(const uint64_t *request, uint64_t request_bytes, uint8_t *reply, uint64_t capacity)
+
+
+cdef extern from "serve.h" nogil:
     int vv_serve(int control, int data, void *shared, uint64_t request_capacity, uint64_t reply_capacity,
                  const char *library)
 

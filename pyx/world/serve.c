@@ -23,8 +23,13 @@
 #include <unistd.h>
 
 #include "confine/worker.h"
-#include "internal.h"
+#include "base/progress.h"
+#include "base/where.h"
 #include "confine/oversee.h"
+#include "observe/state.h"
+#include "request.h"
+#include "run/subject.h"
+#include "serve.h"
 
 #define HEAP_RESERVE (8u << 20)
 #define STACK_BYTES (8u << 20)
@@ -56,19 +61,19 @@ static int load_subject(const char *library)
 {
     Dl_info self;
     void *handle;
+    vv_entry entry;
 
     if (!*library) {
         return 0;                   /* the core is set already */
     }
     if (!dladdr((void *)vv_start, &self) || !dlopen(self.dli_fname, RTLD_NOW | RTLD_GLOBAL | RTLD_NOLOAD)
         || !(handle = dlopen(library, RTLD_NOW | RTLD_LOCAL))
-        || !(vv_subject = (vv_entry)dlsym(handle, "vfio_verify_entry"))) {
+        || !(entry = (vv_entry)dlsym(handle, "vfio_verify_entry"))) {
         vv_progress->note_bytes = (u64)snprintf(vv_progress->note, sizeof(vv_progress->note), "%s", dlerror());
         return -1;
     }
-    vv_where_loaded((const void *)vv_subject);
-    vv_subject_patterned = vv_subject;
-    vv_subject_zeroed = (vv_entry)dlsym(handle, "vfio_verify_entry_zeroed");
+    vv_where_loaded((const void *)entry);
+    vv_subject_loaded(entry, (vv_entry)dlsym(handle, "vfio_verify_entry_zeroed"));
     return 0;
 }
 

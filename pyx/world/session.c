@@ -15,7 +15,18 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "base/call_state.h"
+#include "base/progress.h"
+#include "base/raw.h"
+#include "memory/memory.h"
+#include "memory/stamps.h"
+#include "observe/descriptors.h"
+#include "run/run.h"
+#include "run/subject.h"
+#include "run/wire.h"
+#include "session.h"
+#include "steps/owned.h"
+#include "steps/steps.h"
 
 #define MAX_CALLS 65            /* MAX_CALLS of vfio_verify/values/case.py, and the case's own */
 #define MAX_DIFFERENCES 8       /* of a mapping, in one look */
@@ -26,17 +37,15 @@
 enum child_status { CHILD_WHOLE, CHILD_DIFFERS };      /* the last: plus the mapping's call */
 
 struct mapping {
-    u64 call, address, total;   /* as the caller has it */
-    u64 bytes;                  /* that are looked at */
-    const struct vv_segment *segments;
-    u64 n_segments;
+    u64 call, address, bytes;   /* bytes: that are looked at */
+    struct vv_iovec iovec;
     bool compared;
 };
 
 struct call_request {
-    u64 n_segments, total_size, n_faults;
-    const struct vv_segment *segments;
+    struct vv_iovec iovec;
     const struct vv_fault *faults;
+    u64 n_faults;
 };
 
 static bool is_open;
@@ -53,46 +62,34 @@ static u64 n_mappings;
 
 /* ---- what the caller has -------------------------------------------------------------------------- */
 
-u64 vv_part_end(u64 at, u64 end, struct vv_range own, bool *returned)
+/* A scope that knows the mappings which the caller has. */
+static struct vv_scope with_mappings(void)
 {
+    static struct vv_range kept[MAX_CALLS];
     u64 i;
 
-    *returned = false;
-    for (i = 0; i <= n_mappings; i++) {
-        struct vv_range range = own;
-
-        if (i < n_mappings) {
-            range = (struct vv_range){mappings[i].address, mappings[i].address + mappings[i].bytes};
-        }
-        if (at >= range.start && at < range.end) {
-            *returned = true;
-            return range.end < end ? range.end : end;
-        }
-        if (range.start > at && range.start < end) {
-            end = range.start;
-        }
+    for (i = 0; i < n_mappings; i++) {
+        kept[i] = (struct vv_range){mappings[i].address, mappings[i].address + mappings[i].bytes};
     }
-    return end;
+    return (struct vv_scope){.kept = kept, .n_kept = n_mappings};
 }
 
-/* As the caller ends a mapping: what of it is not the subject's is left alone. */
 static void unmap(u64 address, u64 bytes)
 {
     vv_calls_again();
-    vv_calls.active = true;
-    vv_munmap((void *)address, bytes);
-    vv_calls.active = false;
+    vv_unmap_as_caller(address, bytes);
 }
 
 /* What a call left behind, and was judged for, must not be found again after the next one. */
 static void unmap_remains(void)
 {
+    const struct vv_scope scope = with_mappings();
     u64 i, at, end, tries = 2 * sizeof(vv_calls.owned) / sizeof(*vv_calls.owned);
     bool returned;
 
     for (i = 0; i < vv_calls.n_owned && tries; i++, tries--) {
         for (at = vv_calls.owned[i].start; at < vv_calls.owned[i].end; at = end) {
-            end = vv_part_end(at, vv_calls.owned[i].end, (struct vv_range){0, 0}, &returned);
+            end = vv_part_end(at, vv_calls.owned[i].end, (struct vv_range){0, 0}, &scope, &returned);
             if (!returned) {
                 unmap(at, end - at);
                 i = VV_NONE;        /* the ranges are others now: from the first one again */
@@ -117,7 +114,7 @@ static struct mapping *mapping_of(u64 call)
 void vv_session_end(void)
 {
     if (is_open) {
-        vv_calls_release();
+        vv_release_owned();
         vv_fds_release();
         vv_restore_words();
         n_mappings = n_segments = n_calls = 0;
@@ -137,15 +134,14 @@ static uint8_t *look_at_mapping(uint8_t *at, const struct mapping *mapping)
     look->call = mapping->call;
     look->address = mapping->address;
     look->n_vmas = vv_observe_range(mapping->address, mapping->address + mapping->bytes, vmas,
-                                    mapping->n_segments + SPARE_VMAS);
+                                    mapping->iovec.n + SPARE_VMAS);
     for (i = 0; i < look->n_vmas; i++) {
         vmas[i].start -= mapping->address;
         vmas[i].end -= mapping->address;
     }
     contents.out = (struct vv_difference *)(vmas + look->n_vmas);
     if (mapping->compared) {
-        vv_take_segments(mapping->segments, mapping->n_segments, mapping->total);
-        vv_compare_contents(mapping->address, false, &contents);
+        vv_compare_contents(&mapping->iovec, mapping->address, false, &contents);
     }
     look->n_differences = contents.n < MAX_DIFFERENCES ? contents.n : MAX_DIFFERENCES;
     look->pages_compared = contents.pages_compared;
@@ -174,44 +170,39 @@ static uint8_t *finish_look(struct vv_look *look)
 /* Copies the segments, since the request does not live as long as the mapping. */
 static bool read_call(struct vv_cursor *cursor, const struct vv_action *action, struct call_request *call)
 {
-    const struct vv_segment *from;
-    u64 i;
-
-    call->n_segments = action->a;
-    call->total_size = action->b;
-    call->n_faults = action->c;
-    from = vv_take(cursor, call->n_segments, sizeof(*from));
-    call->faults = vv_take(cursor, call->n_faults, sizeof(*call->faults));
-    if (!from || !call->faults || call->n_segments > VV_MAX_SEGMENTS - n_segments || n_calls == MAX_CALLS) {
+    if (!vv_read_iovec(cursor, vv_world.layout.n_blocks, action->a, action->b, &call->iovec)) {
         return false;
     }
-    for (i = 0; i < call->n_segments; i++) {
-        if (from[i].block != VV_NONE && from[i].block >= vv_world.layout.n_blocks) {
-            return false;
-        }
+    call->n_faults = action->c;
+    call->faults = vv_take(cursor, call->n_faults, sizeof(*call->faults));
+    if (!call->faults || call->iovec.n > VV_MAX_SEGMENTS - n_segments || n_calls == MAX_CALLS) {
+        return false;
     }
-    call->segments = memcpy(segments + n_segments, from, call->n_segments * sizeof(*from));
+    call->iovec.segments =
+        memcpy(segments + n_segments, call->iovec.segments, call->iovec.n * sizeof(*call->iovec.segments));
     return true;
 }
 
-static uint8_t *do_call(uint8_t *at, u64 capacity, const struct call_request *call, u64 flags)
+static uint8_t *do_call(uint8_t *at, u64 capacity, const struct call_request *call, bool bare)
 {
     struct vv_record *record = (struct vv_record *)(void *)at;
-    bool compared;
+    struct vv_plan plan = {.faults = call->faults, .n_faults = call->n_faults, .keep = true, .scope = with_mappings()};
     u64 bytes;
 
-    vv_take_segments(call->segments, call->n_segments, call->total_size);
-    compared = vv_comparable(&vv_world.layout) && vv_room_for_stamps(VV_COMPARED_PAGES);
-    if (compared) {
-        vv_stamp_layout();
+    vv_take_iovec(&call->iovec);
+    plan.scope.iovec = &call->iovec;
+    plan.scope.max_runs = VV_MAX_VMAS;
+    plan.scope.bare = bare;
+    plan.scope.compare = vv_comparable(&vv_world.layout, &call->iovec) && vv_room_for_stamps(VV_COMPARED_PAGES);
+    if (plan.scope.compare) {
+        vv_stamp_iovec(&call->iovec);
     }
-    n_segments += call->n_segments;
-    vv_run_plan(record, capacity, call->faults, call->n_faults, flags | VV_KEEP, compared);
-    bytes = record->mapped ? vv_visible_bytes(record->address, call->total_size) : 0;
+    n_segments += call->iovec.n;
+    vv_run_plan(record, capacity, &plan);
+    bytes = record->mapped ? vv_visible_bytes(record->address, call->iovec.total_size) : 0;
     if (bytes) {
-        mappings[n_mappings++] = (struct mapping){
-            n_calls, record->address, call->total_size, bytes, call->segments, call->n_segments, compared,
-        };
+        mappings[n_mappings++] =
+            (struct mapping){n_calls, record->address, bytes, call->iovec, plan.scope.compare};
     }
     n_calls++;
     unmap_remains();
@@ -226,7 +217,7 @@ static void end_mapping(struct vv_look *look, u64 call)
     if (mapping) {
         ended = *mapping;
         memmove(mapping, mapping + 1, (size_t)(mappings + --n_mappings - mapping) * sizeof(*mapping));
-        unmap(ended.address, ended.total);
+        unmap(ended.address, ended.iovec.total_size);
         vv_observe_refresh(false);
         look->left = vv_observe_range(ended.address, ended.address + ended.bytes, left, 2);
         look->done = 1;
@@ -268,8 +259,7 @@ static bool readable_in_child(uint8_t *scratch, const struct vv_mapping_look *lo
     if (!mapping->compared) {
         return true;
     }
-    vv_take_segments(mapping->segments, mapping->n_segments, mapping->total);
-    vv_compare_contents(mapping->address, false, &contents);
+    vv_compare_contents(&mapping->iovec, mapping->address, false, &contents);
     n = contents.n < MAX_DIFFERENCES ? contents.n : MAX_DIFFERENCES;
     for (i = 0; i < n; i++) {
         missing += here[i].kind == VV_UNREADABLE;
@@ -325,12 +315,12 @@ static void fork_and_look(struct vv_look *look, uint8_t *scratch)
 }
 
 static uint8_t *do_action(uint8_t *at, u64 capacity, const struct vv_action *action, const struct call_request *call,
-                          u64 flags)
+                          bool bare)
 {
     struct vv_look *look = (struct vv_look *)(void *)at;
 
     if (action->kind == VV_CALL) {
-        at = do_call(at, capacity, call, flags);
+        at = do_call(at, capacity, call, bare);
         look = (struct vv_look *)(void *)at;
     }
     memset(look, 0, sizeof(*look));
@@ -385,12 +375,11 @@ static int begin(const struct vv_request *request, struct vv_layout *layout)
     layout->regions = layout_copy.regions;
     layout->areas = layout_copy.areas;
     layout->blocks = layout_copy.blocks;
-    layout->segments = segments;
-    layout->n_segments = 0;
-    if (vv_memory_build(layout) < 0) {
+    layout->iovec.segments = segments;
+    layout->iovec.n = 0;
+    if (vv_build_world(layout, layout->page_size) < 0) {
         return -1;
     }
-    vv_qemu_build();
     vv_calls_begin(NULL, 0, NULL, 0);
     vv_observe_refresh(request->flags & VV_PARSE_MAPS);
     vv_snapshot_take();
@@ -425,7 +414,7 @@ int64_t vv_session_request(const u64 *bytes, u64 request_bytes, uint8_t *reply, 
     if ((request.flags & VV_FIRST) && begin(&request, &layout) < 0) {
         return -1;
     }
-    at += vv_put_head((u64 *)(void *)reply, &vv_world.layout);
+    at += vv_put_head((u64 *)(void *)reply);
     for (i = 0; i < request.n_plans; i++) {
         const struct vv_action *action = vv_take(&cursor, 1, sizeof(*action));
         const u64 left = capacity - (u64)(at - reply);

@@ -21,7 +21,7 @@ from vfio_verify.values.space import alone
 from vfio_verify.values.words import death_text, place
 
 _CONTROLS = 2
-"""Rounds in which the calls are made one after the other; pyx/world/threads.c has the same."""
+"""Rounds in which the calls are made one after the other; pyx/world/threads/threads.c has the same."""
 _TELLING = (
     *("CONTENTS", "CONTIGUOUS", "ACCEPTS_VALID", "READ_ONLY", "SAME_BLOCK", "SIZE_AGREES", "WITHIN_BLOCK", "ALIGNED"),
     *("NOT_EMPTY", "UNMAP_ON_ERROR", "NO_LEAK", "ERROR_SET", "SURVIVES", "NO_WINDOW", "FAULT_REPORTED", "CONFINED"),

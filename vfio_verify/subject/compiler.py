@@ -70,7 +70,7 @@ _PATTERN, _ZERO = "-ftrivial-auto-var-init=pattern", "-ftrivial-auto-var-init=ze
 _VARIABLES = (_PATTERN, _ZERO)
 _PATTERNED, _ZEROED = "patterned.o", "zeroed.o"
 _OPTIONAL_FLAGS = (
-    # Each block tells the world that it runs (pyx/world/where.c); clang leaves some of them out unless told otherwise.
+    # Each block tells the world that it runs (pyx/world/base/where.c); clang leaves some out unless told otherwise.
     "-fsanitize-coverage=trace-pc",
     "-fsanitize-coverage=no-prune",
     _PATTERN,

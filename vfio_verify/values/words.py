@@ -47,7 +47,7 @@ _LOOK_UPS: dict[Step, str] = {
     "region_fd": "vfio_device_get_region_fd",
 }
 _TRUTH_LOOK_UPS = (3, 4)
-"""Shapes of vfio_device_lookup(), in its event's third argument, that answer true or false (pyx/world/qemu.c)."""
+"""Shapes of vfio_device_lookup(), in its event's third argument, that answer true or false (pyx/world/qemu/vfio.c)."""
 
 
 def place(offset: int, base: str = "A") -> str:
@@ -78,7 +78,7 @@ def file_name(memory: int, case: Case) -> str:
 
 
 def stamp_name(word: int, case: Case) -> str:
-    """What a stamped word says of its place (``vv_stamp()`` in pyx/world/memory.c makes them)."""
+    """What a stamped word says of its place (``vv_stamp()`` in pyx/world/memory/stamps.c makes them)."""
     owner, offset = word >> 60, word & ((1 << 60) - 1)
     if not owner:
         return f"{word:#x}"

@@ -2,8 +2,8 @@
 
 A patch from a mailing list is the code of a stranger. Neither compiling nor running it may read the user's files,
 write outside a private directory, start programs or use the network. The kernel's Landlock and seccomp see to that
-without privileges. The worker confines itself (pyx/world/confine.c); a compiler is started from a thread that has
-confined itself, because both hold for a thread and what it starts, and the rest of this process stays free.
+without privileges. The worker confines itself (pyx/world/confine/worker.c); a compiler is started from a thread that
+has confined itself, because both hold for a thread and what it starts, and the rest of this process stays free.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from vfio_verify.errors import HarnessError, starting
 
 
 class SandboxFeature(enum.IntFlag):
-    """The parts of the sandbox; ``enum vv_confine_parts`` in pyx/world/confine.h."""
+    """The parts of the sandbox; ``enum vv_confine_parts`` in pyx/world/confine/worker.h."""
 
     NONE = 0
     LANDLOCK = 1

@@ -16,7 +16,8 @@
 #include <unistd.h>
 #include <unwind.h>
 
-#include "internal.h"
+#include "base/progress.h"
+#include "base/where.h"
 
 #define OWN_FRAMES 32               /* of the world's own, at most, between an entry and vv_caller() */
 #define ALL_FRAMES 4096             /* looked at when a process ends: a stack may have overflowed */

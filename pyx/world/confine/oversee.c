@@ -9,7 +9,7 @@
  * more through, and only those of the worker's first thread. A subject can still take the world's, at the world's
  * place: then the world's own comes as one too many, and the owner is told.
  *
- * All else that makes a process is refused by the list in confine.c.
+ * All else that makes a process is refused by the list in worker.c.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -28,8 +28,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "confine/worker.h"
-#include "internal.h"
+#include "base/raw.h"
 #include "confine/oversee.h"
 
 union one_descriptor { struct cmsghdr header; char room[CMSG_SPACE(sizeof(int))]; };

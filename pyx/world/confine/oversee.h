@@ -6,7 +6,7 @@
 #ifndef VV_OVERSEE_H
 #define VV_OVERSEE_H
 
-#include "world.h"
+#include "base/types.h"
 
 /* From the owner, on the control socket: so many forks has the next request. vfio_verify/worker/process.py has the same. */
 struct vv_grant { int64_t kind; u64 forks; };

@@ -29,7 +29,6 @@
 #include <unistd.h>
 
 #include "confine/worker.h"
-#include "internal.h"
 #include "confine/oversee.h"
 
 #define MAX_READABLE 64

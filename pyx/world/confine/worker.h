@@ -6,7 +6,7 @@
 #ifndef VV_CONFINE_H
 #define VV_CONFINE_H
 
-#include "world.h"
+#include "base/types.h"
 
 /* vfio_verify/worker/sandbox.py has the same. A part left out is reported as one that the kernel lacks. */
 enum vv_confine_parts {

@@ -12,9 +12,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "base/call_state.h"
+#include "observe/descriptors.h"
 
-#define MAX_FDS 4096                /* in a worker the limit is lower: confine.c */
+#define MAX_FDS 4096                /* in a worker the limit is lower: confine/worker.c */
 #define MARGIN 32                   /* of numbers that are not open, after the last one looked at */
 
 struct fd_set_of { u64 words[MAX_FDS / 64]; };

@@ -23,7 +23,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "memory/memfds.h"
+#include "observe/maps.h"
+#include "observe/state.h"
 
 #define SIGNALS 64
 #define WAITS 40                    /* for a thread that is joined and not quite gone */
@@ -37,7 +39,7 @@ static struct state {
     void (*handlers[SIGNALS + 1])(int);
     int flags[SIGNALS + 1];
     struct rlimit limits[RLIM_NLIMITS];
-    struct place directory, fds[VV_DEVICE_FILES + 1];
+    struct place directory, fds[VV_MEMFDS];
     u64 threads, timers;
     pid_t group, session;
     uid_t user;
@@ -47,7 +49,7 @@ static struct state {
 } first;
 
 static int task_fd = -1, timers_fd = -1;
-static struct place own_files[2];   /* by which observe.c sees the process */
+static struct place seen_through[VV_PROCS];
 
 static struct place place_of(int fd)
 {
@@ -57,11 +59,6 @@ static struct place place_of(int fd)
         return (struct place){0};
     }
     return (struct place){status.st_dev, status.st_ino, (u64)fcntl(fd, F_GETFL)};
-}
-
-static bool same_place(struct place a, struct place b)
-{
-    return a.device == b.device && a.inode == b.inode;
 }
 
 /* A directory of /proc has a link for each of what it holds. */
@@ -127,10 +124,9 @@ static void look(struct state *state)
     if (stat(".", &here) == 0) {
         state->directory = (struct place){here.st_dev, here.st_ino, 0};
     }
-    for (i = 0; i < VV_DEVICE_FILES; i++) {
-        state->fds[i] = place_of(vv_world.device_fd[i]);
+    for (i = 0; i < VV_MEMFDS; i++) {
+        state->fds[i] = place_of(vv_memfd[i]);
     }
-    state->fds[VV_DEVICE_FILES] = place_of(vv_world.ram_fd);
     state->threads = count_threads();
     state->timers = count_timers();
     state->group = getpgrp();
@@ -178,7 +174,11 @@ int vv_state_open(void)
 
 void vv_state_take(void)
 {
-    vv_observe_files(&own_files[0].device, &own_files[0].inode, &own_files[1].device, &own_files[1].inode);
+    int i;
+
+    for (i = 0; i < VV_PROCS; i++) {
+        seen_through[i] = place_of(vv_proc_fd[i]);
+    }
     look(&first);
 }
 
@@ -206,12 +206,15 @@ u64 vv_state_left(void)
 
 u64 vv_state_changes(void)
 {
-    struct place files[2];
     static struct state now;
+    int i;
 
-    vv_observe_files(&files[0].device, &files[0].inode, &files[1].device, &files[1].inode);
-    if (!same_place(files[0], own_files[0]) || !same_place(files[1], own_files[1])) {
-        return VV_STATE_BLIND;
+    for (i = 0; i < VV_PROCS; i++) {
+        const struct place place = place_of(vv_proc_fd[i]);
+
+        if (place.device != seen_through[i].device || place.inode != seen_through[i].inode) {
+            return VV_STATE_BLIND;
+        }
     }
     look(&now);
     return memcmp(&now, &first, sizeof(now)) || has_children() ? VV_STATE_CHANGED : 0;

@@ -4,8 +4,12 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include "internal.h"
-#include "qemu_parts.h"
+#include "base/call_state.h"
+#include "base/die.h"
+#include "base/progress.h"
+#include "base/where.h"
+#include "qemu/error.h"
+#include "qemu/heap.h"
 #include "vfio_verify/qemu.h"
 
 #define MAGIC 0x726f727265207676ull
@@ -115,7 +119,7 @@ VV_EXPORT void vfio_verify_error_set(struct Error **errp, int error_class, int o
     if (!errp) {
         return;
     }
-    vv_threads_pause();
+    vv_pause();
     if (os_error) {
         snprintf(suffix, sizeof(suffix), ": %s", strerror_r(os_error, buffer, sizeof(buffer)));
     }
@@ -146,7 +150,7 @@ VV_EXPORT void error_propagate(struct Error **to, struct Error *error)
     if (!error) {
         return;
     }
-    vv_threads_pause();
+    vv_pause();
     checked(error, "error_propagate");
     end_process_if_asked(to, error->message, error->file, error->line, error->function);
     count_if_callers(to, error);
@@ -336,26 +340,22 @@ struct Error **vv_error_slot(void)
     return &vv_calls.callers_error;
 }
 
-/*
- * sets counts the errors that reached the caller's errp, set there or propagated there, also those
- * that were cleared again and those that error_propagate() dropped because one was there already.
- * One that stays in a local Error does not count: it shows as a leak when it is not freed.
- */
-void vv_qemu_after_call(struct vv_call *call, struct vv_error_report *report)
+const char *vv_error_report(const struct vv_call *call, struct vv_error_report *report, u64 at[2])
 {
     struct Error *error = call->errp ? vv_calls.callers_error : NULL;
     const u64 sets = vv_calls.error_sets;
 
-    memset(report, 0, sizeof(*report));
-    report->message = "";
-    report->given = call->errp != NULL;
-    report->left = error != NULL;
-    report->sets = error && !sets ? 1 : sets;           /* *errp = error, without error_propagate() */
-    memcpy(report->at, vv_calls.error_at, sizeof(report->at));
-    if (error && is_error(error)) {
-        report->message = error->message;
-        report->at[0] = sets ? report->at[0] : error->at;
-        report->length = strlen(error->message);
-        vv_heap_hide(error);
+    memcpy(at, vv_calls.error_at, sizeof(vv_calls.error_at));
+    *report = (struct vv_error_report){
+        .given = call->errp != NULL,
+        .left = error != NULL,
+        .sets = error && !sets ? 1 : sets,      /* *errp = error, without error_propagate() */
+    };
+    if (!error || !is_error(error)) {
+        return "";
     }
+    at[0] = sets ? at[0] : error->at;
+    report->length = strlen(error->message);
+    vv_heap_hide(error);
+    return error->message;
 }

@@ -3,7 +3,9 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include "qemu_parts.h"
+#include "base/die.h"
+#include "qemu/heap.h"
+#include "steps/files.h"
 #include "vfio_verify/qemu.h"
 
 /* ---- memory --------------------------------------------------------------------------------------- */

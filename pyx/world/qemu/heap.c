@@ -12,8 +12,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "internal.h"
-#include "qemu_parts.h"
+#include "base/die.h"
+#include "base/raw.h"
+#include "base/where.h"
+#include "qemu/heap.h"
 
 #define AREA_SIZE ((size_t)64 << 20)
 #define REDZONE 16                      /* at least; behind each block */
@@ -44,7 +46,7 @@ static struct {
     size_t n_freed;
     struct vv_heap_report report;
     u64 bad_at;                         /* the place of the first free that was none, VV_NONE if none was */
-    char lock;
+    char lock;                          /* subjects may be called from several threads */
 } heap;
 
 __attribute__((constructor)) static void reserve(void)
@@ -52,17 +54,6 @@ __attribute__((constructor)) static void reserve(void)
     void *area = mmap(NULL, AREA_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
     heap.area = area == MAP_FAILED ? NULL : area;
-}
-
-/* Subjects may be called from several threads. */
-static void lock(void)
-{
-    vv_spin_lock(&heap.lock);
-}
-
-static void unlock(void)
-{
-    vv_spin_unlock(&heap.lock);
 }
 
 static size_t least(size_t a, size_t b)
@@ -166,7 +157,7 @@ static void *allocate(size_t size, size_t align, bool junk)
     const u64 at = vv_caller();
     struct block *block;
 
-    lock();
+    vv_spin_lock(&heap.lock);
     block = carve(size, align < 16 ? 16 : align);
     if (block) {
         block->state = LIVE;
@@ -175,7 +166,7 @@ static void *allocate(size_t size, size_t align, bool junk)
         heap.report.live++;
         heap.report.live_bytes += size;
     }
-    unlock();
+    vv_spin_unlock(&heap.lock);
     if (!block) {
         return NULL;
     }
@@ -213,7 +204,7 @@ void vv_heap_free(void *pointer)
     if (!pointer) {
         return;
     }
-    lock();
+    vv_spin_lock(&heap.lock);
     block = block_at(pointer);
     if (!block || block->state == FREED) {
         heap.report.bad_frees++;
@@ -227,7 +218,7 @@ void vv_heap_free(void *pointer)
         memset(payload(block), POISON, least(block->size, MOST_FILLED));
         put_behind(block);
     }
-    unlock();
+    vv_spin_unlock(&heap.lock);
     if (!whole) {
         vv_die("wrote past the end of an allocation of %zu bytes", block->size);
     }
@@ -246,12 +237,12 @@ void *vv_heap_realloc(void *pointer, size_t size)
         vv_heap_free(pointer);
         return NULL;
     }
-    lock();
+    vv_spin_lock(&heap.lock);
     block = block_at(pointer);
     if (block && block->state != FREED) {
         kept = least(block->size, size);
     }
-    unlock();
+    vv_spin_unlock(&heap.lock);
     moved = allocate(size, 16, true);
     if (moved) {
         memcpy(moved, pointer, kept);
@@ -265,10 +256,10 @@ bool vv_heap_owns(const void *pointer)
     struct block *block;
     bool owns;
 
-    lock();
+    vv_spin_lock(&heap.lock);
     block = block_at(pointer);
     owns = block && block->state != FREED;
-    unlock();
+    vv_spin_unlock(&heap.lock);
     return owns;
 }
 
@@ -276,18 +267,17 @@ static void become(void *pointer, enum state state)
 {
     struct block *block;
 
-    lock();
+    vv_spin_lock(&heap.lock);
     block = block_at(pointer);
     if (block && block->state != FREED) {
         uncount(block);
         block->state = state;
     }
-    unlock();
+    vv_spin_unlock(&heap.lock);
 }
 
-void vv_heap_protect(void *pointer, size_t size)
+void vv_heap_protect(void *pointer)
 {
-    (void)size;                         /* a free from within the block is a bad one anyway */
     become(pointer, PROTECTED);
 }
 
@@ -308,14 +298,14 @@ void vv_heap_reset(void)
     heap.n_freed = 0;
     memset(&heap.report, 0, sizeof(heap.report));
     heap.bad_at = VV_NONE;
-    unlock();                           /* whatever the subject was interrupted in */
+    vv_spin_unlock(&heap.lock);                           /* whatever the subject was interrupted in */
 }
 
 void vv_heap_report(struct vv_heap_report *report)
 {
-    lock();
+    vv_spin_lock(&heap.lock);
     *report = heap.report;
-    unlock();
+    vv_spin_unlock(&heap.lock);
 }
 
 u64 vv_heap_at(void)

@@ -8,8 +8,12 @@
 #include <stdint.h>
 
 #include "core_calls.h"
+#include "memory/memfds.h"
+#include "memory/memory.h"
 #include "run/core_subject.h"
-#include "internal.h"
+#include "run/subject.h"
+#include "steps/mappings.h"
+#include "steps/steps.h"
 #include "vfio_verify/qemu.h"
 
 static struct vv_core core;
@@ -17,7 +21,6 @@ static struct vv_core core;
 /* The block that holds an address, by the world's own list. */
 static int resolve(void *context, uintptr_t address, struct core_block *found)
 {
-    const struct vv_layout *layout = &vv_world.layout;
     struct vv_event *event = vv_begin(VV_FIND_BLOCK, address, 0, 0, 0, 0, 0);
     u64 i;
 
@@ -26,25 +29,21 @@ static int resolve(void *context, uintptr_t address, struct core_block *found)
         vv_end(event, 0, (int)event->error);
         return (int)event->error;
     }
-    for (i = 0; i < layout->n_blocks; i++) {
-        const struct vv_block *block = &layout->blocks[i];
-        const uintptr_t host = (uintptr_t)vv_world.block_host[i];
-
-        /* Plain RAM is no memory of a device: the core asks for blocks of VFIO regions. */
-        if (address - host < block->size && block->area != VV_NONE) {
-            *found = (struct core_block){
-                .host = host,
-                .length = block->size,
-                .fd = vv_memory_fd(vv_block_memory(i)),
-                .file_offset = vv_world.block_file_offset[i],
-                .id = i,
-            };
-            vv_end(event, i, 0);
-            return 0;
-        }
+    i = vv_block_at(address);
+    /* Plain RAM is no memory of a device: the core asks for blocks of VFIO regions. */
+    if (i == VV_NONE || vv_world.layout.blocks[i].area == VV_NONE) {
+        vv_end(event, VV_NONE, EFAULT);
+        return EFAULT;
     }
-    vv_end(event, VV_NONE, EFAULT);
-    return EFAULT;
+    *found = (struct core_block){
+        .host = (uintptr_t)vv_world.block_host[i],
+        .length = vv_world.layout.blocks[i].size,
+        .fd = vv_memory_fd(vv_block_memory(i)),
+        .file_offset = vv_world.block_file_offset[i],
+        .id = i,
+    };
+    vv_end(event, i, 0);
+    return 0;
 }
 
 static void entry(struct vv_call *call)
@@ -65,5 +64,5 @@ static void entry(struct vv_call *call)
 void vv_use_core(const struct vv_core *functions)
 {
     core = *functions;
-    vv_subject = entry;
+    vv_subject_loaded(entry, NULL);
 }

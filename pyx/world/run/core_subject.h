@@ -6,7 +6,7 @@
 
 #include <stddef.h>
 
-#define VV_CORE_THREADS 65          /* the process's first thread, and those of threads.c */
+#define VV_CORE_THREADS 65          /* the process's first thread, and those of threads/ */
 
 /* What vfio_verify._core exports, and an object of its class Placeholder for each thread to work on. */
 struct vv_core {

@@ -23,7 +23,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "base/progress.h"
+#include "base/raw.h"
+#include "memory/memfds.h"
+#include "memory/memory.h"
+#include "memory/stamps.h"
+#include "observe/descriptors.h"
+#include "observe/maps.h"
+#include "steps/kernel_faults.h"
 
 #ifndef F_SEAL_FUTURE_WRITE
 #define F_SEAL_FUTURE_WRITE 0x0010      /* Linux 5.1 */
@@ -71,7 +78,7 @@ void vv_kernel_init(void)
             close(own[i]);
             close(huge[i]);
         } else {
-            whole[i] = fcntl(vv_world.device_fd[i], F_DUPFD_CLOEXEC, 0);
+            whole[i] = fcntl(vv_memfd[i], F_DUPFD_CLOEXEC, 0);
             readable[i] = reopened(whole[i], O_RDONLY);
             writable[i] = reopened(whole[i], O_WRONLY);
         }
@@ -103,7 +110,7 @@ static int use_memfds(const int *fds)
         return -1;
     }
     for (i = 0; i < VV_DEVICE_FILES; i++) {
-        if (vv_memory_use((u64)i, fds[i]) < 0) {
+        if (vv_memfds_use((u64)i, fds[i]) < 0) {
             return -1;
         }
     }
@@ -120,11 +127,11 @@ static int replace_descriptors(const int *fds)
         if (!vv_slot_in_use(i)) {
             continue;
         }
-        if (fds ? dup3(fds[i], vv_world.device_fd[i], O_CLOEXEC) < 0 : close(vv_world.device_fd[i]) < 0) {
+        if (fds ? dup3(fds[i], vv_memfd[i], O_CLOEXEC) < 0 : close(vv_memfd[i]) < 0) {
             return -1;
         }
         if (!fds) {
-            vv_fd_lend(vv_world.device_fd[i]);
+            vv_fd_lend(vv_memfd[i]);
         }
     }
     return 0;
@@ -141,9 +148,9 @@ static void restore_descriptors(void)
             continue;
         }
         if (vv_kernel.kind == VV_CLOSED_DESCRIPTOR) {
-            vv_fd_take_back(vv_world.device_fd[i]);
+            vv_fd_take_back(vv_memfd[i]);
         }
-        if (dup3(whole[i], vv_world.device_fd[i], O_CLOEXEC) < 0) {
+        if (dup3(whole[i], vv_memfd[i], O_CLOEXEC) < 0) {
             vv_kernel.error = errno;
         }
     }
@@ -154,7 +161,7 @@ static int on_devices(int (*act)(int fd))
     u64 i;
 
     for (i = 0; i < VV_DEVICE_FILES; i++) {
-        if (vv_slot_in_use(i) && act(vv_world.device_fd[i]) < 0) {
+        if (vv_slot_in_use(i) && act(vv_memfd[i]) < 0) {
             return -1;
         }
     }
@@ -180,17 +187,6 @@ static struct {
     u64 n_extra;
 } filler;
 
-bool vv_kernel_fills(u64 address, u64 *end)
-{
-    const u64 start = (u64)filler.area;
-
-    if (!filler.area || address < start || address >= start + filler.pages * vv_page_size) {
-        return false;
-    }
-    *end = start + filler.pages * vv_page_size;
-    return true;
-}
-
 static int reserve_filler(void)
 {
     FILE *limit = fopen("/proc/sys/vm/max_map_count", "re");
@@ -210,6 +206,7 @@ static int reserve_filler(void)
     }
     filler.area = area;
     filler.filled = 0;
+    vv_snapshot_leave_out((struct vv_range){(u64)area, (u64)area + filler.pages * vv_page_size});
     return 0;
 }
 
@@ -262,6 +259,7 @@ static void drop_filler(void)
         drop_extra();
         vv_raw_munmap(filler.area, filler.pages * vv_page_size);
         filler.area = NULL;
+        vv_snapshot_leave_out((struct vv_range){0, 0});
     }
 }
 
@@ -298,10 +296,10 @@ static int lower_address_space(void)
 static int install_filter(void)
 {
 #ifdef THIS_ARCH
-    const u64 n = vv_world.layout.n_segments, chosen = vv_kernel.at - 2;
+    const u64 n = vv_world.layout.iovec.n, chosen = vv_kernel.at - 2;
     const bool all = vv_kernel.at < 2 || !n;
     u64 memory;
-    const uint32_t offset = all ? 0 : (uint32_t)vv_segment_file_offset(chosen < n ? chosen : n - 1, &memory);
+    const uint32_t offset = all ? 0 : (uint32_t)vv_segment_file_offset(&vv_world.layout.iovec.segments[chosen < n ? chosen : n - 1], &memory);
     const uint8_t skip = all ? 2 : 0;
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
@@ -426,7 +424,7 @@ void vv_kernel_after_call(void)
         }
         break;
     case VV_MAP_COUNT:
-        if (armed && give_back(vv_world.layout.n_segments) < 0) {
+        if (armed && give_back(vv_world.layout.iovec.n) < 0) {
             vv_kernel.error = errno;
         }
         break;

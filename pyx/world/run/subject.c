@@ -1,0 +1,130 @@
+/*
+ * The subject of this process, and a process that is ready for it.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#include <signal.h>
+
+#include "base/die.h"
+#include "base/progress.h"
+#include "base/raw.h"
+#include "base/where.h"
+#include "memory/memfds.h"
+#include "memory/memory.h"
+#include "memory/stamps.h"
+#include "observe/contents.h"
+#include "observe/maps.h"
+#include "qemu/qemu.h"
+#include "run/record.h"
+#include "run/subject.h"
+#include "steps/kernel_faults.h"
+
+#define SIGNAL_STACK (64u << 10)
+#define STACK_TOUCHED ((7u << 20) + (512u << 10))    /* nearly all of the 8 MiB that a worker has: serve.c */
+
+vv_entry vv_subject;
+static vv_entry patterned, zeroed;
+static uint8_t *signal_stack;
+
+void vv_subject_loaded(vv_entry entry, vv_entry entry_zeroed)
+{
+    vv_subject = patterned = entry;
+    zeroed = entry_zeroed;
+}
+
+int vv_build_world(const struct vv_layout *layout, u64 align)
+{
+    if (vv_memory_build(layout, align) < 0) {
+        return -1;
+    }
+    if (zeroed) {
+        vv_subject = layout->zeroed ? zeroed : patterned;
+    }
+    vv_qemu_build();
+    return 0;
+}
+
+/* ---- signals ------------------------------------------------------------------------------------------ */
+
+/* A signal while contents are read is an answer. Any other is the subject's end: its place is left for
+ * the parent, and the signal comes again with its default action. */
+static void on_signal(int number, siginfo_t *info, void *context)
+{
+    if (vv_where_unwinding()) {
+        vv_where_give_up();
+    }
+    if (vv_probing) {
+        siglongjmp(vv_probe_escape, 1);
+    }
+    vv_progress->signal = (u64)number;
+    /* The processor tells no address for one that is not canonical, such as an uninitialised pointer's. */
+    vv_progress->signal_address = info->si_code == SI_KERNEL ? VV_NONE : (u64)info->si_addr;
+    vv_ends(context);
+    signal(number, SIG_DFL);
+}
+
+/* An end by a signal that tells no address. */
+static void on_end(int number, siginfo_t *info, void *context)
+{
+    (void)info;
+    vv_ends(context);
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
+void vv_arm_ends(void)
+{
+    vv_where_arm(on_end);
+}
+
+void vv_arm_signals(void)
+{
+    struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
+    sigset_t probed;
+
+    sigaction(SIGSEGV, &action, NULL);
+    sigaction(SIGBUS, &action, NULL);
+    /* The subject may have blocked them; then they would end the process. */
+    sigemptyset(&probed);
+    sigaddset(&probed, SIGSEGV);
+    sigaddset(&probed, SIGBUS);
+    pthread_sigmask(SIG_UNBLOCK, &probed, NULL);
+}
+
+/* ---- a process ready for subjects ---------------------------------------------------------------- */
+
+/* The stack's mapping grows when it is first used deeply; have it grown before a snapshot. */
+static __attribute__((noinline)) void grow_stack(void)
+{
+    volatile char deep[STACK_TOUCHED];
+    size_t i;
+
+    for (i = 0; i < sizeof(deep); i += 4096) {
+        deep[i] = 0;
+    }
+}
+
+int vv_after_fork(void)
+{
+    stack_t stack = {.ss_sp = signal_stack, .ss_size = SIGNAL_STACK};
+
+    vv_kernel_init();
+    vv_memfds_reopen();
+    vv_forget_stamps();
+    return sigaltstack(&stack, NULL) < 0 ? -1 : vv_observe_init();
+}
+
+int vv_start(void)
+{
+    if (vv_memory_init() < 0 || vv_record_init() < 0) {
+        return -1;
+    }
+    if (!signal_stack) {
+        signal_stack = vv_room(SIGNAL_STACK);
+        if (!signal_stack) {
+            return -1;
+        }
+        grow_stack();           /* children inherit it */
+    }
+    return vv_after_fork();
+}
