@@ -100,7 +100,12 @@ extensions = [
         "vfio_verify._world",
         ["pyx/_world.pyx", *sorted(glob("pyx/world/**/*.c", recursive=True))],
         include_dirs=["pyx", "pyx/world", "vfio_verify/include"],
-        **{**common, "define_macros": [*macros, ("VV_SOURCES", f'"{digest_of_sources()}"')]},
+        **{
+            **common,
+            "define_macros": [*macros, ("VV_SOURCES", f'"{digest_of_sources()}"')],
+            # A subject sees the names that are meant for it, and of these files each other's are called directly.
+            "extra_compile_args": [*flags, "-fvisibility=hidden"],
+        },
     ),
 ]
 

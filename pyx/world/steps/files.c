@@ -35,7 +35,7 @@ int vv_dup_as(long number, int fd, int target, int flags)
     return vv_finish(event, vv_fd_opened(result), result < 0 ? errno : 0);
 }
 
-VV_EXPORT int vv_dup(int fd)
+int vv_dup(int fd)
 {
     return vv_calls.active ? vv_dup_as(SYS_dup, fd, -1, 0) : (int)syscall(SYS_dup, fd);
 }
@@ -54,7 +54,7 @@ static bool astray(struct vv_event *event, int fd)
     return true;
 }
 
-VV_EXPORT int vv_close(int fd)
+int vv_close(int fd)
 {
     struct vv_event *event;
 

@@ -119,7 +119,7 @@ static int flags_by_rules(int flags)
     return vv_world.layout.kernel_rules & VV_NO_NOREPLACE ? flags & ~MAP_FIXED_NOREPLACE : flags;
 }
 
-VV_EXPORT void *vv_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset)
+void *vv_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset)
 {
     const u64 start = (u64)addr, bytes = page_up(length);
     const u64 rules = vv_world.layout.kernel_rules;
@@ -211,7 +211,7 @@ VV_EXPORT void *vv_mmap(void *addr, size_t length, int prot, int flags, int fd, 
 
 /* ---- munmap, mprotect, madvise, mremap ------------------------------------------------------------------ */
 
-VV_EXPORT int vv_munmap(void *addr, size_t length)
+int vv_munmap(void *addr, size_t length)
 {
     const u64 start = (u64)addr, bytes = page_up(length);
     struct vv_event *event;
@@ -262,7 +262,7 @@ static int on_owned(enum vv_step step, long number, void *addr, size_t length, i
     return vv_finish(event, 0, 0);
 }
 
-VV_EXPORT int vv_mprotect(void *addr, size_t length, int prot)
+int vv_mprotect(void *addr, size_t length, int prot)
 {
     return vv_calls.active ? on_owned(VV_MPROTECT, SYS_mprotect, addr, length, prot)
                            : (int)syscall(SYS_mprotect, addr, length, prot);
@@ -304,7 +304,7 @@ static void *remap(void *addr, size_t old_bytes, size_t new_bytes, int flags, vo
     return result;
 }
 
-VV_EXPORT void *vv_mremap(void *addr, size_t old_length, size_t new_length, int flags, void *new_addr)
+void *vv_mremap(void *addr, size_t old_length, size_t new_length, int flags, void *new_addr)
 {
     const u64 start = (u64)addr, old_bytes = page_up(old_length), new_bytes = page_up(new_length);
     const u64 target = (u64)new_addr;

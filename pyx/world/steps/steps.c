@@ -49,7 +49,7 @@ static u64 planned_fault(enum vv_step step, u64 nth, u64 *when)
     return 0;
 }
 
-VV_EXPORT struct vv_event *vv_begin(enum vv_step step, u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
+struct vv_event *vv_begin(enum vv_step step, u64 a0, u64 a1, u64 a2, u64 a3, u64 a4, u64 a5)
 {
     struct vv_event *event = &vv_calls.spare;
     u64 when = VV_EARLY;
@@ -74,7 +74,7 @@ VV_EXPORT struct vv_event *vv_begin(enum vv_step step, u64 a0, u64 a1, u64 a2, u
     return event;
 }
 
-VV_EXPORT void vv_end(struct vv_event *event, u64 result, int error)
+void vv_end(struct vv_event *event, u64 result, int error)
 {
     event->flags &= ~(u64)VV_OPEN;
     event->result = result;
