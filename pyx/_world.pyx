@@ -55,6 +55,14 @@ cdef extern from "confine/worker.h" nogil:
     int vv_confine_allow(const char *path)
 
 
+cdef extern from "confine/landlock.h" nogil:
+    long vv_landlock_version()
+
+
+cdef extern from "confine/compiler.h" nogil:
+    int vv_confine_compiler(uint64_t parts, const char *programs, const char *readable, const char *writable)
+
+
 cdef object _placeholders = None    # they live as long as the module: the world keeps their addresses
 
 
@@ -88,6 +96,23 @@ def confine(uint64_t parts, readable: list[bytes]) -> None:
     for path in readable:
         if vv_confine_allow(path) < 0:
             raise OSError(errno, "a path for the subject cannot be opened", path)
+
+
+def landlock_version() -> int:
+    """Landlock's version on this machine; 0 where it is missing."""
+    return max(0, vv_landlock_version())
+
+
+def confine_compiler(uint64_t parts, programs: list[bytes], readable: list[bytes], bytes writable) -> None:
+    """Confine this thread, and what it starts, for good: to programs and files that it may read, and one directory to
+    write in.
+
+    Raises OSError.
+    """
+    cdef bytes listed = b"".join(path + b"\0" for path in programs)
+    cdef bytes others = b"".join(path + b"\0" for path in readable)
+    if vv_confine_compiler(parts, listed, others, writable) < 0:
+        raise OSError(errno, "the compiler cannot be confined")
 
 
 def serve(int control, int data, shared, uint64_t request_capacity, uint64_t reply_capacity, bytes library) -> None:

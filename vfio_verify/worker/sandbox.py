@@ -8,13 +8,11 @@ has confined itself, because both hold for a thread and what it starts, and the 
 
 from __future__ import annotations
 
-import ctypes
 import enum
 import errno
 import os
 import platform
 import shutil
-import struct
 import subprocess
 import threading
 from collections.abc import Iterable, Sequence
@@ -137,23 +135,7 @@ def _existing(paths: Iterable[str | Path]) -> list[Path]:
     return list({Path(path).resolve(): None for path in paths if os.path.exists(path)})
 
 
-# ---- the kernel's interface, for a thread of this process ----------------------------------------------------
-
-_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # on every architecture
-_FS = {1: 0x1FFF, 2: 0x3FFF, 3: 0x7FFF, 4: 0x7FFF}  # what each version of Landlock knows of files; 0xFFFF from 5 on
-_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR, _TRUNCATE = 1, 2, 4, 8, 1 << 14
-_OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | 1 << 15
-_PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP = 38, 22
-_LD, _JEQ, _JGE, _RET = 0x20, 0x15, 0x35, 0x06
-_ALLOW, _REFUSE, _UNKNOWN = 0x7FFF0000, 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
-
-# By architecture: its number, and the numbers of socket, socketpair, ptrace, process_vm_readv, process_vm_writev,
-# bpf, perf_event_open, userfaultfd, add_key, request_key, keyctl, mount, unshare, setns, open_by_handle_at.
-_REFUSED = {
-    "x86_64": (0xC000003E, (41, 53, 101, 310, 311, 321, 298, 323, 248, 249, 250, 165, 272, 308, 304)),
-    "aarch64": (0xC00000B7, (198, 199, 117, 270, 271, 280, 241, 282, 217, 218, 219, 40, 97, 268, 265)),
-}
-_NEW_EVERYWHERE = (425, 426, 427, 428, 429, 430, 431, 432, 433, 434, 438)  # io_uring, mounts by descriptor, pidfd
+# ---- a compiler ----------------------------------------------------------------------------------------------
 
 
 class Start(Struct, frozen=True):
@@ -193,48 +175,13 @@ class Start(Struct, frozen=True):
         return started[0]
 
     def _confine(self) -> None:
-        c = ctypes.CDLL(None, use_errno=True)
-        c.syscall.restype = ctypes.c_long
-        if self.parts and c.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0:
-            raise HarnessError(f"no_new_privs cannot be set: {os.strerror(ctypes.get_errno())}")
-        if self.parts & SandboxFeature.LANDLOCK and (version := landlock_version()):
-            self._restrict_files(c, version)
-        if self.parts & SandboxFeature.SECCOMP:
-            _restrict_calls(c)
+        from vfio_verify import _world  # needed here alone: who compiles nothing need not load the world
 
-    def _restrict_files(self, c: ctypes.CDLL, version: int) -> None:
-        known = _FS.get(version, 0xFFFF)
-        rules = struct.pack("=3Q", known, 3 if version >= 4 else 0, 3 if version >= 6 else 0)
-        ruleset = c.syscall(_CREATE_RULESET, rules, 8 * (1 + (version >= 4) + (version >= 6)), 0)
+        programs, readable = ([os.fsencode(path) for path in paths] for paths in (self.programs, self.readable))
         try:
-            _checked(ruleset)
-            for path in self.programs:
-                _allow(c, ruleset, path, _EXECUTE | _READ_FILE | _READ_DIR)
-            for path in self.readable:
-                _allow(c, ruleset, path, _READ_FILE | _READ_DIR)
-            _allow(c, ruleset, self.writable, known & 0x7FFF & ~_EXECUTE)
-            _allow(c, ruleset, Path(os.devnull), _READ_FILE | _WRITE_FILE | known & _TRUNCATE)
-            _checked(c.syscall(_RESTRICT_SELF, ruleset, 0))
-        finally:
-            if ruleset >= 0:
-                os.close(ruleset)
-
-
-def _checked(result: int) -> None:
-    if result < 0:
-        raise HarnessError(f"Landlock cannot be used: {os.strerror(ctypes.get_errno())}")
-
-
-def _allow(c: ctypes.CDLL, ruleset: int, path: Path, access: int) -> None:
-    try:
-        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except OSError:
-        return  # it is not there, or not for this user
-    try:
-        rule = struct.pack("=Qi", access if path.is_dir() else access & _OF_FILES, fd)
-        _checked(c.syscall(_ADD_RULE, ruleset, 1, rule, 0))
-    finally:
-        os.close(fd)
+            _world.confine_compiler(self.parts, programs, readable, os.fsencode(self.writable))
+        except OSError as error:
+            raise HarnessError(f"{error.strerror}: {os.strerror(error.errno or 0)}") from None
 
 
 def landlock_version() -> int:
@@ -243,22 +190,4 @@ def landlock_version() -> int:
     c.syscall.restype = ctypes.c_long
     return max(0, int(c.syscall(_CREATE_RULESET, None, 0, 1)))
 
-
-class _Program(ctypes.Structure):
-    """struct sock_fprog of linux/filter.h."""
-
-    _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_char_p))
-
-
-def _restrict_calls(c: ctypes.CDLL) -> None:
-    """No sockets, nothing of other processes, no mounts, in this thread. Where the kernel lacks seccomp, nothing."""
-    number, refused = _REFUSED.get(platform.machine(), (0, ()))
-    if not number or struct.calcsize("P") != 8:
-        return
-    code = [(_LD, 0, 0, 4), (_JEQ, 1, 0, number), (_RET, 0, 0, _UNKNOWN), (_LD, 0, 0, 0)]
-    code += [(_JGE, 0, 1, 0x40000000), (_RET, 0, 0, _UNKNOWN)]
-    for call in (*refused, *_NEW_EVERYWHERE):
-        code += [(_JEQ, 0, 1, call), (_RET, 0, 0, _REFUSE)]
-    code += [(_RET, 0, 0, _ALLOW)]
-    packed = b"".join(struct.pack("=HBBI", *one) for one in code)
-    c.prctl(_PR_SET_SECCOMP, 2, ctypes.byref(_Program(len(code), packed)), 0, 0)
+    return _world.landlock_version()

@@ -15,8 +15,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
@@ -29,6 +27,7 @@
 #include <unistd.h>
 
 #include "base/raw.h"
+#include "confine/filter.h"
 #include "confine/oversee.h"
 
 union one_descriptor { struct cmsghdr header; char room[CMSG_SPACE(sizeof(int))]; };
@@ -129,19 +128,16 @@ static void answer_stat(int socket, pid_t worker, pid_t thread)
 
 int vv_oversee_install(void)
 {
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 3),
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SIGCHLD, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    const struct sock_fprog program = {.len = sizeof(code) / sizeof(code[0]), .filter = code};
-    const unsigned int flags = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_SPEC_ALLOW;
-    int listener = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags | WAIT_KILLABLE, &program);
+    int listener;
 
-    return listener >= 0 ? listener : (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
+    vv_filter_begin();
+    vv_filter_when(SYS_clone, 3);
+    vv_filter_load(VV_ARGUMENT(0));
+    vv_filter_when(SIGCHLD, 1);
+    vv_filter_answer(SECCOMP_RET_USER_NOTIF);
+    vv_filter_answer(SECCOMP_RET_ALLOW);
+    listener = vv_filter_install(SECCOMP_FILTER_FLAG_NEW_LISTENER | WAIT_KILLABLE);
+    return listener >= 0 ? listener : vv_filter_install(SECCOMP_FILTER_FLAG_NEW_LISTENER);
 }
 
 /* One fork is asked for. It is let through, or fails as at the limit of processes. */

@@ -11,10 +11,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/audit.h>
 #include <linux/capability.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -28,31 +25,17 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "confine/filter.h"
+#include "confine/landlock.h"
 #include "confine/worker.h"
 #include "confine/oversee.h"
 
 #define MAX_READABLE 64
-#define MAX_CODE 1024
 #define MAX_CALLS 512
 #define BLOCK 32
 #define DATA_BYTES (16ull << 30)    /* of private writable mappings: twice the largest total, and room for threads */
 #define CPU_SECONDS 3600            /* the parent ends a call far sooner; this is for when it cannot */
 #define MAX_FILES 1024
-
-/* linux/landlock.h; the numbers of the calls are the same on every architecture. */
-enum { CREATE_RULESET = 444, ADD_RULE = 445, RESTRICT_SELF = 446 };
-enum { CREATE_RULESET_VERSION = 1, RULE_PATH_BENEATH = 1 };
-enum landlock_fs {
-    FS_EXECUTE = 1, FS_WRITE_FILE = 2, FS_READ_FILE = 4, FS_READ_DIR = 8,
-    FS_MAKE_REG = 1 << 8,
-    FS_REFER = 1 << 13,             /* from version 2 */
-    FS_TRUNCATE = 1 << 14,          /* from version 3 */
-    FS_IOCTL_DEV = 1 << 15,         /* from version 5 */
-};
-#define TRUNCATE_VERSION 3
-
-struct ruleset { u64 fs, net, scoped; };
-struct __attribute__((packed)) path_rule { u64 access; int32_t fd; };
 
 static u64 parts;
 static bool forks_are_overseen;
@@ -147,63 +130,48 @@ static void set_limits(void)
 
 /* ---- Landlock ---------------------------------------------------------------------------------------- */
 
-static u64 known_fs(long version)
+static int add_readable(int rules, int fd)
 {
-    const u64 later = (version < 2 ? FS_REFER : 0) | (version < 3 ? FS_TRUNCATE : 0) | (version < 5 ? FS_IOCTL_DEV : 0);
+    struct stat status;
 
-    return 0xffff & ~later;
+    if (fstat(fd, &status) < 0) {
+        return -1;
+    }
+    /* /dev/null and /dev/zero, too: nothing that is written there is kept. */
+    return vv_landlock_allow(rules, fd, VV_FS_READ_FILE | VV_FS_READ_DIR
+                                        | (S_ISCHR(status.st_mode) ? VV_FS_WRITE_FILE | VV_FS_TRUNCATE : 0));
 }
 
-static int add_path(int ruleset, int fd, u64 access)
-{
-    const struct path_rule rule = {.access = access, .fd = fd};
-
-    return (int)syscall(ADD_RULE, ruleset, RULE_PATH_BENEATH, &rule, 0);
-}
-
-static int add_paths(int ruleset, u64 known)
+static int add_paths(int rules)
 {
     /* Of /proc one file, where the C library looks for its stack. What else the world reads there it has open, or is
      * opened for it (oversee.h): a directory would open with it what the kernel tells of the whole machine. */
     const int maps = open("/proc/self/maps", O_PATH | O_CLOEXEC);
-    int failed = maps < 0 ? 0 : add_path(ruleset, maps, FS_READ_FILE);
+    int failed = vv_landlock_allow(rules, maps, VV_FS_READ_FILE);
     u64 i;
 
     close(maps);
     for (i = 0; i < n_readable && failed == 0; i++) {
-        struct stat status;
-        u64 access = FS_READ_FILE;
-
-        if (fstat(readable[i], &status) < 0) {
-            return -1;
-        }
-        if (S_ISDIR(status.st_mode)) {
-            access |= FS_READ_DIR;
-        } else if (S_ISCHR(status.st_mode)) {
-            access |= FS_WRITE_FILE | (FS_TRUNCATE & known);     /* /dev/null and /dev/zero: nothing is kept */
-        }
-        failed = add_path(ruleset, readable[i], access);
+        failed = add_readable(rules, readable[i]);
     }
     return failed;
 }
 
 /* In a build for sanitizers: where they write what they find in this process, and where they read their options. */
-static int add_reports(int ruleset, u64 known)
+static int add_reports(int rules)
 {
 #ifdef __SANITIZE_ADDRESS__
     const char *const directory = getenv("VFIO_VERIFY_SANITIZER_REPORTS");
     const int reports = directory ? open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
     const int options = open("/proc/self/environ", O_PATH | O_CLOEXEC);
-    const u64 write = FS_MAKE_REG | FS_WRITE_FILE | (FS_TRUNCATE & known);
-    const bool failed = (reports >= 0 && add_path(ruleset, reports, write) < 0)
-                        || (options >= 0 && add_path(ruleset, options, FS_READ_FILE) < 0);
+    const bool failed = vv_landlock_allow(rules, reports, VV_FS_MAKE_REG | VV_FS_WRITE_FILE | VV_FS_TRUNCATE) < 0
+                        || vv_landlock_allow(rules, options, VV_FS_READ_FILE) < 0;
 
     close(reports);
     close(options);
     return failed ? -1 : 0;
 #else
-    (void)ruleset;
-    (void)known;
+    (void)rules;
     return 0;
 #endif
 }
@@ -211,50 +179,24 @@ static int add_reports(int ruleset, u64 known)
 /* Landlock's version, or -1 with errno. */
 static long restrict_files(void)
 {
-    struct ruleset rules = {0};
-    size_t size = sizeof(rules.fs);
     long version;
-    int ruleset, failed, error;
+    int rules;
 
     if (!(parts & VV_LANDLOCK)) {
         errno = ENOSYS;
         return -1;
     }
-    version = syscall(CREATE_RULESET, NULL, 0, CREATE_RULESET_VERSION);
-    if (version < 1) {
+    version = vv_landlock_version();
+    rules = version < 1 ? -1 : vv_landlock_begin(version);
+    if (rules < 0 || vv_landlock_end(rules, add_paths(rules) < 0 || add_reports(rules) < 0) < 0) {
         return -1;
     }
-    rules.fs = known_fs(version);
-    if (version >= 4) {             /* TCP: bind, connect */
-        rules.net = 3;
-        size = sizeof(rules.fs) + sizeof(rules.net);
-    }
-    if (version >= 6) {             /* abstract sockets and signals of others */
-        rules.scoped = 3;
-        size = sizeof(rules);
-    }
-    ruleset = (int)syscall(CREATE_RULESET, &rules, size, 0);
-    if (ruleset < 0) {
-        return -1;
-    }
-    failed = add_paths(ruleset, rules.fs) < 0 || add_reports(ruleset, rules.fs) < 0
-             || syscall(RESTRICT_SELF, ruleset, 0) < 0;
-    error = errno;
-    close(ruleset);
-    errno = error;
-    return failed ? -1 : version;
+    return version;
 }
 
 /* ---- seccomp ----------------------------------------------------------------------------------------- */
 
-#if defined(__x86_64__)
-#define ARCHITECTURE AUDIT_ARCH_X86_64
-#define FIRST_FOREIGN 0x40000000u   /* x32's calls, with other numbers */
-#elif defined(__aarch64__)
-#define ARCHITECTURE AUDIT_ARCH_AARCH64
-#endif
-
-#ifdef ARCHITECTURE
+#if defined(__x86_64__) || (defined(__aarch64__) && defined(VV_ARCHITECTURE))
 
 /* Newer than some headers. */
 enum { CALL_CLONE3 = 435, CALL_CLOSE_RANGE = 436, CALL_OPENAT2 = 437, CALL_FACCESSAT2 = 439, CALL_EPOLL_PWAIT2 = 441,
@@ -264,10 +206,6 @@ enum { CALL_CLONE3 = 435, CALL_CLOSE_RANGE = 436, CALL_OPENAT2 = 437, CALL_FACCE
 #endif
 #define PROCMAP_QUERY_COMMAND 0xc0686611u
 #define VFIO_COMMAND(n) (0x3b00u | (n))     /* linux/vfio.h: _IO(';', n) */
-
-#define FAIL(error) (SECCOMP_RET_ERRNO | (error))
-#define WORD(field) offsetof(struct seccomp_data, field)
-#define ARGUMENT(n) ((unsigned)(WORD(args) + 8 * (n)))     /* its low word: both architectures put it first */
 
 #define THREAD (CLONE_VM | CLONE_THREAD | CLONE_SIGHAND)
 #define THREAD_MAY (THREAD | CLONE_FS | CLONE_FILES | CLONE_SYSVSEM | CLONE_SETTLS | CLONE_PARENT_SETTID \
@@ -304,38 +242,16 @@ static const short allowed[] = {
 #endif
 };
 
-static struct sock_filter code[MAX_CODE];
-static unsigned n_code;
-
-static void put(unsigned short operation, u64 value, unsigned char if_true, unsigned char if_false)
-{
-    if (n_code < MAX_CODE) {
-        code[n_code++] = (struct sock_filter){operation, if_true, if_false, (unsigned)value};
-    }
-}
-
-static void load(u64 offset) { put(BPF_LD | BPF_W | BPF_ABS, offset, 0, 0); }
-static void answer(u64 value) { put(BPF_RET | BPF_K, value, 0, 0); }
-
-/* The next `length` instructions, which end in an answer, are for this value. */
-static void when(u64 value, unsigned length) { put(BPF_JMP | BPF_JEQ | BPF_K, value, 0, (unsigned char)length); }
-
-static void allow(u64 value)
-{
-    when(value, 1);
-    answer(SECCOMP_RET_ALLOW);
-}
-
 static void allow_values(u64 call, unsigned argument, const unsigned *values, unsigned n, u64 otherwise)
 {
     unsigned i;
 
-    when(call, 2 + 2 * n);
-    load(ARGUMENT(argument));
+    vv_filter_when(call, 2 + 2 * n);
+    vv_filter_load(VV_ARGUMENT(argument));
     for (i = 0; i < n; i++) {
-        allow(values[i]);
+        vv_filter_allow(values[i]);
     }
-    answer(otherwise);
+    vv_filter_answer(otherwise);
 }
 
 #define ALLOW_VALUES(call, argument, otherwise, ...)                                                         \
@@ -347,19 +263,19 @@ static void allow_values(u64 call, unsigned argument, const unsigned *values, un
 /* prlimit(): of this process alone, to look at a limit, or to change that of its address space. */
 static void allow_limits(unsigned self)
 {
-    when(SYS_prlimit64, 13);
-    load(ARGUMENT(0));
-    put(BPF_JMP | BPF_JEQ | BPF_K, 0, 2, 0);
-    put(BPF_JMP | BPF_JEQ | BPF_K, self, 1, 0);
-    answer(FAIL(EPERM));
-    load(ARGUMENT(1));
-    allow(RLIMIT_AS);
-    load(ARGUMENT(2));
-    put(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 3);
-    load(ARGUMENT(2) + 4);
-    allow(0);
-    answer(FAIL(EPERM));
-    ALLOW_VALUES(SYS_setrlimit, 0, FAIL(EPERM), RLIMIT_AS);
+    vv_filter_when(SYS_prlimit64, 13);
+    vv_filter_load(VV_ARGUMENT(0));
+    vv_filter_put(BPF_JMP | BPF_JEQ | BPF_K, 0, 2, 0);
+    vv_filter_put(BPF_JMP | BPF_JEQ | BPF_K, self, 1, 0);
+    vv_filter_answer(VV_FAIL(EPERM));
+    vv_filter_load(VV_ARGUMENT(1));
+    vv_filter_allow(RLIMIT_AS);
+    vv_filter_load(VV_ARGUMENT(2));
+    vv_filter_put(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 3);
+    vv_filter_load(VV_ARGUMENT(2) + 4);
+    vv_filter_allow(0);
+    vv_filter_answer(VV_FAIL(EPERM));
+    ALLOW_VALUES(SYS_setrlimit, 0, VV_FAIL(EPERM), RLIMIT_AS);
 }
 
 /*
@@ -373,141 +289,112 @@ static void allow_listed(void)
     size_t i;
 
     for (block = 0; block < MAX_CALLS; block += BLOCK) {
-        const unsigned head = n_code;
+        const unsigned head = vv_filter_length();
 
-        put(BPF_JMP | BPF_JGE | BPF_K, block + BLOCK, 0, 0);
+        vv_filter_put(BPF_JMP | BPF_JGE | BPF_K, block + BLOCK, 0, 0);
         for (i = 0; i < n; i++) {
             if ((u64)allowed[i] >= block && (u64)allowed[i] < block + BLOCK) {
-                allow((u64)allowed[i]);
+                vv_filter_allow((u64)allowed[i]);
             }
         }
-        answer(FAIL(EPERM));
-        code[head].jt = (unsigned char)(n_code - head - 1);
+        vv_filter_answer(VV_FAIL(EPERM));
+        vv_filter_land(head);
     }
-}
-
-static void refuse(u64 call, int error)
-{
-    when(call, 1);
-    answer(FAIL((unsigned)error));
 }
 
 /* Without Landlock, or with one that knows no truncation, no file is opened to be changed. */
 static void allow_open(u64 call, unsigned flags, bool writable)
 {
     if (writable) {
-        allow(call);
+        vv_filter_allow(call);
         return;
     }
-    when(call, 4);
-    load(ARGUMENT(flags));
-    put(BPF_JMP | BPF_JSET | BPF_K, O_WRONLY | O_RDWR | O_CREAT | O_TRUNC, 0, 1);
-    answer(FAIL(EACCES));
-    answer(SECCOMP_RET_ALLOW);
+    vv_filter_when(call, 4);
+    vv_filter_load(VV_ARGUMENT(flags));
+    vv_filter_put(BPF_JMP | BPF_JSET | BPF_K, O_WRONLY | O_RDWR | O_CREAT | O_TRUNC, 0, 1);
+    vv_filter_answer(VV_FAIL(EACCES));
+    vv_filter_answer(SECCOMP_RET_ALLOW);
 }
 
 static void allow_threads(void)
 {
     if (forks_are_overseen) {
-        when(SYS_clone, 4);
-        load(ARGUMENT(0));
-        allow(SIGCHLD);
-        load(WORD(nr));             /* and on, for threads */
+        vv_filter_when(SYS_clone, 4);
+        vv_filter_load(VV_ARGUMENT(0));
+        vv_filter_allow(SIGCHLD);
+        vv_filter_load(VV_WORD(nr));             /* and on, for threads */
     }
-    when(SYS_clone, 6);
-    load(ARGUMENT(0));
-    put(BPF_JMP | BPF_JSET | BPF_K, ~(u64)THREAD_MAY & 0xffffffff, 3, 0);
-    put(BPF_ALU | BPF_AND | BPF_K, THREAD, 0, 0);
-    put(BPF_JMP | BPF_JEQ | BPF_K, THREAD, 0, 1);
-    answer(SECCOMP_RET_ALLOW);
-    answer(FAIL(EAGAIN));           /* as at the limit of processes */
-    refuse(CALL_CLONE3, ENOSYS);    /* its flags lie in memory; the C library goes on with clone */
+    vv_filter_when(SYS_clone, 6);
+    vv_filter_load(VV_ARGUMENT(0));
+    vv_filter_put(BPF_JMP | BPF_JSET | BPF_K, ~(u64)THREAD_MAY & 0xffffffff, 3, 0);
+    vv_filter_put(BPF_ALU | BPF_AND | BPF_K, THREAD, 0, 0);
+    vv_filter_put(BPF_JMP | BPF_JEQ | BPF_K, THREAD, 0, 1);
+    vv_filter_answer(SECCOMP_RET_ALLOW);
+    vv_filter_answer(VV_FAIL(EAGAIN));          /* as at the limit of processes */
+    vv_filter_refuse(CALL_CLONE3, ENOSYS);      /* its flags lie in memory; the C library goes on with clone */
 #ifdef __x86_64__
-    refuse(SYS_fork, EAGAIN);
-    refuse(SYS_vfork, EAGAIN);
+    vv_filter_refuse(SYS_fork, EAGAIN);
+    vv_filter_refuse(SYS_vfork, EAGAIN);
 #endif
 }
 
 static void allow_signals(unsigned self)
 {
     /* To 0 is to the own process group, which holds this process alone. */
-    ALLOW_VALUES(SYS_kill, 0, FAIL(EPERM), self, 0);
-    ALLOW_VALUES(SYS_tgkill, 0, FAIL(EPERM), self);
-    ALLOW_VALUES(SYS_tkill, 0, FAIL(EPERM), self);
-    ALLOW_VALUES(SYS_rt_sigqueueinfo, 0, FAIL(EPERM), self);
-    ALLOW_VALUES(SYS_rt_tgsigqueueinfo, 0, FAIL(EPERM), self);
-    ALLOW_VALUES(SYS_process_vm_readv, 0, FAIL(EPERM), self);
-    ALLOW_VALUES(SYS_process_vm_writev, 0, FAIL(EPERM), self);
-    ALLOW_VALUES(SYS_sched_setaffinity, 0, FAIL(EPERM), self, 0);
+    ALLOW_VALUES(SYS_kill, 0, VV_FAIL(EPERM), self, 0);
+    ALLOW_VALUES(SYS_tgkill, 0, VV_FAIL(EPERM), self);
+    ALLOW_VALUES(SYS_tkill, 0, VV_FAIL(EPERM), self);
+    ALLOW_VALUES(SYS_rt_sigqueueinfo, 0, VV_FAIL(EPERM), self);
+    ALLOW_VALUES(SYS_rt_tgsigqueueinfo, 0, VV_FAIL(EPERM), self);
+    ALLOW_VALUES(SYS_process_vm_readv, 0, VV_FAIL(EPERM), self);
+    ALLOW_VALUES(SYS_process_vm_writev, 0, VV_FAIL(EPERM), self);
+    ALLOW_VALUES(SYS_sched_setaffinity, 0, VV_FAIL(EPERM), self, 0);
 }
 
 static void build_code(bool files_are_restricted)
 {
     const unsigned self = (unsigned)getpid();
 
-    n_code = 0;
-    load(WORD(arch));
-    put(BPF_JMP | BPF_JEQ | BPF_K, ARCHITECTURE, 1, 0);
-    answer(FAIL(ENOSYS));
-    load(WORD(nr));
-#ifdef FIRST_FOREIGN
-    put(BPF_JMP | BPF_JGE | BPF_K, FIRST_FOREIGN, 0, 1);
-    answer(FAIL(ENOSYS));
-#endif
+    vv_filter_begin();
     /* What is asked of anything but a descriptor's own state is answered as a memfd answers it. */
-    ALLOW_VALUES(SYS_ioctl, 1, FAIL(ENOTTY), PROCMAP_QUERY_COMMAND, TCGETS, FIONREAD, FIONBIO, FIOCLEX, FIONCLEX,
+    ALLOW_VALUES(SYS_ioctl, 1, VV_FAIL(ENOTTY), PROCMAP_QUERY_COMMAND, TCGETS, FIONREAD, FIONBIO, FIOCLEX, FIONCLEX,
                  VFIO_COMMAND(107), VFIO_COMMAND(108));
-    when(SYS_fcntl, 2 + 2 * 5);
-    load(ARGUMENT(1));
-    refuse(F_SETOWN, EPERM);        /* signals to others, and leases on their files */
-    refuse(F_SETOWN_EX, EPERM);
-    refuse(F_SETSIG, EPERM);
-    refuse(F_SETLEASE, EPERM);
-    refuse(F_NOTIFY, EPERM);
-    answer(SECCOMP_RET_ALLOW);
+    vv_filter_when(SYS_fcntl, 2 + 2 * 5);
+    vv_filter_load(VV_ARGUMENT(1));
+    vv_filter_refuse(F_SETOWN, EPERM);          /* signals to others, and leases on their files */
+    vv_filter_refuse(F_SETOWN_EX, EPERM);
+    vv_filter_refuse(F_SETSIG, EPERM);
+    vv_filter_refuse(F_SETLEASE, EPERM);
+    vv_filter_refuse(F_NOTIFY, EPERM);
+    vv_filter_answer(SECCOMP_RET_ALLOW);
     allow_open(SYS_openat, 2, files_are_restricted);
 #ifdef __x86_64__
     allow_open(SYS_open, 1, files_are_restricted);
 #endif
-    refuse(CALL_OPENAT2, ENOSYS);
+    vv_filter_refuse(CALL_OPENAT2, ENOSYS);
     /* A pair of sockets reaches only itself, as long as there is neither connect() nor an address to send to. */
-    ALLOW_VALUES(SYS_socketpair, 0, FAIL(EPERM), AF_UNIX);
+    ALLOW_VALUES(SYS_socketpair, 0, VV_FAIL(EPERM), AF_UNIX);
     /* send() and sendto() without an address, on the socket to the parent. */
-    when(SYS_sendto, 6);
-    load(ARGUMENT(4));
-    put(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 3);
-    load(ARGUMENT(4) + 4);
-    allow(0);
-    answer(FAIL(EPERM));
+    vv_filter_when(SYS_sendto, 6);
+    vv_filter_load(VV_ARGUMENT(4));
+    vv_filter_put(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 3);
+    vv_filter_load(VV_ARGUMENT(4) + 4);
+    vv_filter_allow(0);
+    vv_filter_answer(VV_FAIL(EPERM));
     allow_threads();
     allow_signals(self);
     allow_limits(self);
-    ALLOW_VALUES(SYS_prctl, 0, FAIL(EPERM), PR_SET_NAME, PR_GET_NAME, PR_GET_DUMPABLE, PR_GET_PDEATHSIG, PR_SET_SECCOMP,
-                 PR_GET_SECCOMP, PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS, PR_SET_VMA);
+    ALLOW_VALUES(SYS_prctl, 0, VV_FAIL(EPERM), PR_SET_NAME, PR_GET_NAME, PR_GET_DUMPABLE, PR_GET_PDEATHSIG,
+                 PR_SET_SECCOMP, PR_GET_SECCOMP, PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS, PR_SET_VMA);
     allow_listed();
-    answer(FAIL(EPERM));
+    vv_filter_answer(VV_FAIL(EPERM));
 }
 
 /* 0, or -1 with errno. */
 static int restrict_calls(bool files_are_restricted)
 {
-    struct sock_fprog program = {.filter = code};
-
-    if (!(parts & VV_SECCOMP)) {
-        errno = ENOSYS;
-        return -1;
-    }
     build_code(files_are_restricted);
-    program.len = (unsigned short)n_code;
-    /* Kernels before 5.16 would slow a filtered process down by what they do against speculation. */
-    if (n_code == MAX_CODE) {
-        errno = E2BIG;
-        return -1;
-    }
-    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, &program) < 0) {
-        return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program);
-    }
-    return 0;
+    return vv_filter_install(0);
 }
 
 #else
@@ -561,7 +448,9 @@ int64_t vv_confine(int overseer)
     if (oversee(overseer) < 0) {
         no_forks = errno;
     }
-    if (restrict_calls(version >= TRUNCATE_VERSION) < 0) {
+    if (!(parts & VV_SECCOMP)) {
+        no_seccomp = ENOSYS;
+    } else if (restrict_calls(version >= VV_TRUNCATE_VERSION) < 0) {
         no_seccomp = errno;
     }
     return version | no_landlock << 16 | no_seccomp << 32 | no_forks << 48;

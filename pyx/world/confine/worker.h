@@ -8,7 +8,8 @@
 
 #include "base/types.h"
 
-/* vfio_verify/worker/sandbox.py has the same. A part left out is reported as one that the kernel lacks. */
+/* class SandboxFeature of vfio_verify/worker/sandbox.py has the same. A part left out is told as one that the kernel
+ * lacks. */
 enum vv_confine_parts {
     VV_LANDLOCK = 1,            /* which files can be opened */
     VV_SECCOMP = 2,             /* which system calls can be made */

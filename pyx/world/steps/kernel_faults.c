@@ -11,20 +11,17 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
 #include <linux/memfd.h>
-#include <linux/seccomp.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/progress.h"
 #include "base/raw.h"
+#include "confine/filter.h"
 #include "memory/memfds.h"
 #include "memory/memory.h"
 #include "memory/stamps.h"
@@ -283,46 +280,27 @@ static int lower_address_space(void)
     return setrlimit(RLIMIT_AS, &lower);
 }
 
-#if defined(__x86_64__)
-#define THIS_ARCH AUDIT_ARCH_X86_64
-#elif defined(__aarch64__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-#define THIS_ARCH AUDIT_ARCH_AARCH64
-#elif defined(__riscv) && __riscv_xlen == 64
-#define THIS_ARCH AUDIT_ARCH_RISCV64
-#endif
-
 /* A filter sees registers and does not count: the overlay is known by the low word of its file offset. With an `at`
  * before the first overlay, every overlay fails. */
 static int install_filter(void)
 {
-#ifdef THIS_ARCH
-    const u64 n = vv_world.layout.iovec.n, chosen = vv_kernel.at - 2;
-    const bool all = vv_kernel.at < 2 || !n;
-    u64 memory;
-    const uint32_t offset = all ? 0 : (uint32_t)vv_segment_file_offset(&vv_world.layout.iovec.segments[chosen < n ? chosen : n - 1], &memory);
-    const uint8_t skip = all ? 2 : 0;
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, THIS_ARCH, 0, 7),
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 0, 5),
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[3])),
-        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, MAP_FIXED, skip, 3),
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[5])),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, offset, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {sizeof(code) / sizeof(*code), code};
+    const struct vv_iovec *iovec = &vv_world.layout.iovec;
+    const u64 chosen = vv_kernel.at - 2;
+    const bool all = vv_kernel.at < 2 || !iovec->n;
+    u64 memory, offset = 0;
 
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) {
-        return -1;
+    if (!all) {
+        offset = vv_segment_file_offset(&iovec->segments[chosen < iovec->n ? chosen : iovec->n - 1], &memory);
     }
-    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0);
-#else
-    errno = ENOSYS;
-    return -1;
-#endif
+    vv_filter_begin();
+    vv_filter_when(SYS_mmap, 5);
+    vv_filter_load(VV_ARGUMENT(3));
+    vv_filter_put(BPF_JMP | BPF_JSET | BPF_K, MAP_FIXED, all ? 2 : 0, 3);
+    vv_filter_load(VV_ARGUMENT(5));
+    vv_filter_when((uint32_t)offset, 1);
+    vv_filter_answer(VV_FAIL(EPERM));
+    vv_filter_answer(SECCOMP_RET_ALLOW);
+    return vv_filter_install(0);
 }
 
 /* ---- a request ------------------------------------------------------------------------------------------ */

@@ -1,0 +1,40 @@
+/*
+ * Filters of system calls (seccomp), put together instruction by instruction, one at a time.
+ *
+ * SPDX-License-Identifier: MIT
+ */
+#pragma once
+
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+
+#include "base/types.h"
+
+#if defined(__x86_64__)
+#define VV_ARCHITECTURE AUDIT_ARCH_X86_64
+#elif defined(__aarch64__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define VV_ARCHITECTURE AUDIT_ARCH_AARCH64
+#elif defined(__riscv) && __riscv_xlen == 64
+#define VV_ARCHITECTURE AUDIT_ARCH_RISCV64
+#endif
+
+#define VV_FAIL(error) (SECCOMP_RET_ERRNO | (error))
+#define VV_WORD(field) offsetof(struct seccomp_data, field)
+#define VV_ARGUMENT(n) (VV_WORD(args) + 8 * (n))    /* its low word: all these architectures put it first */
+
+/* Afterwards the number of the call is loaded. Calls by the numbers of another architecture fail. */
+void vv_filter_begin(void);
+
+void vv_filter_put(unsigned short operation, u64 value, unsigned char if_true, unsigned char if_false);
+void vv_filter_load(u64 offset);                    /* VV_WORD() or VV_ARGUMENT() */
+void vv_filter_answer(u64 value);                   /* SECCOMP_RET_ALLOW, VV_FAIL() */
+void vv_filter_when(u64 value, unsigned length);    /* the next instructions, which end in an answer, are for this value */
+void vv_filter_allow(u64 value);
+void vv_filter_refuse(u64 value, unsigned error);
+unsigned vv_filter_length(void);
+void vv_filter_land(unsigned jump);                 /* where that instruction jumps to if true: here */
+
+/* For this thread, for good. 0, a descriptor where the flags ask for one, or -1 with errno; EOPNOTSUPP where filters are
+ * not written for this processor. */
+int vv_filter_install(unsigned flags);
