@@ -1,6 +1,6 @@
 """The world as Python sees it: serve requests in a process of one's own, or run one here.
 
-The work is in pyx/world/*.c; this module only passes memory and descriptors on.
+The work is in pyx/world/; this module only passes memory and descriptors on.
 """
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -14,7 +14,26 @@ ctypedef void *(*detach_function)(void *) noexcept nogil
 ctypedef const char *(*message_function)(void *) noexcept nogil
 
 
-cdef extern from "run/core_subject.h" nogil:
+cdef extern from "base/base.h" nogil:
+    enum:
+        VV_COVERED_BYTES
+    ctypedef struct progress_page "struct vv_progress":
+        uint64_t finished
+        uint64_t changes
+    progress_page *progress "vv_progress"
+
+
+cdef extern from "confine/confine.h" nogil:
+    void vv_confine_with(uint64_t parts)
+    int vv_confine_allow(const char *path)
+    int vv_confine_compiler(uint64_t parts, const char *programs, const char *readable, const char *writable)
+
+
+cdef extern from "confine/rules.h" nogil:
+    long vv_landlock_version()
+
+
+cdef extern from "run/run.h" nogil:
     enum:
         VV_CORE_THREADS
     struct vv_core:
@@ -22,23 +41,8 @@ cdef extern from "run/core_subject.h" nogil:
         detach_function detach
         message_function message
         void *placeholders[VV_CORE_THREADS]
-    void vv_use_core(const vv_core *functions)
-
-
-cdef extern from "base/progress.h" nogil:
-    ctypedef struct progress_page "struct vv_progress":
-        uint64_t finished
-        uint64_t changes
-    progress_page *progress "vv_progress"
-
-
-cdef extern from "base/where.h" nogil:
-    enum:
-        VV_COVERED_BYTES
-
-
-cdef extern from "run/subject.h" nogil:
     int vv_start()
+    void vv_use_core(const vv_core *functions)
 
 
 cdef extern from "request.h" nogil:
@@ -48,19 +52,6 @@ cdef extern from "request.h" nogil:
 cdef extern from "serve.h" nogil:
     int vv_serve(int control, int data, void *shared, uint64_t request_capacity, uint64_t reply_capacity,
                  const char *library)
-
-
-cdef extern from "confine/worker.h" nogil:
-    void vv_confine_with(uint64_t parts)
-    int vv_confine_allow(const char *path)
-
-
-cdef extern from "confine/landlock.h" nogil:
-    long vv_landlock_version()
-
-
-cdef extern from "confine/compiler.h" nogil:
-    int vv_confine_compiler(uint64_t parts, const char *programs, const char *readable, const char *writable)
 
 
 cdef object _placeholders = None    # they live as long as the module: the world keeps their addresses

@@ -5,14 +5,12 @@
  */
 #include <errno.h>
 
-#include "base/progress.h"
+#include "base/base.h"
 #include "memory/memory.h"
-#include "observe/descriptors.h"
+#include "observe/observe.h"
 #include "plans.h"
 #include "run/run.h"
-#include "run/subject.h"
-#include "run/wire.h"
-#include "steps/kernel_faults.h"
+#include "steps/steps.h"
 
 int64_t vv_run_plans(const u64 *bytes, u64 request_bytes, uint8_t *reply, u64 capacity)
 {

@@ -5,7 +5,7 @@
  */
 #include "plans.h"
 #include "request.h"
-#include "run/wire.h"
+#include "run/run.h"
 #include "session.h"
 #include "threads/threads.h"
 

@@ -20,31 +20,18 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-#include "confine/worker.h"
-#include "base/progress.h"
-#include "base/where.h"
-#include "confine/oversee.h"
-#include "observe/state.h"
+#include "base/base.h"
+#include "confine/confine.h"
+#include "observe/observe.h"
 #include "request.h"
-#include "run/subject.h"
+#include "run/run.h"
 #include "serve.h"
 
 #define HEAP_RESERVE (8u << 20)
 #define STACK_BYTES (8u << 20)
 
 #define VV_UNABLE_TO_ANSWER 4       /* a worker's exit status */
-
-enum { STARTED = 1, ENDED = 2, CONFINED = 3, FORKED = 4 };
-struct notice { int64_t kind, value; };
-
-static bool say(int socket, int64_t kind, int64_t value)
-{
-    struct notice notice = {kind, value};
-
-    return send(socket, &notice, sizeof(notice), MSG_NOSIGNAL) == sizeof(notice);
-}
 
 static ssize_t hear(int socket, void *buffer, size_t size)
 {
@@ -113,21 +100,21 @@ static _Noreturn void work(int control, int data, int overseer, uint8_t *shared,
     vv_progress->n_frames = 0;
     vv_arm_ends();
     if (vv_after_fork() < 0 || vv_state_open() < 0) {
-        say(data, -1, errno);
+        vv_say(data, -1, errno);
         _exit(3);
     }
     /* Told before the subject is there, which could tell anything. */
-    say(data, CONFINED, vv_confine(overseer));
+    vv_say(data, VV_CONFINED, vv_confine(overseer));
     if (load_subject(library) < 0) {
-        say(data, -2, 0);
+        vv_say(data, -2, 0);
         _exit(2);
     }
     vv_state_take();
-    say(data, STARTED, getpid());
+    vv_say(data, VV_STARTED, getpid());
     while (hear(data, &length, sizeof(length)) == sizeof(length)) {
         int64_t done = length > request_capacity ? -1
                        : vv_run_request((u64 *)(void *)request, length, reply, reply_capacity);
-        if (!say(data, done, done < 0 ? errno : (int64_t)vv_state_changes())) {
+        if (!vv_say(data, done, done < 0 ? errno : (int64_t)vv_state_changes())) {
             break;
         }
     }
@@ -189,18 +176,13 @@ static void end_orphans(void)
     }
 }
 
-static void tell_of_fork(int control, pid_t worker)
-{
-    say(control, FORKED, worker);
-}
-
 /* Until the worker has ended; its wait status. */
 static int wait_for(pid_t pid, int overseer, int control)
 {
     const int listener = vv_oversee_take_over(overseer);
     int status = 0;
 
-    vv_oversee(pid, listener, overseer, control, tell_of_fork);
+    vv_oversee(pid, listener, overseer, control);
     if (listener >= 0) {
         close(listener);
     }
@@ -249,14 +231,14 @@ int vv_serve(int control, int data, void *shared, u64 request_capacity, u64 repl
             work(control, data, overseer[1], shared, request_capacity, reply_capacity, library);
         }
         close(overseer[1]);
-        if (pid < 0 || !say(control, STARTED, pid)) {
+        if (pid < 0 || !vv_say(control, VV_STARTED, pid)) {
             return -1;
         }
         setpgid(pid, pid);
         status = wait_for(pid, overseer[0], control);
         kill(-pid, SIGKILL);        /* what it may have forked */
         end_orphans();
-        if (!say(control, ENDED, status) || !go_on(control)) {
+        if (!vv_say(control, VV_ENDED, status) || !go_on(control)) {
             return 0;
         }
     }

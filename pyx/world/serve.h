@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "base/types.h"
+#include "base/base.h"
 
 /* Returns when the parent is gone, 0, or -1 with errno where a worker cannot be started. `library`: the subject's shared
  * object, or empty for the core. `shared`: a page of progress, then requests, replies, and what ran. */

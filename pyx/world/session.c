@@ -8,24 +8,14 @@
  * SPDX-License-Identifier: MIT
  */
 #include <errno.h>
-#include <signal.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-#include "base/call_state.h"
-#include "base/progress.h"
-#include "base/raw.h"
+#include "base/base.h"
 #include "memory/memory.h"
-#include "memory/stamps.h"
-#include "observe/descriptors.h"
+#include "observe/observe.h"
 #include "run/run.h"
-#include "run/subject.h"
-#include "run/wire.h"
 #include "session.h"
-#include "steps/owned.h"
 #include "steps/steps.h"
 
 #define MAX_CALLS 65            /* MAX_CALLS of vfio_verify/values/case.py, and the case's own */

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "base/types.h"
+#include "base/base.h"
 
 enum vv_session_flags {
     VV_FIRST = 1 << 16,         /* begin: make the layout real */

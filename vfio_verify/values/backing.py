@@ -2,7 +2,7 @@
 
 A number below 15 is that of a device whose regions lie in one file; from `FIRST_FILE` on they are those of regions that
 have a file of their own, counted in the order of the case. The numbers are those of ``enum vv_memory`` in
-pyx/world/base/layout.h.
+pyx/world/base/base.h.
 """
 
 from __future__ import annotations

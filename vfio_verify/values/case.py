@@ -26,7 +26,7 @@ REGION_SHIFT = 40
 """vfio-pci puts region i at file offset ``i << 40`` (linux/drivers/vfio/pci/vfio_pci_priv.h)."""
 
 MAX_DEVICES, MAX_REGIONS, MAX_AREAS, MAX_BLOCKS, MAX_SEGMENTS = 4, 64, 256, 256, 65536
-"""What one world holds; pyx/world/base/layout.h has the same limits."""
+"""What one world holds; pyx/world/base/base.h has the same limits."""
 
 MAX_FILES, FIRST_FILE = 8, 16
 """Regions that have a file of their own, and the number of the first of these files (vfio_verify/values/backing.py)."""
@@ -46,7 +46,7 @@ Step = Literal[
     "mmap", "munmap", "mprotect", "mremap", "dup", "close", "other_call",
     "find_device", "find_block", "find_index", "find_region", "region_info", "region_fd",
 ]  # fmt: skip
-"""The calls and look-ups that are counted, in the order of ``enum vv_step`` in pyx/world/base/step.h."""
+"""The calls and look-ups that are counted, in the order of ``enum vv_step`` in pyx/world/base/base.h."""
 
 Policy = Literal["same-block", "same-region", "same-device"]
 """Which segments may share a dmabuf: those of one RAMBlock (the spec), of one region, or of one device."""

@@ -18,13 +18,13 @@ FAULTED, TOOK_AWAY, REFUSED, OUTSIDE, OWNED, BY_RULE, NESTED, UNPLANNED, STARVED
     1 << bit for bit in range(10)
 )
 OPEN = 1 << 16
-"""Flags of an event; ``enum vv_event_flags`` in pyx/world/base/step.h says what each means."""
+"""Flags of an event; ``enum vv_event_flags`` in pyx/world/base/base.h says what each means."""
 
 LEFT_OPEN = 1024
 """The same of a second call as a whole: it left a descriptor open, or closed one that is not its own."""
 
 LEFT_THREAD, LEFT_CHILD, LEFT_TIMER = 1, 2, 4
-"""``enum vv_left`` in pyx/world/observe/state.h."""
+"""``enum vv_left`` in pyx/world/observe/observe.h."""
 
 STEPS: tuple[Step, ...] = get_args(Step)
 
@@ -75,7 +75,7 @@ class Difference(NamedTuple):
 
 
 MAX_STRAYS = 64
-"""More are not listed; pyx/world/run/record.h has the same limit."""
+"""More are not listed; pyx/world/run/run.h has the same limit."""
 
 UNEQUAL, DEVICE_UNSEEN, GUEST_UNSEEN, UNREADABLE, STILL_READABLE = 1, 2, 3, 4, 5
 
@@ -173,7 +173,7 @@ class Threads(Struct, frozen=True):
     rounds: int
     round: int | None
     policy: int
-    """How the threads took turns; ``enum vv_policy`` in pyx/world/threads/turns.h."""
+    """How the threads took turns; ``enum vv_policy`` in pyx/world/threads/crew.h."""
     dead: int | None
     """The thread that ended the process."""
     hole: Taken | None

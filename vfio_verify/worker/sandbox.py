@@ -25,7 +25,7 @@ from vfio_verify.errors import HarnessError, starting
 
 
 class SandboxFeature(enum.IntFlag):
-    """The parts of the sandbox; ``enum vv_confine_parts`` in pyx/world/confine/worker.h."""
+    """The parts of the sandbox; ``enum vv_confine_parts`` in pyx/world/confine/confine.h."""
 
     NONE = 0
     LANDLOCK = 1

@@ -3,15 +3,11 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/call_state.h"
-#include "base/die.h"
-#include "base/progress.h"
-#include "base/where.h"
+#include "base/base.h"
 
 void vv_ends(const void *context)
 {

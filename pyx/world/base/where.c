@@ -9,15 +9,12 @@
  */
 #include <link.h>
 #include <setjmp.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/uio.h>
 #include <ucontext.h>
-#include <unistd.h>
 #include <unwind.h>
 
-#include "base/progress.h"
-#include "base/where.h"
+#include "base/base.h"
 
 #define OWN_FRAMES 32               /* of the world's own, at most, between an entry and vv_caller() */
 #define ALL_FRAMES 4096             /* looked at when a process ends: a stack may have overflowed */
@@ -158,14 +155,11 @@ static void from_registers(const ucontext_t *context)
     }
 }
 
-bool vv_where_unwinding(void)
+void vv_where_give_up(void)
 {
-    return unwinding;
-}
-
-_Noreturn void vv_where_give_up(void)
-{
-    siglongjmp(escape, 1);
+    if (unwinding) {
+        siglongjmp(escape, 1);
+    }
 }
 
 /* `context` is a signal handler's, or NULL. The stack may be overwritten: a signal while it is followed ends that. */

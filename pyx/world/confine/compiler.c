@@ -7,13 +7,9 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
-#include "confine/compiler.h"
-#include "confine/filter.h"
-#include "confine/landlock.h"
-#include "confine/worker.h"
+#include "confine/confine.h"
+#include "confine/rules.h"
 
 /* Sockets, what is of other processes or of the whole machine, mounts. */
 static const short refused[] = {

@@ -5,10 +5,8 @@
  */
 #include <errno.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
-#include "confine/filter.h"
+#include "confine/rules.h"
 
 #define MAX_CODE 1024
 #define X32 0x40000000u                 /* from here on, x32's calls, with other numbers */

@@ -16,19 +16,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-#include "base/raw.h"
-#include "confine/filter.h"
-#include "confine/oversee.h"
+#include "base/base.h"
+#include "confine/confine.h"
+#include "confine/rules.h"
 
 union one_descriptor { struct cmsghdr header; char room[CMSG_SPACE(sizeof(int))]; };
 
@@ -189,6 +185,13 @@ static bool decide(int listener, pid_t worker, u64 *left)
 
 struct granted { u64 left; bool any, told; };
 
+bool vv_say(int socket, int64_t kind, int64_t value)
+{
+    const struct { int64_t kind, value; } notice = {kind, value};
+
+    return send(socket, &notice, sizeof(notice), MSG_NOSIGNAL) == sizeof(notice);
+}
+
 /* What the owner said. It says so before the worker is asked, and is heard before the worker is answered. False: it
  * is gone. */
 static bool hear_grants(int control, struct granted *granted)
@@ -202,7 +205,7 @@ static bool hear_grants(int control, struct granted *granted)
     return got != 0;
 }
 
-void vv_oversee(pid_t worker, int listener, int socket, int control, vv_oversee_tell *tell)
+void vv_oversee(pid_t worker, int listener, int socket, int control)
 {
     enum { END, FORK, STAT, OWNER, SOURCES };
     struct pollfd watched[SOURCES] = {
@@ -224,7 +227,7 @@ void vv_oversee(pid_t worker, int listener, int socket, int control, vv_oversee_
         }
         if (watched[FORK].revents & POLLIN) {
             if (!decide(listener, worker, &granted.left) && granted.any && !granted.told) {
-                tell(control, worker);
+                vv_say(control, VV_FORKED, worker);
                 granted.told = true;
             }
         } else if (watched[FORK].revents) {

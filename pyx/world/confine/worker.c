@@ -12,8 +12,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,13 +20,9 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
-#include "confine/filter.h"
-#include "confine/landlock.h"
-#include "confine/worker.h"
-#include "confine/oversee.h"
+#include "confine/confine.h"
+#include "confine/rules.h"
 
 #define MAX_READABLE 64
 #define MAX_CALLS 512
@@ -145,7 +139,7 @@ static int add_readable(int rules, int fd)
 static int add_paths(int rules)
 {
     /* Of /proc one file, where the C library looks for its stack. What else the world reads there it has open, or is
-     * opened for it (oversee.h): a directory would open with it what the kernel tells of the whole machine. */
+     * opened for it (oversee.c): a directory would open with it what the kernel tells of the whole machine. */
     const int maps = open("/proc/self/maps", O_PATH | O_CLOEXEC);
     int failed = vv_landlock_allow(rules, maps, VV_FS_READ_FILE);
     u64 i;

@@ -4,11 +4,9 @@
  * SPDX-License-Identifier: MIT
  */
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include "memory/memfds.h"
+#include "memory/memory.h"
 
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)   /* a worker cuts off nothing that the next one needs */
 

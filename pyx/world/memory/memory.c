@@ -4,15 +4,10 @@
  * SPDX-License-Identifier: MIT
  */
 #include <errno.h>
-#include <sys/mman.h>
 #include <sys/uio.h>
-#include <unistd.h>
 
-#include "base/progress.h"
-#include "base/raw.h"
-#include "memory/memfds.h"
+#include "base/base.h"
 #include "memory/memory.h"
-#include "memory/stamps.h"
 
 #define ARENA_BYTES (8ull << 40)
 #define ARENA_ADDRESS 0x200000000000ull    /* the same in every process where it is free, so that reports are */

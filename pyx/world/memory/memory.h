@@ -1,11 +1,37 @@
 /*
- * What is real once a layout is set up: its RAM blocks, mapped, and the iovec of the call.
+ * The memory of the world.
  *
  * SPDX-License-Identifier: MIT
  */
 #pragma once
 
-#include "base/layout.h"
+#include "base/base.h"
+
+/* ---- memfds.c: the files behind all memory that a subject maps ---------------------------------- */
+
+#define VV_MEMFD_BYTES (1ull << 60)
+#define VV_RAM_SLOT VV_DEVICE_FILES
+#define VV_MEMFDS (VV_DEVICE_FILES + 1)
+
+extern int vv_memfd[VV_MEMFDS];             /* valid for the life of the process: devices, regions, plain RAM */
+
+int vv_memfds_init(void);                   /* once a process tree; 0 or -1 with errno */
+void vv_memfds_reopen(void);                /* once a process: with their first flags */
+int vv_memfds_use(u64 slot, int fd);        /* another memfd behind that number; 0 or -1 with errno */
+u64 vv_slot_of(u64 memory);                 /* the position in vv_memfd; memory: enum vv_memory, a file's */
+int vv_memory_fd(u64 memory);
+u64 vv_memory_of_inode(u64 dev, u64 inode); /* enum vv_memory */
+
+/* ---- stamps.c: what is written there, so that each word tells its place ------------------------- */
+
+int vv_stamps_init(void);                   /* once a process tree; 0 or -1 with errno */
+u64 vv_stamp(u64 memory, u64 file_offset);  /* what the 8-byte word at this place holds */
+int vv_stamp_pages(u64 memory, u64 file_offset, u64 n_pages);
+bool vv_room_for_stamps(u64 pages);
+void vv_trim_stamps(void);                  /* gives them back where there are many; between two layouts */
+void vv_forget_stamps(void);                /* gives back every page of every memfd */
+
+/* ---- memory.c: what is real once a layout is set up --------------------------------------------- */
 
 #define VV_HUGE_BYTES (2ull << 20)
 

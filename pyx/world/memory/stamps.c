@@ -6,12 +6,9 @@
  */
 #include <fcntl.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
-#include "base/raw.h"
-#include "memory/memfds.h"
-#include "memory/stamps.h"
+#include "base/base.h"
+#include "memory/memory.h"
 
 #define KEPT_STAMPED 4096           /* pages; with more, all are given back before the next layout */
 #define STAMP_SLOTS 262144          /* several times what a layout's comparison needs, and KEPT_STAMPED */

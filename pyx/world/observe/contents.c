@@ -1,16 +1,13 @@
 /*
- * Each word of the memory of devices and guests tells its place (stamps.h). The pages of a mapping are read, and each
+ * Each word of the memory of devices and guests tells its place (memory/stamps.c). The pages of a mapping are read, and each
  * first word that is another than it should be is told.
  *
  * SPDX-License-Identifier: MIT
  */
 #include <string.h>
-#include <unistd.h>
 
-#include "memory/memfds.h"
 #include "memory/memory.h"
-#include "memory/stamps.h"
-#include "observe/contents.h"
+#include "observe/observe.h"
 
 #define WHOLE_SEGMENT_PAGES 64          /* larger segments are compared on a sample */
 #define MAX_CHANGES 64

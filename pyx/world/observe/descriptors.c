@@ -9,11 +9,9 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
-#include "base/call_state.h"
-#include "observe/descriptors.h"
+#include "base/base.h"
+#include "observe/observe.h"
 
 #define MAX_FDS 4096                /* in a worker the limit is lower: confine/worker.c */
 #define MARGIN 32                   /* of numbers that are not open, after the last one looked at */

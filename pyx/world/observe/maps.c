@@ -10,12 +10,10 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/sysmacros.h>
-#include <unistd.h>
 
-#include "base/raw.h"
-#include "memory/memfds.h"
+#include "base/base.h"
 #include "memory/memory.h"
-#include "observe/maps.h"
+#include "observe/observe.h"
 
 /* include/uapi/linux/fs.h has these since Linux 6.11; older headers do not. */
 struct procmap_query_request {

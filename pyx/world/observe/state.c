@@ -12,20 +12,16 @@
 #include <fenv.h>
 #include <gnu/lib-names.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-#include "memory/memfds.h"
-#include "observe/maps.h"
-#include "observe/state.h"
+#include "memory/memory.h"
+#include "observe/observe.h"
 
 #define SIGNALS 64
 #define WAITS 40                    /* for a thread that is joined and not quite gone */

@@ -4,12 +4,8 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include "base/call_state.h"
-#include "base/die.h"
-#include "base/progress.h"
-#include "base/where.h"
-#include "qemu/error.h"
-#include "qemu/heap.h"
+#include "base/base.h"
+#include "qemu/qemu.h"
 #include "vfio_verify/qemu.h"
 
 #define MAGIC 0x726f727265207676ull

@@ -3,9 +3,9 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include "base/die.h"
-#include "qemu/heap.h"
-#include "steps/files.h"
+#include "base/base.h"
+#include "qemu/qemu.h"
+#include "steps/steps.h"
 #include "vfio_verify/qemu.h"
 
 /* ---- memory --------------------------------------------------------------------------------------- */

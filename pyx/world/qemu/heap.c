@@ -10,12 +10,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 
-#include "base/die.h"
-#include "base/raw.h"
-#include "base/where.h"
-#include "qemu/heap.h"
+#include "base/base.h"
+#include "qemu/qemu.h"
 
 #define AREA_SIZE ((size_t)64 << 20)
 #define REDZONE 16                      /* at least; behind each block */

@@ -5,10 +5,8 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include "memory/memfds.h"
+#include "base/base.h"
 #include "memory/memory.h"
-#include "base/die.h"
-#include "qemu/error.h"
 #include "qemu/objects.h"
 #include "qemu/qemu.h"
 

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "base/types.h"
+#include "base/base.h"
 #include "vfio_verify/qemu.h"
 
 struct vv_objects {

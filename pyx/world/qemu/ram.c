@@ -3,10 +3,9 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include "base/die.h"
+#include "base/base.h"
 #include "memory/memory.h"
 #include "qemu/objects.h"
-#include "steps/mappings.h"
 #include "steps/steps.h"
 
 /* ---- RAM blocks -------------------------------------------------------------------------------------- */
@@ -142,9 +141,9 @@ VV_EXPORT void *qemu_ram_mmap(int fd, size_t size, size_t align, uint32_t flags,
     if (!is_power_of_2(align) || align < qemu_real_host_page_size()) {
         vv_die("qemu_ram_mmap: an alignment of %zu is no power of two, or less than a page", align);
     }
-    vv_nested(1);
+    vv_calls.nested++;
     mapped = map_over_reservation(fd, size, align, flags, offset);
-    vv_nested(-1);
+    vv_calls.nested--;
     return mapped;
 }
 
@@ -152,8 +151,8 @@ VV_EXPORT void qemu_ram_munmap(int fd, void *pointer, size_t size)
 {
     (void)fd;
     if (pointer) {
-        vv_nested(1);
+        vv_calls.nested++;
         vv_munmap(pointer, size + qemu_real_host_page_size());
-        vv_nested(-1);
+        vv_calls.nested--;
     }
 }

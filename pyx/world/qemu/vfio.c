@@ -15,10 +15,10 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include "base/die.h"
+#include "base/base.h"
 #include "memory/memory.h"
-#include "qemu/heap.h"
 #include "qemu/objects.h"
+#include "qemu/qemu.h"
 #include "steps/steps.h"
 
 /* ---- objects ------------------------------------------------------------------------------------------------ */

@@ -5,14 +5,10 @@
  * SPDX-License-Identifier: MIT
  */
 #include <errno.h>
-#include <stdint.h>
 
 #include "core_calls.h"
-#include "memory/memfds.h"
 #include "memory/memory.h"
-#include "run/core_subject.h"
-#include "run/subject.h"
-#include "steps/mappings.h"
+#include "run/run.h"
 #include "steps/steps.h"
 #include "vfio_verify/qemu.h"
 

@@ -5,11 +5,10 @@
  */
 #include <string.h>
 
-#include "base/call_state.h"
-#include "base/raw.h"
+#include "base/base.h"
 #include "memory/memory.h"
-#include "run/record.h"
-#include "steps/kernel_faults.h"
+#include "run/run.h"
+#include "steps/steps.h"
 
 struct vv_vma *vv_first_runs, *vv_second_runs;
 

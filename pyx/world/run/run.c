@@ -5,20 +5,12 @@
  * SPDX-License-Identifier: MIT
  */
 #include <string.h>
-#include <unistd.h>
 
-#include "base/call_state.h"
-#include "base/progress.h"
-#include "base/raw.h"
+#include "base/base.h"
 #include "memory/memory.h"
-#include "observe/descriptors.h"
-#include "observe/state.h"
+#include "observe/observe.h"
 #include "qemu/qemu.h"
 #include "run/run.h"
-#include "run/subject.h"
-#include "steps/kernel_faults.h"
-#include "steps/mappings.h"
-#include "steps/owned.h"
 #include "steps/steps.h"
 
 static void call_subject(struct vv_call *call)

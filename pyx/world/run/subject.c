@@ -3,21 +3,12 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include <signal.h>
-
-#include "base/die.h"
-#include "base/progress.h"
-#include "base/raw.h"
-#include "base/where.h"
-#include "memory/memfds.h"
+#include "base/base.h"
 #include "memory/memory.h"
-#include "memory/stamps.h"
-#include "observe/contents.h"
-#include "observe/maps.h"
+#include "observe/observe.h"
 #include "qemu/qemu.h"
-#include "run/record.h"
-#include "run/subject.h"
-#include "steps/kernel_faults.h"
+#include "run/run.h"
+#include "steps/steps.h"
 
 #define SIGNAL_STACK (64u << 10)
 #define STACK_TOUCHED ((7u << 20) + (512u << 10))    /* nearly all of the 8 MiB that a worker has: serve.c */
@@ -50,9 +41,7 @@ int vv_build_world(const struct vv_layout *layout, u64 align)
  * the parent, and the signal comes again with its default action. */
 static void on_signal(int number, siginfo_t *info, void *context)
 {
-    if (vv_where_unwinding()) {
-        vv_where_give_up();
-    }
+    vv_where_give_up();
     if (vv_probing) {
         siglongjmp(vv_probe_escape, 1);
     }

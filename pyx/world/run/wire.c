@@ -3,10 +3,9 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include "base/progress.h"
-#include "memory/memfds.h"
+#include "base/base.h"
 #include "memory/memory.h"
-#include "run/wire.h"
+#include "run/run.h"
 
 const void *vv_take(struct vv_cursor *cursor, u64 count, size_t size)
 {

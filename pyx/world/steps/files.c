@@ -7,9 +7,8 @@
 #include <fcntl.h>
 #include <stdio.h>
 
-#include "base/raw.h"
-#include "observe/descriptors.h"
-#include "steps/files.h"
+#include "base/base.h"
+#include "observe/observe.h"
 #include "steps/steps.h"
 
 #ifndef SYS_close_range

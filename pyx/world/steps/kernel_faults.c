@@ -12,22 +12,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/memfd.h>
-#include <stddef.h>
 #include <stdio.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
-#include "base/progress.h"
-#include "base/raw.h"
-#include "confine/filter.h"
-#include "memory/memfds.h"
+#include "base/base.h"
+#include "confine/rules.h"
 #include "memory/memory.h"
-#include "memory/stamps.h"
-#include "observe/descriptors.h"
-#include "observe/maps.h"
-#include "steps/kernel_faults.h"
+#include "observe/observe.h"
+#include "steps/steps.h"
 
 #ifndef F_SEAL_FUTURE_WRITE
 #define F_SEAL_FUTURE_WRITE 0x0010      /* Linux 5.1 */

@@ -6,14 +6,9 @@
  * SPDX-License-Identifier: MIT
  */
 #include <errno.h>
-#include <sys/mman.h>
 
 #include "memory/memory.h"
-#include "observe/maps.h"
-#include "steps/kernel_faults.h"
-#include "steps/mappings.h"
-#include "steps/owned.h"
-#include "steps/rules.h"
+#include "observe/observe.h"
 #include "steps/steps.h"
 
 #define SLACK_BYTES (4u << 20)      /* for alignment: what a reservation may be larger than twice the total */

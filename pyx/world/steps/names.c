@@ -8,13 +8,9 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
-#include "base/call_state.h"
-#include "base/die.h"
-#include "steps/files.h"
-#include "steps/mappings.h"
+#include "base/base.h"
+#include "steps/steps.h"
 
 VV_EXPORT void *__wrap_mmap(void *a, size_t n, int p, int f, int fd, off_t o) { return vv_mmap(a, n, p, f, fd, o); }
 VV_EXPORT void *__wrap_mmap64(void *a, size_t n, int p, int f, int fd, off_t o) { return vv_mmap(a, n, p, f, fd, o); }

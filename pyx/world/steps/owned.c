@@ -5,10 +5,8 @@
  */
 #include <errno.h>
 
-#include "base/call_state.h"
-#include "base/die.h"
-#include "base/progress.h"
-#include "steps/owned.h"
+#include "base/base.h"
+#include "steps/steps.h"
 
 #define MOST_OWNED (sizeof(vv_calls.owned) / sizeof(*vv_calls.owned))
 

@@ -3,12 +3,10 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include <sys/mman.h>
 #include <sys/stat.h>
 
-#include "memory/memfds.h"
 #include "memory/memory.h"
-#include "steps/rules.h"
+#include "steps/steps.h"
 
 bool vv_is_device(int fd, u64 *memory)
 {

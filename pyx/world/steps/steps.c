@@ -6,10 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "base/die.h"
-#include "base/progress.h"
-#include "base/where.h"
-#include "steps/kernel_faults.h"
+#include "base/base.h"
 #include "steps/steps.h"
 
 void vv_calls_begin(struct vv_event *events, u64 max_events, const struct vv_fault *faults, u64 n_faults)
@@ -92,11 +89,6 @@ int vv_finish(struct vv_event *event, int result, int error)
         errno = error;
     }
     return result;
-}
-
-void vv_nested(int change)
-{
-    vv_calls.nested += change;
 }
 
 /* ---- references ------------------------------------------------------------------------------------- */

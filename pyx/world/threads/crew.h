@@ -1,5 +1,5 @@
 /*
- * The threads that call the subject concurrently, and what their parts share.
+ * What the parts of concurrent calls share.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -7,8 +7,10 @@
 
 #include <sys/uio.h>
 
-#include "base/call_state.h"
+#include "base/base.h"
 #include "vfio_verify/call.h"
+
+/* ---- crew.c ------------------------------------------------------------------------------------- */
 
 #define VV_STACK_BYTES ((size_t)2 << 20)
 #define VV_SIGNAL_STACK_BYTES ((size_t)64 << 10)
@@ -20,7 +22,6 @@ struct vv_thread {
     struct vv_iovec iovec;
     uint8_t *iov_end;               /* where an unreadable page begins */
     enum { IDLE, RUNNING, WAITING, DONE } phase;
-    bool lost;                      /* it had the baton, and sleeps */
     int word;                       /* futex: changed when the baton comes */
     int rounds;                     /* futex: changed when a round begins in which this thread has a call */
     pid_t tid;
@@ -50,3 +51,35 @@ extern struct vv_crew {
 void vv_futex_wait(int *word, int value, u64 ns);
 void vv_futex_wake(int *word);      /* changes the word, too */
 u64 vv_below(u64 *state, u64 n);    /* a number below n, by chance; 0 where n is 0 */
+
+/* ---- rivals.c: other threads, which look for holes in reservations and grab addresses ----------- */
+
+void vv_look(void);
+void vv_grab(u64 *state);           /* state: of vv_below() */
+
+void vv_rivals_init(void);          /* once a process */
+void *vv_rival(void *grabs);        /* the life of a thread that looks, or grabs; between the next two: */
+void vv_rivals_begin(void);
+void vv_rivals_end(void);           /* what was grabbed is given back, in rounds without such threads too */
+
+/* ---- turns.c: who goes on at a step ------------------------------------------------------------- */
+
+enum vv_policy { ONE_BY_ONE, STOP_ONE, IN_TURN, AT_RANDOM, FREE };      /* FREE: there is no baton */
+
+/* The plan of a round. */
+struct vv_round {
+    enum vv_policy policy;
+    u64 stopped, stop_at;           /* STOP_ONE: which thread, at which of its pauses */
+    bool backwards;                 /* ONE_BY_ONE */
+    u64 staying;                    /* AT_RANDOM: in how many of eight steps the same thread goes on */
+    u64 dice;                       /* state of vv_below() */
+    bool watched;                   /* holes are looked for and addresses grabbed in this round */
+};
+
+extern const struct vv_scheduler vv_turns;
+
+void vv_turns_init(void);                           /* once a process */
+void *vv_thread_live(void *thread);                 /* a struct vv_thread */
+void vv_turns_greeted(u64 n);                       /* waits until so many threads live */
+void vv_turns_begin(const struct vv_round *round);  /* before the threads are told of it */
+void vv_turns_wait(void);                           /* until all calls have returned */

@@ -8,7 +8,6 @@
 #include <errno.h>
 
 #include "threads/crew.h"
-#include "threads/rivals.h"
 
 #define PIECES 4
 #define MOST_GRABBED (64ull << 20)

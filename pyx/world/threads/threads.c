@@ -19,24 +19,16 @@
  */
 #include <errno.h>
 #include <malloc.h>
-#include <sched.h>
 #include <string.h>
 
-#include "base/progress.h"
+#include "base/base.h"
 #include "memory/memory.h"
-#include "observe/descriptors.h"
-#include "observe/state.h"
+#include "observe/observe.h"
 #include "qemu/qemu.h"
-#include "run/core_subject.h"
-#include "run/record.h"
-#include "run/subject.h"
-#include "run/wire.h"
-#include "steps/owned.h"
+#include "run/run.h"
 #include "steps/steps.h"
 #include "threads/crew.h"
-#include "threads/rivals.h"
 #include "threads/threads.h"
-#include "threads/turns.h"
 
 #define MAX_THREADS 64
 #define CONTROLS 2
@@ -141,7 +133,6 @@ static void prepare(struct vv_thread *thread, struct vv_event *events, u64 *orde
     vv_fill_iov(thread->call.iov, &thread->iovec);
     vv_qemu_fill_call(&thread->call, thread->iovec.n ? thread->iovec.segments[0].block : VV_NONE);
     thread->phase = IDLE;
-    thread->lost = false;
     thread->pauses = 0;
     vv_call_state = first;
 }

@@ -5,6 +5,6 @@
  */
 #pragma once
 
-#include "base/types.h"
+#include "base/base.h"
 
 int64_t vv_run_threads(const u64 *request, u64 request_bytes, uint8_t *reply, u64 reply_capacity);

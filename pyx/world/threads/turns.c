@@ -4,17 +4,13 @@
  *
  * SPDX-License-Identifier: MIT
  */
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "base/progress.h"
-#include "confine/oversee.h"
-#include "run/subject.h"
+#include "base/base.h"
+#include "confine/confine.h"
+#include "run/run.h"
 #include "threads/crew.h"
-#include "threads/rivals.h"
-#include "threads/turns.h"
 
 #define SLEEP_CHECK_NS 200000
 #define MAX_CHECKS 250              /* of a thread that has the baton and comes to no step */
@@ -118,7 +114,6 @@ static void look_after_turn(void)
         checks++;
         asleep = sleeps(turn) ? asleep + 1 : 0;
         if (asleep >= 2 || checks > MAX_CHECKS) {
-            turn->lost = true;
             pass_on(turn);
         }
     }
@@ -179,7 +174,6 @@ static void pause_here(void)
     }
     vv_spin_lock(&lock);
     me->phase = WAITING;
-    me->lost = false;
     if (!turn || turn == me) {
         pass_on(me);
     }

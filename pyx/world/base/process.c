@@ -1,9 +1,14 @@
 /*
- * What a worker says of itself while it runs.
+ * What is the process's own, and each thread's.
  *
  * SPDX-License-Identifier: MIT
  */
-#include "base/progress.h"
+#include "base/base.h"
+
+u64 vv_page_size, vv_host_page;
+
+static struct vv_call_state first_thread;
+_Thread_local struct vv_call_state *vv_call_state = &first_thread;
 
 static struct vv_progress own;              /* when no parent watches */
 struct vv_progress *vv_progress = &own;

@@ -1,5 +1,5 @@
 /*
- * Filters of system calls (seccomp), put together instruction by instruction, one at a time.
+ * What a thread can still do, put together rule by rule: Landlock and seccomp. Neither needs privileges.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -9,7 +9,29 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 
-#include "base/types.h"
+#include "base/base.h"
+
+/* ---- landlock.c: which files a thread, and what it starts, can open ----------------------------- */
+
+/* linux/landlock.h, spelled out: the headers of a system may be older than its kernel. */
+enum vv_file_access {
+    VV_FS_EXECUTE = 1, VV_FS_WRITE_FILE = 2, VV_FS_READ_FILE = 4, VV_FS_READ_DIR = 8,
+    VV_FS_MAKE_REG = 1 << 8,
+    VV_FS_REFER = 1 << 13,              /* from version 2 */
+    VV_FS_TRUNCATE = 1 << 14,           /* from version 3 */
+    VV_FS_IOCTL_DEV = 1 << 15,          /* from version 5 */
+    VV_FS_ALL = 0xffff,
+};
+#define VV_TRUNCATE_VERSION 3
+
+long vv_landlock_version(void);         /* -1 with errno where it is missing */
+
+/* A descriptor of a set of rules, or -1 with errno. All three pass an errno on, and the descriptor is closed in the end. */
+int vv_landlock_begin(long version);
+int vv_landlock_allow(int rules, int fd, u64 access);           /* of what this kernel knows; fd -1: nothing. 0 or -1 */
+int vv_landlock_end(int rules, bool failed);                    /* restricts this thread for good, unless that failed */
+
+/* ---- filter.c: which system calls it can make --------------------------------------------------- */
 
 #if defined(__x86_64__)
 #define VV_ARCHITECTURE AUDIT_ARCH_X86_64
