@@ -65,8 +65,8 @@ static int load_subject(const char *library)
 }
 
 /*
- * Those that Python handles, and that its parent blocked, would be other ones in QEMU; which ignores SIGPIPE. The world
- * writes to large files, where a subject may have lowered a limit.
+ * As in QEMU, which ignores SIGPIPE, and not as Python handles them or its parent has blocked them. SIGXFSZ is ignored
+ * because the world writes to large files where a subject may have lowered the limit.
  */
 static void default_signals(void)
 {
@@ -103,7 +103,7 @@ static _Noreturn void work(int control, int data, int overseer, uint8_t *shared,
         vv_say(data, -1, errno);
         _exit(3);
     }
-    /* Told before the subject is there, which could tell anything. */
+    /* Told before the subject is loaded: afterwards it could be the subject that tells. */
     vv_say(data, VV_CONFINED, vv_confine(overseer));
     if (load_subject(library) < 0) {
         vv_say(data, -2, 0);
@@ -118,7 +118,7 @@ static _Noreturn void work(int control, int data, int overseer, uint8_t *shared,
             break;
         }
     }
-    /* The parent would have ended this process: here the descriptor is gone, or is something else. */
+    /* The parent ends this process when it wants no more: here the descriptor is gone, or is another one. */
     _exit(VV_UNABLE_TO_ANSWER);
 }
 
@@ -153,7 +153,7 @@ static void steady_heap(void)
 #endif
 }
 
-/* Children of the worker that left its process group are this process's now: it is their subreaper. */
+/* Children of the worker that left its process group are children of this process now, their subreaper. */
 static void end_orphans(void)
 {
     char path[64];
@@ -192,7 +192,7 @@ static int wait_for(pid_t pid, int overseer, int control)
     return status;
 }
 
-/* Does the owner want another worker? What it still said to the last one is passed over. */
+/* Whether the owner wants another worker. What it still said to the last one is passed over. */
 static bool go_on(int control)
 {
     char said[sizeof(struct vv_grant)];

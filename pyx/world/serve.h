@@ -7,6 +7,6 @@
 
 #include "base/base.h"
 
-/* Returns when the parent is gone, 0, or -1 with errno where a worker cannot be started. `library`: the subject's shared
- * object, or empty for the core. `shared`: a page of progress, then requests, replies, and what ran. */
+/* Returns when the parent is gone, 0, or -1 with errno where a worker cannot be started. `library`: the subject's
+ * shared object, or empty for the core. `shared`: a page of progress, then requests, replies, and what ran. */
 int vv_serve(int control, int data, void *shared, u64 request_capacity, u64 reply_capacity, const char *library);

@@ -70,7 +70,7 @@ static void unmap(u64 address, u64 bytes)
     vv_unmap_as_caller(address, bytes);
 }
 
-/* What a call left behind, and was judged for, must not be found again after the next one. */
+/* A call is judged for what it left behind. The next call must not be judged for it again. */
 static void unmap_remains(void)
 {
     const struct vv_scope scope = with_mappings();
@@ -225,8 +225,8 @@ static void drop_block(struct vv_look *look, u64 block)
     layout_copy.blocks[block].size = 0;         /* no look-up finds it */
 }
 
-/* Is a mapping in this process as it is in the parent, of which `look` tells? A caller may have asked that a child
- * does not get it (MADV_DONTFORK, as QEMU does for guest RAM): then all of it is missing. */
+/* Whether a mapping in this process is as it is in the parent, of which `look` tells. A caller may have asked that a
+ * child does not get it (MADV_DONTFORK, as QEMU does for guest RAM): then all of it is missing. */
 static bool whole_in_child(uint8_t *scratch, const struct vv_mapping_look *look, const struct mapping *mapping)
 {
     const struct vv_mapping_look *here = (const struct vv_mapping_look *)(const void *)scratch;
@@ -237,7 +237,7 @@ static bool whole_in_child(uint8_t *scratch, const struct vv_mapping_look *look,
     return !here->n_vmas || (bytes == there && memcmp(here, look, bytes) == 0);
 }
 
-/* The same by reading alone, where a sandbox keeps the child from its own list of mappings. */
+/* The same by reading alone, where a sandbox keeps a child from the list of its own mappings. */
 static bool readable_in_child(uint8_t *scratch, const struct vv_mapping_look *look, const struct mapping *mapping)
 {
     const struct vv_difference *there =

@@ -62,12 +62,12 @@ struct vv_iovec {
     u64 n, total_size;              /* total_size: what the caller says that the lengths add up to */
 };
 
-/* What a device's driver refuses to map: what lies outside a region, or outside its areas; or nothing, where the regions
- * are ordinary files. The order is part of the wire format: MMAP_RULES in vfio_verify/worker/wire.py. */
+/* What a device's driver refuses to map: what lies outside a region, or outside its areas; or nothing, where the
+ * regions are ordinary files. The order is part of the wire format: MMAP_RULES in vfio_verify/worker/wire.py. */
 enum vv_mmap_rule { VV_BY_REGION, VV_BY_AREAS, VV_BY_NOTHING };
 
-/* A region with the MSI-X table: QEMU cuts the table out of the areas by itself, or the region's info says that it may be
- * mapped. The order is part of the wire format: MSIX in vfio_verify/worker/wire.py. */
+/* A region with the MSI-X table: QEMU cuts the table out of the areas by itself, or the region's info says that it
+ * may be mapped. The order is part of the wire format: MSIX in vfio_verify/worker/wire.py. */
 enum vv_msix { VV_NO_MSIX, VV_MSIX_CUT, VV_MSIX_MAPPABLE };
 
 struct vv_layout {
@@ -80,7 +80,7 @@ struct vv_layout {
     u64 null_errp;                  /* pass errp == NULL */
     u64 kernel_rules;               /* enum vv_kernel_rules */
     u64 page_size;                  /* of the machine that the subject is told of */
-    u64 zeroed;                     /* call the subject that is built with automatic variables zero until they are set */
+    u64 zeroed;                     /* call the subject whose automatic variables are zero until they are set */
 };
 
 /* Where kernels differ from the newest one; class Kernel in vfio_verify/values/case.py. */
@@ -91,8 +91,8 @@ enum vv_kernel_rules {
     VV_NO_LOCKS = 8,                /* MAP_LOCKED is refused with EAGAIN */
 };
 
-/* Below VV_MEM_RAM: the file of the device of that number. From VV_MEM_FILE on: that of a region that has one of its own,
- * VV_MAX_FILES at most. */
+/* Below VV_MEM_RAM: the file of the device of that number. From VV_MEM_FILE on: that of a region that has one of its
+ * own, VV_MAX_FILES at most. */
 enum vv_memory { VV_MEM_RAM = 15, VV_MEM_FILE = 16, VV_MEM_OTHER = 100, VV_MEM_ANONYMOUS = 101 };
 
 static inline bool vv_is_device_memory(u64 memory)
@@ -181,7 +181,7 @@ static inline void vv_spin_unlock(char *lock)
 struct vv_reference {
     const void *object;
     int64_t count, lowest;
-    u64 taken_at, dropped_at;   /* places in the subject: where the last one was taken, and the first of others' dropped */
+    u64 taken_at, dropped_at;   /* places: where the last one was taken, and the first of others' dropped */
 };
 
 /* Who goes on where several threads call the subject. */
@@ -280,7 +280,7 @@ extern uint8_t *vv_covered;                  /* NULL: nobody wants to know */
 
 u64 vv_caller(void);                         /* the place that called the world; VV_NONE if it is not known */
 void vv_where_ended(const void *context);    /* leaves the frames for the parent; the context of a signal, or NULL */
-void vv_where_give_up(void);                 /* in a signal handler: does not return where the signal is of that itself */
+void vv_where_give_up(void);                 /* in a signal's handler; does not return where that raised it */
 
 /* ---- die.c -------------------------------------------------------------------------------------- */
 

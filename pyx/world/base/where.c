@@ -133,7 +133,7 @@ static u64 read_word(u64 address)
     return process_vm_readv(getpid(), &own, 1, &other, 1, 0) == sizeof(word) ? word : 0;
 }
 
-/* A jump to nowhere: what made it is the return address, and then come the frames below it. */
+/* After a jump to nowhere: its place is the return address, and the frames below come next. */
 static void from_registers(const ucontext_t *context)
 {
     u64 frame = 0, next;
@@ -181,7 +181,7 @@ void vv_where_ended(const void *context)
     }
 }
 
-/* ---- asked by the parent -------------------------------------------------------------------------------------------- */
+/* ---- asked by the parent ------------------------------------------------------------------------------ */
 
 static void on_question(int number, siginfo_t *info, void *context)
 {

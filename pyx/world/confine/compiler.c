@@ -1,5 +1,5 @@
 /*
- * A compiler starts programs, makes files and asks for what not: all is allowed but what is listed here.
+ * A compiler starts programs and makes files, and differs from machine to machine: all is allowed but what is listed.
  *
  * SPDX-License-Identifier: MIT
  */

@@ -22,7 +22,7 @@ enum vv_confine_parts {
 void vv_confine_with(u64 parts);
 int vv_confine_allow(const char *path);
 
-/* Confine this process for good. Returns what is in force: Landlock's version in bits 0 to 15, the errno for
+/* Confines this process for good. Returns what is in force: Landlock's version in bits 0 to 15, the errno for
  * which it is missing in bits 16 to 31, the errno for which seccomp is missing in bits 32 to 47, and above that the one
  * for which nobody answers for forks. `overseer`: where the parent takes over what it needs to answer (oversee.c). */
 int64_t vv_confine(int overseer);
@@ -30,31 +30,32 @@ int64_t vv_confine(int overseer);
 /* ---- compiler.c: in the thread that starts a compiler ------------------------------------------- */
 
 /* Confines this thread, and what it starts, for good, by some of enum vv_confine_parts. Paths that are not there, or
- * not for this user, are passed over, and so is what the kernel lacks. Each path of a list ends in NUL, and the last one
- * in two. 0, or -1 with errno. */
+ * not for this user, are passed over, and so is what the kernel lacks. Each path of a list ends in NUL, and the last
+ * one in two. 0, or -1 with errno. */
 int vv_confine_compiler(u64 parts, const char *programs, const char *readable, const char *writable);
 
 /* ---- oversee.c: what a worker's parent does and decides for it ---------------------------------- */
 
-/* From the owner, on the control socket: so many forks has the next request. vfio_verify/worker/process.py has the same. */
+/* From the owner, on the control socket: how many forks the next request has. vfio_verify/worker/process.py has the
+ * same. */
 struct vv_grant { int64_t kind; u64 forks; };
 
-/* In the worker, before its list of system calls: forks wait for an answer from now on. A descriptor, or -1. */
+/* In the worker, before its list of system calls: forks wait for an answer from now on. Returns a descriptor, or -1. */
 int vv_oversee_install(void);
 int vv_oversee_hand_over(int socket, int listener);     /* -1: there is none. 0 or -1 */
 
-/* Later: where to ask for what cannot be opened. And a descriptor of what /proc says of a thread of this process, or
- * -1: a sandbox grants no directory of /proc, under which the host's network and mounts can be read as well. */
+/* Later: where to ask for what cannot be opened; and a descriptor of what /proc says of a thread of this process, or
+ * -1. A sandbox grants no directory of /proc, under which the host's network and mounts can be read as well. */
 void vv_oversee_by(int socket);
 int vv_oversee_stat(pid_t thread);
 
-/* In its parent: the listener, or -1. Waits until it is sent, or the worker's end of the socket is closed. */
+/* In its parent: waits until the listener is sent, or the worker's end of the socket is closed. Returns it, or -1. */
 int vv_oversee_take_over(int socket);
 
 /* To the owner, on the control socket, or on that of the worker's requests. False: it is gone. */
 enum { VV_STARTED = 1, VV_ENDED = 2, VV_CONFINED = 3, VV_FORKED = 4 };
 bool vv_say(int socket, int64_t kind, int64_t value);
 
-/* Answers until the worker has ended. A fork that nobody was granted, in a request that has some, is told: somebody else
- * took them. */
+/* Answers until the worker has ended. A fork that nobody was granted, in a request that has some, is told: somebody
+ * else took them. */
 void vv_oversee(pid_t worker, int listener, int socket, int control);

@@ -26,7 +26,8 @@ enum vv_file_access {
 
 long vv_landlock_version(void);         /* -1 with errno where it is missing */
 
-/* A descriptor of a set of rules, or -1 with errno. All three pass an errno on, and the descriptor is closed in the end. */
+/* A descriptor of a set of rules, or -1 with errno. All three pass an errno on, and the descriptor is closed in the
+ * end. */
 int vv_landlock_begin(long version);
 int vv_landlock_allow(int rules, int fd, u64 access);           /* of what this kernel knows; fd -1: nothing. 0 or -1 */
 int vv_landlock_end(int rules, bool failed);                    /* restricts this thread for good, unless that failed */
@@ -51,12 +52,12 @@ void vv_filter_begin(void);
 void vv_filter_put(unsigned short operation, u64 value, unsigned char if_true, unsigned char if_false);
 void vv_filter_load(u64 offset);                    /* VV_WORD() or VV_ARGUMENT() */
 void vv_filter_answer(u64 value);                   /* SECCOMP_RET_ALLOW, VV_FAIL() */
-void vv_filter_when(u64 value, unsigned length);    /* the next instructions, which end in an answer, are for this value */
+void vv_filter_when(u64 value, unsigned length);    /* the next ones are for this value; they end in an answer */
 void vv_filter_allow(u64 value);
 void vv_filter_refuse(u64 value, unsigned error);
 unsigned vv_filter_length(void);
 void vv_filter_land(unsigned jump);                 /* where that instruction jumps to if true: here */
 
-/* For this thread, for good. 0, a descriptor where the flags ask for one, or -1 with errno; EOPNOTSUPP where filters are
- * not written for this processor. */
+/* For this thread, for good. 0, a descriptor where the flags ask for one, or -1 with errno; EOPNOTSUPP where filters
+ * are not written for this processor. */
 int vv_filter_install(unsigned flags);

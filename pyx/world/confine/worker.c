@@ -95,7 +95,7 @@ static void volunteer(void)
     }
 }
 
-/* Of root's capabilities only the one to find and read a file stays: the subject may lie in another's directory. */
+/* Root keeps only the capability to find and read a file: the subject may lie in the directory of another user. */
 static void drop_capabilities(void)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
@@ -138,8 +138,9 @@ static int add_readable(int rules, int fd)
 
 static int add_paths(int rules)
 {
-    /* Of /proc one file, where the C library looks for its stack. What else the world reads there it has open, or is
-     * opened for it (oversee.c): a directory would open with it what the kernel tells of the whole machine. */
+    /* One file of /proc, where the C library looks for its stack. All else that the world reads there is open
+     * already, or is opened for it (oversee.c): with a directory, all that the kernel tells of the machine could be
+     * opened. */
     const int maps = open("/proc/self/maps", O_PATH | O_CLOEXEC);
     int failed = vv_landlock_allow(rules, maps, VV_FS_READ_FILE);
     u64 i;
@@ -207,8 +208,9 @@ enum { CALL_CLONE3 = 435, CALL_CLOSE_RANGE = 436, CALL_OPENAT2 = 437, CALL_FACCE
 
 /* Allowed with any arguments. */
 static const short allowed[] = {
-    SYS_mmap, SYS_munmap, SYS_pread64, SYS_pwrite64, SYS_dup, SYS_close, SYS_mprotect, SYS_recvfrom, SYS_recvmsg, SYS_rt_sigaction,
-    SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_getpid, SYS_futex, SYS_read, SYS_write, SYS_fallocate, SYS_lseek,
+    SYS_mmap, SYS_munmap, SYS_pread64, SYS_pwrite64, SYS_dup, SYS_close, SYS_mprotect, SYS_recvfrom, SYS_recvmsg,
+    SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_getpid, SYS_futex, SYS_read, SYS_write,
+    SYS_fallocate, SYS_lseek,
     /* memory */
     SYS_mremap, SYS_madvise, SYS_brk, SYS_msync, SYS_mincore, SYS_memfd_create, SYS_membarrier,
     /* descriptors */

@@ -15,7 +15,8 @@ static struct { u64 dev, inode; } identity[VV_MEMFDS];
 
 u64 vv_slot_of(u64 memory)
 {
-    return memory == VV_MEM_RAM ? VV_RAM_SLOT : memory < VV_MAX_DEVICES ? memory : VV_MAX_DEVICES + memory - VV_MEM_FILE;
+    return memory == VV_MEM_RAM ? VV_RAM_SLOT
+           : memory < VV_MAX_DEVICES ? memory : VV_MAX_DEVICES + memory - VV_MEM_FILE;
 }
 
 int vv_memory_fd(u64 memory)
@@ -72,7 +73,8 @@ u64 vv_memory_of_inode(u64 dev, u64 inode)
 
     for (slot = 0; slot < VV_MEMFDS; slot++) {
         if (identity[slot].inode == inode && identity[slot].dev == dev) {
-            return slot == VV_RAM_SLOT ? VV_MEM_RAM : slot < VV_MAX_DEVICES ? slot : VV_MEM_FILE + slot - VV_MAX_DEVICES;
+            return slot == VV_RAM_SLOT ? VV_MEM_RAM
+                   : slot < VV_MAX_DEVICES ? slot : VV_MEM_FILE + slot - VV_MAX_DEVICES;
         }
     }
     return inode ? VV_MEM_OTHER : VV_MEM_ANONYMOUS;

@@ -45,13 +45,13 @@ struct vv_world {
 extern struct vv_world vv_world;
 
 int vv_memory_init(void);                   /* once a process tree; 0 or -1 with errno */
-int vv_memory_build(const struct vv_layout *layout, u64 align);     /* maps the RAM blocks, at multiples of align bytes */
+int vv_memory_build(const struct vv_layout *layout, u64 align);     /* maps the RAM blocks; align: in bytes */
 bool vv_memory_in_arena(u64 address);
 bool vv_slot_in_use(u64 slot);              /* whether the layout has this device, or region with a file */
 u64 vv_block_at(u64 address);               /* which block holds a host address; VV_NONE if none does */
 u64 vv_block_memory(u64 block);             /* enum vv_memory */
 bool vv_block_is_writable(u64 block);       /* whether the guest may write to it */
-u64 vv_segment_file_offset(const struct vv_segment *segment, u64 *memory);  /* of its first byte; VV_NONE if in no block */
+u64 vv_segment_file_offset(const struct vv_segment *segment, u64 *memory);  /* VV_NONE if in no block */
 void vv_take_iovec(const struct vv_iovec *iovec);       /* of another call in the same world */
 void vv_fill_iov(struct iovec *iov, const struct vv_iovec *iovec);
 int vv_drop_block(u64 block);               /* nothing is mapped at its host address any more */

@@ -1,6 +1,6 @@
 /*
- * Each word of the memory of devices and guests tells its place (memory/stamps.c). The pages of a mapping are read, and each
- * first word that is another than it should be is told.
+ * Each word of the memory of devices and guests tells its place (memory/stamps.c). The pages of a mapping are read, and
+ * each first word that is another than it should be is told.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -24,7 +24,8 @@ struct piece {
     u64 memory, file_offset;
 };
 
-static void differ(struct vv_contents *contents, u64 kind, const struct piece *piece, u64 offset, u64 expected, u64 seen)
+static void differ(struct vv_contents *contents, u64 kind, const struct piece *piece, u64 offset, u64 expected,
+                   u64 seen)
 {
     if (contents->n < contents->max) {
         contents->out[contents->n] =
@@ -211,7 +212,7 @@ static void visit_gone(struct vv_contents *contents, const struct piece *piece)
 
 /* ---- all pieces -------------------------------------------------------------------------------------------- */
 
-/* Which page of a segment is looked at next: all of an ordinary one; the ends and a spread of a large one. */
+/* The page of a segment that is looked at next: each of an ordinary one; the ends of a large one, and some between. */
 static u64 next_page(u64 page, u64 pages, u64 step)
 {
     if (pages <= WHOLE_SEGMENT_PAGES || page < 1 || page + 2 >= pages) {
@@ -250,8 +251,8 @@ static u64 segment_stride(const struct vv_iovec *iovec)
     return wanted ? (wanted - 1) / VV_COMPARED_PAGES + 1 : 1;
 }
 
-/* Visits the pages of every segment that are to be compared. Where there are more than VV_COMPARED_PAGES, those of every
- * k-th segment, and of the last one. */
+/* Visits the pages of every segment that are to be compared. Where there are more than VV_COMPARED_PAGES, those of
+ * every k-th segment, and of the last one. */
 static void visit_all(const struct vv_iovec *iovec, u64 address, struct vv_contents *contents, visit_fn *visit)
 {
     const u64 stride = segment_stride(iovec);

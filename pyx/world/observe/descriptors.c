@@ -29,7 +29,7 @@ static void drop(struct fd_set_of *set, u64 fd) { set->words[fd / 64] &= ~(1ull 
 
 static bool is_open(int fd) { return fcntl(fd, F_GETFD) >= 0; }
 
-/* Which of [from, to) are open? */
+/* Adds those of [from, to) that are open. */
 static void look_at(struct fd_set_of *set, u64 from, u64 to)
 {
     static struct pollfd fds[MAX_FDS];
@@ -50,8 +50,8 @@ static void look_at(struct fd_set_of *set, u64 from, u64 to)
     }
 }
 
-/* The kernel gives the lowest free number: beyond a margin of free ones there is nothing that was not asked for by
- * its number, which vv_fd_opened() is told. */
+/* The kernel hands out the lowest free number. Beyond a margin of free ones lie only descriptors that were asked for by
+ * their number, of which vv_fd_opened() is told. */
 static void look(struct fd_set_of *set)
 {
     u64 done, i, free_numbers = 0;

@@ -84,11 +84,12 @@ static int query(u64 address, struct vv_vma *vma)
 
 static void read_text(void)
 {
+    const int maps = vv_proc_fd[VV_PROC_MAPS];
     ssize_t got;
 
     text_bytes = 0;
-    lseek(vv_proc_fd[VV_PROC_MAPS], 0, SEEK_SET);
-    while (text_bytes < TEXT_BYTES - 1 && (got = read(vv_proc_fd[VV_PROC_MAPS], text + text_bytes, TEXT_BYTES - 1 - text_bytes)) > 0) {
+    lseek(maps, 0, SEEK_SET);
+    while (text_bytes < TEXT_BYTES - 1 && (got = read(maps, text + text_bytes, TEXT_BYTES - 1 - text_bytes)) > 0) {
         text_bytes += (size_t)got;
     }
     text[text_bytes] = 0;

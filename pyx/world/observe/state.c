@@ -136,8 +136,8 @@ static void look(struct state *state)
     state->floats = float_controls();
 }
 
-/* A sanitizer keeps some memory of each thread for good, which would be a page that a call leaves: there the C library's
- * own function is called, and not the one that the sanitizer has put before it. */
+/* A sanitizer keeps some memory of each thread for good, which would be a page that a call leaves: there the C
+ * library's own function is called, and not the one that the sanitizer has put before it. */
 typedef int start_function(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
 static start_function *start = pthread_create;
 

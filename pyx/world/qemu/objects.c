@@ -117,7 +117,7 @@ static void build_device(u64 d)
     vbasedev->group = &vv_live.groups[d];
     QLIST_INSERT_HEAD(&vv_live.groups[d].device_list, vbasedev, next);
     QLIST_INSERT_HEAD(&vv_live.groups_list, &vv_live.groups[d], next);
-    /* At the head, as QEMU does it: who follows the wrong link sees the last device only. */
+    /* At the head, as in QEMU: a subject that follows the wrong link sees the last device only. */
     QLIST_INSERT_HEAD(&vv_live.devices_list, vbasedev, global_next);
 }
 
@@ -130,7 +130,8 @@ static void build_region(u64 r, u64 *n_mmaps, u64 guest_address)
     u64 a;
 
     /* QEMU takes a whole page where a smaller region has it for itself. */
-    const u64 size = from->size < vv_host_page && (from->flags & VFIO_REGION_INFO_FLAG_MMAP) ? vv_host_page : from->size;
+    const bool whole_page = from->size < vv_host_page && (from->flags & VFIO_REGION_INFO_FLAG_MMAP);
+    const u64 size = whole_page ? vv_host_page : from->size;
 
     *region = (VFIORegion){
         .vbasedev = &pci->vbasedev,

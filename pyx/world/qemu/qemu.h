@@ -52,15 +52,15 @@ struct vv_error_report {
 /*
  * Returns the message, valid until the next call, and the places where the first two errors were set, or VV_NONE.
  *
- * Errors count that were cleared again, and those that error_propagate() dropped because there was one already. One that
- * stays in a local Error does not count: it shows as a leak when it is not freed.
+ * Errors count that were cleared again, and those that error_propagate() dropped because there was one already. One
+ * that stays in a local Error does not count: it shows as a leak when it is not freed.
  */
 const char *vv_error_report(const struct vv_call *call, struct vv_error_report *report, u64 at[2]);
 
 /* ---- objects.c: around a call ------------------------------------------------------------------- */
 
 void vv_qemu_build(void);                       /* makes QEMU's objects for vv_world.layout; may allocate */
-void vv_qemu_before_call(struct vv_call *call); /* forgets caches and errors, fills vbasedev, res and errp; no allocation */
+void vv_qemu_before_call(struct vv_call *call); /* forgets caches and errors, fills vbasedev, res and errp */
 
 /* The two halves of it, for concurrent calls. Each has its iovec, size and (in `res`) resource already. */
 void vv_qemu_forget(void);

@@ -1,6 +1,6 @@
 /*
- * One run. Between the two looks at the address space nothing changes it but the subject: all memory is there before, and
- * records are built in place.
+ * One run. Between the two looks at the address space nothing changes it but the subject: all memory is there before,
+ * and records are built in place.
  *
  * SPDX-License-Identifier: MIT
  */

@@ -38,7 +38,7 @@ enum vv_request_flags {
     VV_TWICE = 1,               /* call again after a success without faults (REPEATABLE) */
     VV_PARSE_MAPS = 2,          /* do not use PROCMAP_QUERY, even where the kernel has it */
     VV_BARE = 4,                /* observe nothing but the outcome (for benchmarks) */
-    VV_ZEROED = 16,             /* the subject as it is built with automatic variables that are zero until they are set */
+    VV_ZEROED = 16,             /* the subject whose automatic variables are zero until they are set */
 };
 
 struct vv_request {
@@ -60,8 +60,9 @@ bool vv_read_iovec(struct vv_cursor *cursor, u64 n_blocks, u64 n, u64 total_size
 /* Whether the segments can be overlaid exactly, so that their contents can be told. */
 bool vv_comparable(const struct vv_layout *layout, const struct vv_iovec *iovec);
 
-/* What addresses and descriptors mean: the number of RAM blocks, the descriptors of the devices, of regions that have one
- * of their own and of plain RAM, and the blocks' addresses. Returns its bytes, which vv_head_bytes() tells beforehand. */
+/* What addresses and descriptors mean: the number of RAM blocks, the descriptors of the devices, of regions that
+ * have one of their own and of plain RAM, and the blocks' addresses. Returns its bytes, which vv_head_bytes() tells
+ * beforehand. */
 u64 vv_put_head(u64 *reply);
 static inline u64 vv_head_bytes(u64 n_blocks) { return (2 + VV_DEVICE_FILES + n_blocks) * sizeof(u64); }
 

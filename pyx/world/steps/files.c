@@ -69,7 +69,7 @@ int vv_close(int fd)
     return event->error ? vv_finish(event, -1, (int)event->error) : vv_finish(event, 0, 0);
 }
 
-/* Each as by a close() of its own. */
+/* Each descriptor is closed as by a close() of its own. */
 int vv_close_range(unsigned int first, unsigned int last, int flags)
 {
     u64 fd;

@@ -262,8 +262,8 @@ static int prepare_filler(u64 n_segments)
 
 /* ---- limits and filters -------------------------------------------------------------------------------------- */
 
-/* At the reservation nothing more may be mapped; later the limit is below what is in use, so that not even MAP_FIXED is
- * left, which maps no more than it takes away. */
+/* From the reservation on, nothing more can be mapped. Later the limit is below what is in use, so that MAP_FIXED fails
+ * too, which maps no more than it takes away. */
 static int lower_address_space(void)
 {
     struct rlimit lower = address_space;

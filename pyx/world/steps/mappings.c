@@ -1,6 +1,6 @@
 /*
- * The system calls of a subject that map and unmap. What they do is really done, unless it would damage the harness: what
- * lies outside the subject's own reservations is recorded and answered as Linux would, but not done. Nothing here
+ * The system calls of a subject that map and unmap. What they do is really done, unless it would damage the harness:
+ * what lies outside the subject's own reservations is recorded and answered as Linux would, but not done. Nothing here
  * allocates.
  *
  * SPDX-License-Identifier: MIT
@@ -45,7 +45,7 @@ static bool nothing_at(u64 address)
     return nothing;
 }
 
-/* Where the subject's pages are larger than this machine's, a place that is aligned to them: cut out of a larger one. */
+/* Where the subject's pages are larger than this machine's, the place is aligned to them: cut out of a larger one. */
 static void *mmap_anywhere(size_t bytes, int prot, int flags, int fd, off_t offset)
 {
     const size_t spare = vv_host_page - vv_page_size;
@@ -93,7 +93,7 @@ static void *mmap_elsewhere(void *hint, size_t length, int prot, int flags, int 
     return second;
 }
 
-/* At the address asked for if that is free, and anywhere else if not; pages are as large as the subject's. */
+/* Maps at the address asked for if that is free, and elsewhere if it is not; with pages as large as the subject's. */
 static void *mmap_near(void *hint, size_t bytes, int prot, int flags, int fd, off_t offset)
 {
     void *result = MAP_FAILED;
@@ -186,7 +186,8 @@ void *vv_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offs
         result = vv_raw_mmap(addr, length, prot, flags, fd, offset);
     }
     if (result == MAP_FAILED) {
-        if ((errno == ENOMEM || errno == EAGAIN) && bytes <= 2 * page_up(vv_world.layout.iovec.total_size) + SLACK_BYTES) {
+        if ((errno == ENOMEM || errno == EAGAIN)
+            && bytes <= 2 * page_up(vv_world.layout.iovec.total_size) + SLACK_BYTES) {
             event->flags |= VV_STARVED;
         }
         if ((flags & MAP_FIXED) && inside && vv_kernel.kind && nothing_at(start)) {

@@ -19,7 +19,7 @@ VV_EXPORT int __wrap_mprotect(void *a, size_t n, int prot) { return vv_mprotect(
 VV_EXPORT int __wrap_dup(int fd) { return vv_dup(fd); }
 VV_EXPORT int __wrap_close(int fd) { return vv_close(fd); }
 VV_EXPORT int __wrap_madvise(void *a, size_t n, int advice) { return vv_madvise(a, n, advice); }
-VV_EXPORT int __wrap_close_range(unsigned int first, unsigned int last, int flags) { return vv_close_range(first, last, flags); }
+VV_EXPORT int __wrap_close_range(unsigned int a, unsigned int b, int flags) { return vv_close_range(a, b, flags); }
 VV_EXPORT void __wrap_closefrom(int first) { vv_close_range(first < 0 ? 0 : (unsigned int)first, ~0u, 0); }
 VV_EXPORT int __wrap_fclose(FILE *stream) { return vv_fclose(stream); }
 
@@ -83,7 +83,13 @@ VV_EXPORT int __wrap_getpagesize(void) { return (int)vv_host_page; }
 /* The heap of the process must not grow between two snapshots, and System V segments are not ours to undo. */
 VV_EXPORT int __wrap_brk(void *end) { (void)end; errno = ENOMEM; return -1; }
 VV_EXPORT void *__wrap_sbrk(intptr_t by) { (void)by; errno = ENOMEM; return (void *)-1; }
-VV_EXPORT void *__wrap_shmat(int id, const void *addr, int flags) { (void)id; (void)addr; (void)flags; errno = ENOSYS; return (void *)-1; }
+VV_EXPORT void *__wrap_shmat(int id, const void *a, int f)
+{
+    (void)id, (void)a, (void)f;
+    errno = ENOSYS;
+    return (void *)-1;
+}
+
 VV_EXPORT int __wrap_shmdt(const void *addr) { (void)addr; errno = ENOSYS; return -1; }
 
 VV_EXPORT _Noreturn void __wrap_exit(int status) { vv_die("called exit(%d)", status); }
@@ -91,7 +97,8 @@ VV_EXPORT _Noreturn void __wrap__exit(int status) { vv_die("called _exit(%d)", s
 VV_EXPORT _Noreturn void __wrap__Exit(int status) { vv_die("called _Exit(%d)", status); }
 VV_EXPORT _Noreturn void __wrap_abort(void) { vv_die("called abort()"); }
 
-VV_EXPORT _Noreturn void __wrap___assert_fail(const char *what, const char *file, unsigned int line, const char *function)
+VV_EXPORT _Noreturn void __wrap___assert_fail(const char *what, const char *file, unsigned int line,
+                                              const char *function)
 {
     vv_die_of(VV_DEATH_ASSERTION, "%s:%u: %s: assertion `%s' failed", file, line, function, what);
 }

@@ -34,7 +34,7 @@ void vv_read_lock(int change);                  /* the same for RCU's read lock 
 
 u64 vv_owned_bytes(u64 address, u64 length);        /* how many bytes from address on are held, at most length */
 void vv_own(u64 start, u64 end);
-void vv_disown(u64 start, u64 end);                 /* with the lock of the call's state held, if calls are concurrent */
+void vv_disown(u64 start, u64 end);                 /* the lock is held, if calls are concurrent */
 void vv_tear(bool now);                             /* what is owned may have holes that the subject did not make */
 
 /* Other threads look at what a call owns, and map memory: what is given up is unmapped and disowned at once. */
@@ -53,7 +53,7 @@ int vv_madvise(void *addr, size_t length, int advice);
 /* ---- files.c ------------------------------------------------------------------------------------ */
 
 int vv_dup(int fd);
-int vv_dup_as(long number, int fd, int target, int flags);  /* by the system call of that number, in a call; target: -1, or chosen */
+int vv_dup_as(long number, int fd, int target, int flags);  /* by that system call; target -1: the kernel chooses */
 int vv_close(int fd);
 int vv_close_range(unsigned int first, unsigned int last, int flags);
 int vv_fclose(FILE *stream);
@@ -90,5 +90,5 @@ void vv_kernel_before_call(void);
 void vv_kernel_before_mmap(u64 nth);        /* the subject's nth, which is counted already */
 void vv_kernel_after_call(void);            /* takes away what can be, before anything is looked at */
 int vv_kernel_finish(void);                 /* after a request; 0, or -1 with errno if any of it failed */
-bool vv_kernel_refuses(int fd);             /* does a descriptor not even get as far as the device's rules? */
-bool vv_kernel_made(enum vv_step step, int error);  /* is this the failure that was set up? */
+bool vv_kernel_refuses(int fd);             /* whether a descriptor does not get as far as the device's rules */
+bool vv_kernel_made(enum vv_step step, int error);  /* whether this is the failure that was set up */

@@ -2,11 +2,11 @@
  * Concurrent calls in one layout, each by a thread of its own.
  *
  * Left to themselves, two calls of a few microseconds hardly ever meet, and never on a machine with one core. So the
- * threads take turns: one has the baton and runs up to its next step (a system call, a look-up, an error that is
- * set), where a plan says who goes on. Each round has another plan, made from the request's seed: one call is stopped
- * at its n-th step while the others run to their ends; strict turns; turns at random, long and short. A thread that has the baton and
- * sleeps, on a mutex of the subject's that another holds, loses it. In every sixth round there is no baton, only a
- * start line: what happens between two steps can be seen there alone, and needs two cores.
+ * threads take turns: one has the baton and runs up to its next step (a system call, a look-up, an error that is set),
+ * where a plan says who goes on. Each round has another plan, made from the request's seed: one call is stopped at its
+ * n-th step while the others run to their ends; strict turns; turns at random, long and short. A thread that has the
+ * baton and sleeps, on a mutex of the subject's that another holds, loses it. In every sixth round there is no baton,
+ * only a start line: what happens between two steps can be seen there alone, and needs two cores.
  *
  * The first two rounds are controls: the same calls, one after the other, in either order. A later round whose calls
  * end as in the first is forgotten; one that differs is put into the reply, and is the last.
@@ -119,8 +119,9 @@ static int make_threads(u64 wanted)
 static void prepare(struct vv_thread *thread, struct vv_event *events, u64 *orders, u64 max_events)
 {
     struct vv_call_state *first = vv_call_state;
+    const u64 used = thread->state.n_events + 1;
 
-    memset(orders, 0, (thread->state.n_events + 1 < max_events ? thread->state.n_events + 1 : max_events) * sizeof(u64));
+    memset(orders, 0, (used < max_events ? used : max_events) * sizeof(u64));
     vv_call_state = &thread->state;
     vv_calls_begin(events, max_events - 1, NULL, 0);    /* an order of 0 ends the list */
     vv_calls.order = orders;
@@ -242,7 +243,8 @@ static bool overlap(const struct vv_record *a, const struct vv_record *b, u64 by
     return a->mapped && b->mapped && a->address < b->address + bytes_b && b->address < a->address + bytes_a;
 }
 
-/* Whether every call ended as in the control. What is not compared here is the judge's to ask of the control as well. */
+/* Whether every call ended as in the control. What is not compared here is the judge's to ask of the control as
+ * well. */
 static bool as_before(struct vv_record *control, struct vv_record *now)
 {
     const u64 astray = VV_OUTSIDE | VV_REFUSED;
@@ -255,7 +257,8 @@ static bool as_before(struct vv_record *control, struct vv_record *now)
             || control->n_vmas != now->n_vmas || control->n_strays != now->n_strays
             || control->n_differences != now->n_differences
             || (control->flags_union & astray) != (now->flags_union & astray)
-            || control->fds_left != now->fds_left || control->fds_gone != now->fds_gone || control->heap.live != now->heap.live
+            || control->fds_left != now->fds_left || control->fds_gone != now->fds_gone
+            || control->heap.live != now->heap.live
             || control->heap.cached_frees != now->heap.cached_frees || control->heap.bad_frees != now->heap.bad_frees
             || memcmp(runs_of(control), runs_of(now), now->n_vmas * sizeof(struct vv_vma)) != 0) {
             return false;
@@ -359,7 +362,9 @@ int64_t vv_run_threads(const u64 *bytes, u64 request_bytes, uint8_t *reply, u64 
     max_events = max_events < half / vv_crew.n / 4 / sizeof(struct vv_event)
                  ? max_events : half / vv_crew.n / 4 / sizeof(struct vv_event);
     max_runs = half / vv_crew.n / 8 / sizeof(struct vv_vma);
-    *vv_crew.log = (struct vv_thread_log){.n_threads = vv_crew.n, .dead = VV_NONE, .slice = slice, .max_events = max_events};
+    *vv_crew.log = (struct vv_thread_log){
+        .n_threads = vv_crew.n, .dead = VV_NONE, .slice = slice, .max_events = max_events,
+    };
     vv_snapshot_take();
     controls = at;
     if (sched_getaffinity(0, sizeof(anywhere), &anywhere) < 0 || sched_getcpu() < 0) {

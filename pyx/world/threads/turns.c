@@ -1,6 +1,6 @@
 /*
- * The threads take turns: one has the baton and runs up to its next step, where the plan of the round says who goes on. A
- * thread that has the baton and sleeps, on a mutex of the subject's that another holds, loses it.
+ * The threads take turns: one has the baton and runs up to its next step, where the plan of the round says who goes on.
+ * A thread that has the baton and sleeps, on a mutex of the subject's that another holds, loses it.
  *
  * SPDX-License-Identifier: MIT
  */
