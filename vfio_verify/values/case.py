@@ -32,13 +32,13 @@ MAX_FILES, FIRST_FILE = 8, 16
 """Regions that have a file of their own, and the number of the first of these files (vfio_verify/values/backing.py)."""
 
 MAX_FILE_BYTES = 1 << 60
-"""The size of each file; VV_MEMFD_BYTES in pyx/world/internal.h."""
+"""The size of each file; VV_MEMFD_BYTES in pyx/world/memory/memory.h."""
 
 MAX_CALLS = 64
 """The calls of one case, concurrent or in sequence."""
 
 MAX_BLOCK_BYTES = (8 << 40) - (1 << 30)
-"""The RAM blocks of a case together; ARENA_BYTES and NOWHERE_BYTES in pyx/world/memory.c."""
+"""The RAM blocks of a case together; ARENA_BYTES and NOWHERE_BYTES in pyx/world/memory/memory.c."""
 
 U64 = Annotated[int, Meta(ge=0)]
 Size = Annotated[int, Meta(gt=0, le=1 << REGION_SHIFT)]
@@ -55,7 +55,7 @@ KernelFaultKind = Literal[
     "truncated", "seccomp", "hugetlb",
 ]  # fmt: skip
 KERNEL_FAULT_KINDS: tuple[KernelFaultKind, ...] = get_args(KernelFaultKind)
-"""What the kernel itself is made to fail by, in the order of ``enum vv_kernel_kind`` in pyx/world/internal.h."""
+"""What the kernel itself is made to fail by, in the order of ``enum vv_kernel_kind`` in pyx/world/steps/steps.h."""
 
 HUGE_PAGE = 2 << 20
 """A page of a device's memory under the kernel fault `hugetlb`."""

@@ -82,7 +82,7 @@ UNEQUAL, DEVICE_UNSEEN, GUEST_UNSEEN, UNREADABLE, STILL_READABLE = 1, 2, 3, 4, 5
 
 ERROR_SET_TWICE, ASSERTION = "error set twice", "assertion"
 DEATH_CODES = {1: ERROR_SET_TWICE, 2: ASSERTION}
-"""For what the world itself ends a process, where a judge asks for it: ``enum vv_death`` in pyx/world/world.h."""
+"""For what the world itself ends a process, where a judge asks for it: ``enum vv_death`` in pyx/world/base/base.h."""
 
 
 class Death(Struct, frozen=True):

@@ -212,7 +212,7 @@ def _region_name(position: int, case: Case) -> str:
 
 
 def _look_up_text(step: Step, event: Event, case: Case, seen: Observation) -> str:
-    """QEMU's name of the look-up, and what was looked up (pyx/world/qemu.c has the table of arguments)."""
+    """QEMU's name of the look-up, and what was looked up (pyx/world/qemu/vfio.c has the table of arguments)."""
     block = "no block" if event.a0 == NOTHING else f"block {event.a0}"
     address = address_name(event.a0, case, seen)
     what = {

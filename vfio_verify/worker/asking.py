@@ -60,7 +60,8 @@ class Asker:
                 return self.give_up(Kind.TOO_MUCH, request, excess)
 
     def _grant(self, forks: int) -> None:
-        """Tell the worker's parent how many forks to let through (pyx/world/oversee.c), where it decides on them."""
+        """Tell the worker's parent how many forks to let through (pyx/world/confine/oversee.c), where it decides on
+        them."""
         is_overseen = self._is_filtered() and not self._process.confinement.no_forks
         if is_overseen and (forks or self._granted):
             self._granted = forks
