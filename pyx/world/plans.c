@@ -39,11 +39,10 @@ int64_t vv_run_plans(const u64 *bytes, u64 request_bytes, uint8_t *reply, u64 ca
     }
     plan = (struct vv_plan){
         .twice = request->flags & VV_TWICE,
-        .scope = {.iovec = &vv_world.layout.iovec, .max_runs = VV_MAX_VMAS, .bare = request->flags & VV_BARE},
+        .scope = {.iovec = &vv_world.layout.iovec, .max_runs = VV_MAX_VMAS},
     };
     /* What stands in huge pages cannot be written beforehand: there may be none. Their places tell enough. */
-    plan.scope.compare = vv_comparable(&layout, &layout.iovec) && !plan.scope.bare
-                         && request->kernel_kind != VV_HUGETLB;
+    plan.scope.compare = vv_comparable(&layout, &layout.iovec) && request->kernel_kind != VV_HUGETLB;
     if (plan.scope.compare) {
         vv_stamp_iovec(&layout.iovec);
     }

@@ -173,7 +173,7 @@ static bool read_call(struct vv_cursor *cursor, const struct vv_action *action, 
     return true;
 }
 
-static uint8_t *do_call(uint8_t *at, u64 capacity, const struct call_request *call, bool bare)
+static uint8_t *do_call(uint8_t *at, u64 capacity, const struct call_request *call)
 {
     struct vv_record *record = (struct vv_record *)(void *)at;
     struct vv_plan plan = {.faults = call->faults, .n_faults = call->n_faults, .keep = true, .scope = with_mappings()};
@@ -182,7 +182,6 @@ static uint8_t *do_call(uint8_t *at, u64 capacity, const struct call_request *ca
     vv_take_iovec(&call->iovec);
     plan.scope.iovec = &call->iovec;
     plan.scope.max_runs = VV_MAX_VMAS;
-    plan.scope.bare = bare;
     plan.scope.compare = vv_comparable(&vv_world.layout, &call->iovec) && vv_room_for_stamps(VV_COMPARED_PAGES);
     if (plan.scope.compare) {
         vv_stamp_iovec(&call->iovec);
@@ -304,13 +303,12 @@ static void fork_and_look(struct vv_look *look, uint8_t *scratch)
     }
 }
 
-static uint8_t *do_action(uint8_t *at, u64 capacity, const struct vv_action *action, const struct call_request *call,
-                          bool bare)
+static uint8_t *do_action(uint8_t *at, u64 capacity, const struct vv_action *action, const struct call_request *call)
 {
     struct vv_look *look = (struct vv_look *)(void *)at;
 
     if (action->kind == VV_CALL) {
-        at = do_call(at, capacity, call, bare);
+        at = do_call(at, capacity, call);
         look = (struct vv_look *)(void *)at;
     }
     memset(look, 0, sizeof(*look));
@@ -423,7 +421,7 @@ int64_t vv_session_request(const u64 *bytes, u64 request_bytes, uint8_t *reply, 
         }
         vv_progress->plan = i;
         vv_progress->n_events = vv_progress->reservation = 0;
-        at = do_action(at, left, action, &call, request.flags & VV_BARE);
+        at = do_action(at, left, action, &call);
         vv_progress->finished = i + 1;
         vv_progress->reply_bytes = (u64)(at - reply);
     }

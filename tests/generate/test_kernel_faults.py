@@ -481,7 +481,7 @@ def test_where_everything_was_exercised_the_report_says_so_in_one_line():
     entries = tuple(kernel_faults.KernelRuns(kind, 5, None) for kind in KERNEL_FAULT_KINDS)
     result = replace(check_case(CORE, Options(), FIVE), kernel_faults=entries)
     text = text_of(make_report(CORE, Options(), result))
-    assert "Failures that the kernel itself made: 9 of 9 kinds, 45 calls." in text
+    assert "Failures that the kernel itself made: 9 of 9 kinds, in 45 calls." in text
     assert "exercised:" not in text.partition("Failures that")[2].partition("Not exercised")[0]
 
 

@@ -534,7 +534,7 @@ def test_what_no_failing_munmap_was_to_remove_violates_unmap_on_error():
     part = munmap(0, 1, flags=OWNED | FAULTED, error=errno.ENOMEM)
     events = [reserve(), failed(overlay(0, 1, 0)), part]
     verdict = told(failure(events, strays=STRAY, pages_after=1003))
-    assert "[R+0x1000, R+0x3000)" in verdict.violations[0].seen
+    assert "[A+0x1000, A+0x3000)" in verdict.violations[0].seen
     assert violated(failure(events, strays=(page(0),), pages_after=1001)) == set()
     unseen = failure(events, strays=(page(0),), pages_after=1004)
     assert told(unseen).violations[0].summary == "a failed call leaves the process with +3 pages"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 
+import made_reports
 import pytest
 from msgspec.structs import replace
 from rich.console import Console
@@ -101,6 +102,16 @@ def test_an_address_in_a_message_is_told_by_what_lies_there() -> None:
     seen = Observation(mapped=False, message=b"no room at 0x200000001000", block_hosts=(0x200000000000,))
     (entry,) = report(confirmed=(violation(seen=seen),)).violations
     assert entry.evidence.error == "no room at block 0 + 0x1000"
+
+
+def test_why_a_clause_was_not_exercised_is_told_for_each() -> None:
+    signature = "void *f(struct virtio_gpu_simple_resource *res)"
+    without = made_reports.report(subject=replace(made_reports.SUBJECT, signature=signature))
+    text = " ".join(text_of(without).split())
+    assert "Not exercised: ERROR_SET: the subject has no errp." in text
+    assert text.count("Not exercised: ") == 2
+    assert "ERROR_SET" not in text[text.index("Not exercised: CONTIGUOUS") :].partition(": no run got that far")[0]
+    assert "Not exercised: ERROR_SET" not in text_of(report())
 
 
 def test_what_did_not_come_again_is_no_violation_but_is_told() -> None:

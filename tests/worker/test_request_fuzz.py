@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import vfio_verify
 from vfio_verify.values.case import PAGE, Area, Case, Device, Fault, RamBlock, Region, Segment
-from vfio_verify.worker.native import BARE, PARSE_MAPS, REQUEST_MAGIC, TWICE
+from vfio_verify.worker.native import PARSE_MAPS, REQUEST_MAGIC, TWICE
 from vfio_verify.worker.wire import pack_request
 
 REPLY = 8 << 20
@@ -121,7 +121,7 @@ def real_requests() -> list[bytes]:
     return [
         pack_request(Case(devices, blocks, iovec, sum(part.length for part in iovec)), plans, flags)
         for iovec in shapes
-        for plans, flags in (([(), faults], TWICE), ([faults[:1], ()], PARSE_MAPS), ([()], BARE))
+        for plans, flags in (([(), faults], TWICE), ([faults[:1], ()], PARSE_MAPS), ([()], 0))
     ]
 
 

@@ -48,9 +48,8 @@ def _unmap_on_error(facts: Facts) -> list[Finding] | None:
     if excused is None or excused:
         expected += ", but for what an unmapping that failed was to remove"
     if strays:
-        where = ", ".join(f"[{place(run.start, 'R')}, {place(run.end, 'R')})" for run in strays[:_SHOWN])
-        still = f"still mapped: {where}, R being its reservation"
-        return [Finding("a failed call leaves pages mapped", expected, still, _how_left(facts))]
+        where = ", ".join(f"[{place(run.start)}, {place(run.end)})" for run in strays[:_SHOWN])
+        return [Finding("a failed call leaves pages mapped", expected, f"still mapped: {where}", _how_left(facts))]
     if excused is not None and extra != excused:
         extra -= excused
         summary = f"a failed call leaves the process with {extra:+} pages"

@@ -40,6 +40,11 @@ class SubjectEntry(Struct, frozen=True):
     title: str | None
 
     @property
+    def has_errp(self) -> bool:
+        """Whether the function takes an Error **."""
+        return self.kind != "C" or "Error **" in self.signature
+
+    @property
     def shown(self) -> str:
         """The function, or "core"."""
         return f"{self.function}()" if self.kind == "C" else self.name
@@ -105,9 +110,10 @@ class Report(Struct, frozen=True, tag_field="schema", tag="vfio-verify/report@1"
             **({"no verdict": "nothing was judged"} if self.verdict is None else {}),
         }
 
-    @property
-    def why_not_exercised(self) -> str:
-        """Why some clauses were not exercised."""
+    def why_not_exercised(self, clause: str) -> str:
+        """Why no run exercised a clause."""
+        if clause == "ERROR_SET" and not self.subject.has_errp:
+            return "the subject has no errp"
         if any("ACCEPTS_VALID" in violation.clauses for violation in self.violations):
             return "the subject maps no layout that gets that far"
         return "no run got that far"

@@ -70,9 +70,11 @@ def print_report(report: Report, console: Console) -> None:
         page.line()
         for i, text in enumerate(coverage_lines(report.coverage)):
             page.paragraph(text, indent=3 if i else 0)
-    silent = [entry.id for entry in report.clauses if entry.status == "not exercised"]
-    why = f"Not exercised: {', '.join(silent)}: {report.why_not_exercised}."
-    for note in (*([why] if silent else []), *report.notes):
+    silent: dict[str, list[str]] = {}
+    for clause in report.clauses:
+        if clause.status == "not exercised":
+            silent.setdefault(report.why_not_exercised(clause.id), []).append(clause.id)
+    for note in (*(f"Not exercised: {', '.join(ids)}: {why}." for why, ids in silent.items()), *report.notes):
         page.line()
         page.paragraph(note)
 

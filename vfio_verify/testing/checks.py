@@ -98,7 +98,7 @@ def outcome(report: Report, name: str) -> Outcome:
     if entry.status == "holds":
         return Outcome("passed")
     if entry.status == "not exercised":
-        return Outcome("skipped", f"{name} not exercised: {report.why_not_exercised}")
+        return Outcome("skipped", f"{name} not exercised: {report.why_not_exercised(name)}")
     if entry.status == "unconfirmed":
         text = "\n".join([f"{name} is unconfirmed", *(one.told for one in report.unconfirmed if one.clause == name)])
     else:

@@ -19,7 +19,7 @@ NONE = (1 << 64) - 1
 # ---- requests ----------------------------------------------------------------------------------------------
 
 REQUEST_MAGIC, SESSION_MAGIC, THREADS_MAGIC = 0x3171657276696676, 0x3173736573766676, 0x3171726874696676
-TWICE, PARSE_MAPS, BARE, ZEROED, FIRST, LAST = 1, 2, 4, 16, 1 << 16, 2 << 16
+TWICE, PARSE_MAPS, ZEROED, FIRST, LAST = 1, 2, 16, 1 << 16, 2 << 16
 """``enum vv_request_flags``; the last two are of a session."""
 MMAP_RULES = ("region", "areas", "file")
 """In the order of ``enum vv_mmap_rule``."""

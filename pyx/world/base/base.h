@@ -63,11 +63,11 @@ struct vv_iovec {
 };
 
 /* What a device's driver refuses to map: what lies outside a region, or outside its areas; or nothing, where the
- * regions are ordinary files. The order is part of the wire format: MMAP_RULES in vfio_verify/worker/wire.py. */
+ * regions are ordinary files. The order is part of the wire format: MMAP_RULES in vfio_verify/worker/native.py. */
 enum vv_mmap_rule { VV_BY_REGION, VV_BY_AREAS, VV_BY_NOTHING };
 
 /* A region with the MSI-X table: QEMU cuts the table out of the areas by itself, or the region's info says that it
- * may be mapped. The order is part of the wire format: MSIX in vfio_verify/worker/wire.py. */
+ * may be mapped. The order is part of the wire format: MSIX in vfio_verify/worker/native.py. */
 enum vv_msix { VV_NO_MSIX, VV_MSIX_CUT, VV_MSIX_MAPPABLE };
 
 struct vv_layout {
@@ -102,7 +102,7 @@ static inline bool vv_is_device_memory(u64 memory)
 
 /* ---- a step, and the fault that fails it -------------------------------------------------------- */
 
-/* The order is part of the wire format; vfio_verify/worker/wire.py holds the same list. */
+/* The order is part of the wire format; Step in vfio_verify/values/case.py is the same list. */
 enum vv_step {
     VV_MMAP, VV_MUNMAP, VV_MPROTECT, VV_MREMAP, VV_DUP, VV_CLOSE, VV_OTHER_CALL,
     VV_FIND_DEVICE,                 /* vfio_device_lookup(), in all its shapes */

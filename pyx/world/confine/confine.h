@@ -36,7 +36,7 @@ int vv_confine_compiler(u64 parts, const char *programs, const char *readable, c
 
 /* ---- oversee.c: what a worker's parent does and decides for it ---------------------------------- */
 
-/* From the owner, on the control socket: how many forks the next request has. vfio_verify/worker/process.py has the
+/* From the owner, on the control socket: how many forks the next request has. vfio_verify/worker/native.py has the
  * same. */
 struct vv_grant { int64_t kind; u64 forks; };
 

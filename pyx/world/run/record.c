@@ -124,7 +124,7 @@ u64 vv_record_call(struct vv_record *record, struct vv_call *call, const struct 
     }
 
     at = (uint8_t *)(events + record->n_events);
-    if (record->mapped && !scope->bare) {
+    if (record->mapped) {
         visible = vv_visible_bytes(record->address, scope->iovec->total_size);
         n_vmas = vv_observe_range(record->address, record->address + visible, vv_first_runs, scope->max_runs);
         if (scope->compare && visible && vv_kernel.kind == VV_TRUNCATED) {
@@ -133,9 +133,7 @@ u64 vv_record_call(struct vv_record *record, struct vv_call *call, const struct 
             vv_compare_contents(scope->iovec, record->address, true, &contents);
         }
     }
-    if (!scope->bare) {
-        record->n_strays = find_strays(strays, (struct vv_range){record->base, record->base + visible}, scope);
-    }
+    record->n_strays = find_strays(strays, (struct vv_range){record->base, record->base + visible}, scope);
     at = put_vmas(record, at, vv_first_runs, n_vmas);
     at = put_vmas(record, at, strays, record->n_strays);
     record->n_vmas = n_vmas;

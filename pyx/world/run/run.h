@@ -29,7 +29,7 @@ int vv_build_world(const struct vv_layout *layout, u64 align);  /* its memory, a
 
 /* ---- wire.c: requests read, and the head of a reply written ------------------------------------- */
 
-/* All fields are 64 bits wide; vfio_verify/worker/wire.py mirrors them. */
+/* All fields are 64 bits wide; vfio_verify/worker/native.py mirrors them. */
 #define VV_REQUEST_MAGIC 0x3171657276696676ull      /* "vfivreq1" */
 #define VV_SESSION_MAGIC 0x3173736573766676ull      /* "vfvsess1" */
 #define VV_THREADS_MAGIC 0x3171726874696676ull      /* "vfithrq1" */
@@ -37,7 +37,6 @@ int vv_build_world(const struct vv_layout *layout, u64 align);  /* its memory, a
 enum vv_request_flags {
     VV_TWICE = 1,               /* call again after a success without faults (REPEATABLE) */
     VV_PARSE_MAPS = 2,          /* do not use PROCMAP_QUERY, even where the kernel has it */
-    VV_BARE = 4,                /* observe nothing but the outcome (for benchmarks) */
     VV_ZEROED = 16,             /* the subject whose automatic variables are zero until they are set */
 };
 
@@ -66,7 +65,7 @@ bool vv_comparable(const struct vv_layout *layout, const struct vv_iovec *iovec)
 u64 vv_put_head(u64 *reply);
 static inline u64 vv_head_bytes(u64 n_blocks) { return (2 + VV_DEVICE_FILES + n_blocks) * sizeof(u64); }
 
-/* ---- record.c: what is told of a call; vfio_verify/worker/wire.py mirrors it -------------------- */
+/* ---- record.c: what is told of a call; vfio_verify/worker/native.py mirrors it -------------------- */
 
 #define VV_MAX_VMAS (VV_MAX_SEGMENTS + 16)
 #define VV_MAX_STRAYS 64
@@ -103,7 +102,7 @@ struct vv_scope {
     const struct vv_iovec *iovec;
     const struct vv_range *kept;        /* mappings of earlier calls that the caller still has */
     u64 n_kept, max_runs;
-    bool bare, compare;                 /* bare: nothing but the outcome; compare: contents, too */
+    bool compare;                       /* contents, too */
 };
 
 int vv_record_init(void);               /* once a process; 0 or -1 */

@@ -32,7 +32,7 @@ struct vv_thread {
 };
 
 /* What the parent reads besides the records, also when this process has died. In the second half of the reply; the
- * threads' orders and events follow. vfio_verify/worker/thread_wire.py mirrors it. */
+ * threads' orders and events follow. vfio_verify/worker/native.py mirrors it. */
 struct vv_thread_log {
     u64 n_threads, round, policy, dead;         /* dead: the thread that ended the process */
     u64 slice, max_events;                      /* bytes and events of each thread */
