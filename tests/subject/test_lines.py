@@ -480,17 +480,18 @@ def test_the_first_case_that_reaches_a_line_is_told_with_its_fault_and_only_once
     plans = [(Fault("mmap", 1, "ENOMEM"),), (Fault("find_device", 1),), (Fault("find_device", 1, persistent=True),)]
     with open_subject(str(path)) as subject, Worker(subject.library) as worker:
         frontier = Frontier(worker, b"")
-        for case, some in ((SINGLE, [()]), (SINGLE, plans), (VALID, [()]), (TRIPLE, [()])):
-            worker.run(case, some)
-            frontier.look(case, some)
+        faulty = [SINGLE.with_faults(*plan) for plan in plans]
+        for cases in ([SINGLE], faulty, [VALID], [TRIPLE]):
+            worker.run(cases[0], [case.fault_plan for case in cases])
+            frontier.look(cases)
         covered = worker.covered()
         lines_of = [{line.line for line in map(subject.line_at, found) if line} for _, found in frontier.pioneers]
-        assert [case for case, _ in frontier.pioneers] == [SINGLE, SINGLE.with_faults(*plans[1]), TRIPLE]
+        assert [case for case, _ in frontier.pioneers] == [SINGLE, faulty[1], TRIPLE]
         for lines, mark in zip(lines_of, ("last", "none", "three"), strict=True):
             assert line_of(path, mark) in lines
         assert set().union(*(at_places for _, at_places in frontier.pioneers)) == places(covered)
         again = Frontier(worker, covered)
-        again.look(TRIPLE, [()])
+        again.look([TRIPLE])
         assert not again.pioneers
 
 
