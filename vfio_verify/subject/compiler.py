@@ -9,7 +9,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import as_file, files
@@ -227,7 +226,9 @@ def _run(command: Sequence[str], start: Start) -> str:
         environment["CCACHE_DISABLE"] = "1"  # it would write into the user's cache
     limits = {"v": _MEMORY_LIMIT, "f": _FILE_LIMIT, "t": _CPU_LIMIT, "c": 0}
     limited = "".join(f"ulimit -{letter} {value}; " for letter, value in limits.items()) + 'exec "$@"'
-    with tempfile.TemporaryFile(dir=directory) as output:  # without a name that the compiler could make another file's
+    # In memory, where a full disk leaves room for what the compiler says of it; and without a name, of which it could
+    # make another file's.
+    with open(os.memfd_create("compiler's messages", os.MFD_CLOEXEC), "w+b") as output:
         process = start.run(
             ["/bin/sh", "-c", limited, "sh", *command],
             cwd=directory,
@@ -254,6 +255,8 @@ def _run(command: Sequence[str], start: Start) -> str:
     return messages
 
 
+_NO_SPACE = "No space left on device"
+
 _flags_of: dict[tuple[object, ...], list[str]] = {}
 """The optional flags that a compiler knows, by its command and its program's file. A process asks once."""
 
@@ -273,6 +276,8 @@ def _known_flags(compiler: Sequence[str], start: Start) -> list[str]:
 def _refusal(source: Source, status: int, messages: str, parts: SandboxFeature) -> InputError:
     """What the compiler's messages say, by the lines of the user's files."""
     target = source.target
+    if _NO_SPACE in messages:
+        return InputError(f"{source.name}: the C compiler failed: {_NO_SPACE}; TMPDIR can name another directory")
     unknown: dict[str, str] = {}
     errors: list[str] = []
     in_adapter = False
