@@ -132,7 +132,7 @@ class ClusterExecutor(Executor):
         return sum(self._there.values())
 
     def crew(self) -> str:
-        """The same in words: how many workers, and threads where a worker has several."""
+        """Says how many workers, and threads where a worker has several."""
         workers = f"{len(self._there)} worker{'' if len(self._there) == 1 else 's'}"
         return workers if self.slots == len(self._there) else f"{workers} with {self.slots} threads"
 

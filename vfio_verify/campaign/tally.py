@@ -7,7 +7,7 @@ from collections import Counter
 from msgspec import Struct
 
 LOST = "work of a lost process"
-"""In what is left out: what a process that ended unexpectedly was at work on."""
+"""The name, in what is left out, of the work of a process that ended unexpectedly."""
 
 
 class Tally(Struct):

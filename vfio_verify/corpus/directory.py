@@ -130,7 +130,7 @@ def _write_whole(place: int, name: str, data: bytes) -> bool:
 
 
 def _write_renamed(place: int, name: str, data: bytes) -> bool:
-    """The same on a file system without unnamed files: a kill may leave a file beside it, which no corpus reads."""
+    """Store a text on a file system without unnamed files: a kill may leave a file beside it, which no corpus reads."""
     temporary = f".{name}.{secrets.token_hex(8)}"
     fd = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666, dir_fd=place)
     try:

@@ -474,7 +474,7 @@ def any_layout(choices: Choices) -> Case:
 
 
 def on_host(choices: Choices, case: Case, host: Host) -> Case:
-    """The same on another host. Where that has larger pages, everything is as many times as large, or all but the
+    """The case on another host. If that has larger pages, everything is as many times as large, or all but the
     segments: these are of 4 KiB then, as guests have them, and can mostly not be overlaid."""
     case = replace(case, kernel=host.kernel, variables=host.variables)
     by = host.page_size // PAGE

@@ -43,7 +43,7 @@ class Violation(Struct, frozen=True):
     """How many runs have shown it."""
     where: int = NOWHERE
     position: int | None = None
-    """As a `Finding` has them."""
+    """Those of the `Finding`."""
 
     @property
     def whole(self) -> tuple[Consequence, ...]:

@@ -33,7 +33,7 @@ class Locations(Struct, frozen=True):
     subject: Location | None
     """The definition of the function."""
     violations: tuple[Location | None, ...]
-    """In their order: the line of each, or where that is not known the function's definition."""
+    """The line of each violation, in their order. Where it is not known, the definition of the function."""
 
 
 def locate(report: Report, root: Path, directory: Path) -> Locations:

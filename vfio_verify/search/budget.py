@@ -22,7 +22,7 @@ class Budget(Struct, frozen=True):
 
     seconds: float | None = None
     layouts: int | None = None
-    """At least so many, in whole shards."""
+    """The least number of layouts; whole shards are run."""
     until_found: bool = False
     """End when a violation is confirmed, after the other candidates seen by then are decided too."""
     fail_fast: bool = False

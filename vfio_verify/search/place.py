@@ -40,7 +40,7 @@ class Place:
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Have the place while a search goes on."""
+        """Hold the place while a search goes on."""
         yield
 
     def load(self) -> State:

@@ -14,9 +14,9 @@ from vfio_verify.search.state import Part
 from vfio_verify.search.tasks import CandidateTask, ShardTask, Task, Workers
 
 ATTEMPTS = 3
-"""At a task whose process ends unexpectedly, and at a candidate that is not seen again."""
+"""How often a task is tried whose process ends unexpectedly, and a candidate that is not seen again."""
 _LOOK_SECONDS = 10.0
-"""Between looks at shards that another search has claimed."""
+"""The time between looks at shards that another search has claimed."""
 
 
 class ShardNumbers:

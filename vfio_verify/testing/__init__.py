@@ -1,1 +1,1 @@
-"""The same checks inside a project's own tests: the pytest plugin, and what it stands on."""
+"""Checks inside a project's own tests: what the pytest plugin stands on."""

@@ -21,7 +21,7 @@ OPEN = 1 << 16
 """Flags of an event; ``enum vv_event_flags`` in pyx/world/base/base.h says what each means."""
 
 LEFT_OPEN = 1024
-"""The same of a second call as a whole: it left a descriptor open, or closed one that is not its own."""
+"""A flag of a second call as a whole: it left a descriptor open, or closed one that is not its own."""
 
 LEFT_THREAD, LEFT_CHILD, LEFT_TIMER = 1, 2, 4
 """``enum vv_left`` in pyx/world/observe/observe.h."""
@@ -29,7 +29,7 @@ LEFT_THREAD, LEFT_CHILD, LEFT_TIMER = 1, 2, 4
 STEPS: tuple[Step, ...] = get_args(Step)
 
 NOWHERE = (1 << 64) - 1
-"""In place of a place in the subject's code: not known, or the core's."""
+"""Stands for a place that is not known, or is the core's."""
 NOTHING = (1 << 64) - 1
 """What a look-up found, if it found nothing."""
 

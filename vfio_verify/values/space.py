@@ -20,7 +20,7 @@ class LiveMapping(Struct, frozen=True):
 
     call: int
     length: int
-    """In bytes, of whole pages."""
+    """A number of bytes, in whole pages."""
     runs: tuple[Run, ...]
 
 

@@ -10,13 +10,13 @@ from vfio_verify.worker import native
 
 
 class Request(NamedTuple):
-    """What is asked for, and what is to be known of it while the answer is waited for."""
+    """What is asked for, and what must be known of it while waiting for the answer."""
 
     data: bytes
     parts: int
     """How many answers it asks for: plans of a layout, or actions."""
     segments: int
-    """Of the longest iovec in it: a call may take longer with thousands."""
+    """The length of its longest iovec: a call may take longer with thousands of segments."""
     kernel_fault: bool = False
     """Whether it sets up a failure of the kernel's own, which may not be permitted."""
     forks: int = 0

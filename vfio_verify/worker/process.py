@@ -34,7 +34,7 @@ _USUAL_START = 0.05
 """Processor time, in seconds, in which a worker's parent starts at the most on a machine that is not emulated."""
 _SWEEPS = 50
 _MARK = "VFIO_VERIFY_WORKER"
-"""In the environment of all processes of one worker: whatever becomes of them, they can be found and ended."""
+"""A variable in the environment of all processes of one worker, by which they can be found and ended."""
 
 _SANITIZERS = ("ASAN_OPTIONS", "UBSAN_OPTIONS", "VFIO_VERIFY_SANITIZER_REPORTS")
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LD_PRELOAD", *_SANITIZERS)

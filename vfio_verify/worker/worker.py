@@ -27,7 +27,7 @@ T = TypeVar("T")
 _NOT_TAKEN_AWAY = ("sealed", "seccomp", "hugetlb")
 """Kernel faults that stay with the process."""
 _ROUNDS = 120
-"""In which concurrent calls are made, each with another plan of who goes on when."""
+"""Rounds of concurrent calls, each with another plan of which thread goes on when."""
 
 
 class Past(NamedTuple):
@@ -83,12 +83,12 @@ def _host(case: Case) -> tuple[int, Kernel, Variables]:
 
 
 def _observations(answer: Reply | End) -> list[Observation]:
-    """Of the runs of a request that were finished. Raises DamageError."""
+    """The observations of the runs that were finished. Raises DamageError."""
     return wire.unpack_reply(answer.data, answer.progress.finished, answer.progress.changes)
 
 
 def _steps(asked: Sequence[Action], answer: Reply | End) -> list[StepSeen]:
-    """Of those of the actions that were finished. Raises DamageError."""
+    """What was seen of the actions that were finished. Raises DamageError."""
     return wire.unpack_session(answer.data, asked[: answer.progress.finished])
 
 

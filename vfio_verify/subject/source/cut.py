@@ -104,7 +104,7 @@ def _aliases_of(sources: Sequence[Parsed]) -> dict[str, CType]:
 
 
 def _without_stubs(items: Iterable[Item]) -> list[Item]:
-    """Of definitions in different branches of one `#if`, the longest: the others are stubs."""
+    """Keep the longest of definitions in different branches of one `#if`: the others are stubs."""
     found = list(items)
     if len(found) < 2 or len({item.source for item in found}) > 1:
         return found
