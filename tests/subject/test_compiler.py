@@ -261,6 +261,11 @@ def test_errors_are_told_with_the_users_file_and_line(build):
     assert re.search(r"subject\(\) does not compile:\n  \S.*subject file.c:5: .*expected expression", str(caught.value))
 
 
+def test_a_text_that_speaks_of_a_full_disk_is_not_taken_for_one(build):
+    with pytest.raises(InputError, match=r"does not compile:\n.*subject file.c:5: .*expected expression"):
+        build(f"{POINTER}\n{{\n#warning No space left on device\n\n    return 1 +;\n}}\n")
+
+
 def test_only_a_handful_of_errors_is_shown(build):
     with pytest.raises(InputError, match=r"and [0-9]+ more") as caught:
         build(f"{POINTER}\n{{\n" + "    1 +;\n" * 15 + "    return NULL;\n}\n")

@@ -276,14 +276,14 @@ def _known_flags(compiler: Sequence[str], start: Start) -> list[str]:
 def _refusal(source: Source, status: int, messages: str, parts: SandboxFeature) -> InputError:
     """What the compiler's messages say, by the lines of the user's files."""
     target = source.target
-    if _NO_SPACE in messages:
-        return InputError(f"{source.name}: the C compiler failed: {_NO_SPACE}; TMPDIR can name another directory")
     unknown: dict[str, str] = {}
     errors: list[str] = []
     in_adapter = False
     for match in filter(None, map(_ERROR.match, messages.splitlines())):
         place, text = f"{match['file']}:{match['line']}", match["text"]
         names, field = _UNKNOWN.search(text), _NO_MEMBER.search(text)
+        if text.endswith(_NO_SPACE):
+            return InputError(f"{source.name}: the C compiler failed: {_NO_SPACE}; TMPDIR can name another directory")
         if match["file"] == ADAPTER_FILE:
             in_adapter = True
         elif field and (owner := field["a"] or field["d"]) and owner not in source.cut.claims:
