@@ -14,6 +14,7 @@ from vfio_verify.campaign.line_coverage import LineCoverage
 from vfio_verify.report.case_text import calls_of, case_rows, reproduce_line, row_lines
 from vfio_verify.report.report import ClauseEntry, Report
 from vfio_verify.report.violations import ViolationEntry
+from vfio_verify.values import markup
 from vfio_verify.values.source_line import SourceLine
 from vfio_verify.values.spec import clauses
 from vfio_verify.values.words import number_of
@@ -148,7 +149,7 @@ def short_name(file: str) -> str:
 
 def printable(text: str) -> str:
     """Text of a subject without what a terminal would obey."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text.replace("\t", " "))
+    return markup.printable(text.replace("\t", " "))
 
 
 def _beside(label: str, line: SourceLine | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from typing import NamedTuple
 
 from vfio_verify.campaign.options import Options
@@ -83,19 +84,21 @@ class Recorder:
         """Hold a shard that was run. The answer: what is to be decided before it is done."""
         self.new_layouts += result.tally.layouts
         self.new_runs += result.tally.runs
-        new = {key: candidates for key, candidates in result.candidates.found.items() if self._is_new(key)}
+        known, causes = self.known().keys, self.undecided.union(self.state.confirmed)
+        per_clause = Counter(clause for clause, _ in causes)
+        new = {
+            key: candidates
+            for key, candidates in result.candidates.found.items()
+            if key not in known and per_clause[key[0]] < _MAX_CAUSES
+        }
         # What another finding tells is not confirmed: it would be the same fault twice.
-        told = absorbed({*new, *self.undecided, *self.state.confirmed})
+        told = absorbed({*new, *causes})
         tasks = [CandidateTask(key, candidates, shard.number) for key, candidates in new.items() if key not in told]
         self.undecided.update(task.key for task in tasks)
         result.candidates = CandidateTable()
         self._held.append(_Held(shard.number, result, {task.key for task in tasks}))
         self._release()
         return tasks
-
-    def _is_new(self, key: Key) -> bool:
-        causes = self.undecided.union(self.state.confirmed)
-        return key not in self.known().keys and sum(clause == key[0] for clause, _ in causes) < _MAX_CAUSES
 
     def lose_shard(self, shard: Shard) -> None:
         """Leave out a shard whose process ended in each attempt."""

@@ -21,6 +21,11 @@ def visible(text: str) -> str:
     return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def printable(text: str) -> str:
+    """Escapes in place of all that a terminal would not show as it is, ends of lines included."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def json_report(value: msgspec.Struct) -> bytes:
     """One object, indented, with the keys in a fixed order. JSON has no place for a lone surrogate, as which Python
     holds a byte of a file's name that is no UTF-8."""

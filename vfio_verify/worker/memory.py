@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from vfio_verify.errors import HarnessError
+from vfio_verify.values.markup import printable
 from vfio_verify.worker import native
 
 _REPLY = native.PROGRESS_BYTES + native.REQUEST_BYTES
@@ -71,8 +72,7 @@ class SharedMemory:
         length = self.progress().note_bytes
         if length > native.NOTE_BYTES:
             return ""  # the subject wrote there
-        text = self._read(native.PROGRESS.size, length).decode(errors="backslashreplace")
-        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        return printable(self._read(native.PROGRESS.size, length).decode(errors="backslashreplace"))
 
     def reply(self, size: int = native.REPLY_BYTES) -> memoryview:
         """The first `size` bytes of the reply, as they are now."""
