@@ -29,7 +29,7 @@ from vfio_verify.values.case import PAGE, Call, Case, Device, RamBlock, Region, 
 from vfio_verify.values.case import check as check_makes_sense
 from vfio_verify.values.model import expect
 from vfio_verify.values.observation import Observation
-from vfio_verify.worker import thread_wire, wire
+from vfio_verify.worker import native, thread_wire, wire
 from vfio_verify.worker.worker import Worker
 
 BROKEN = TESTS / "subjects" / "broken"
@@ -308,14 +308,19 @@ def test_a_damaged_reply_is_an_error_of_the_harness():
     case = next(iter(concurrent_cases(LAYOUT)))
     with Worker() as worker:
         worker.run(case)
-        reply = bytearray(worker._process.memory.reply())
+        memory = worker._process.memory
+        reply, log = bytearray(memory.reply(native.LOG_AT)), memory.log(0, native.LOG_AT)
+
+    def read_log(offset, size):
+        return log[offset : offset + size]
+
     after = wire.unpack_head(memoryview(reply)).size
     for at, damage in ((0, b"\xff" * 8), (after, b"\xff" * 8), (after + 24, b"\x07")):
         damaged = bytearray(reply)
         damaged[at : at + len(damage)] = damage
         with pytest.raises(HarnessError):
-            thread_wire.unpack(memoryview(damaged), case)
-    assert isinstance(thread_wire.unpack(memoryview(reply), case), Observation)
+            thread_wire.unpack(memoryview(damaged), read_log, case)
+    assert isinstance(thread_wire.unpack(memoryview(reply), read_log, case), Observation)
 
 
 def test_sixty_four_threads_are_not_too_many():

@@ -21,8 +21,6 @@ class Request(NamedTuple):
     """Whether it sets up a failure of the kernel's own, which may not be permitted."""
     forks: int = 0
     """How often the world is to fork."""
-    reads_log: bool = False
-    """Whether the answer is to hold all of the reply's memory, where concurrent calls keep a log."""
 
 
 class Kind(enum.Enum):

@@ -45,19 +45,19 @@ class Asker:
             ready = process.wait(TICK_SECONDS)
             lost = self._settled_parent_end() if process.data in ready else process.parent_end()
             if lost is not None:
-                return self.give_up(lost, request)
+                return self.give_up(lost)
             if process.control in ready and self._tells_of_fork():
-                return self.give_up(Kind.FORKED, request)  # told before the answer, which is not believed
+                return self.give_up(Kind.FORKED)  # told before the answer, which is not believed
             if process.data in ready:
                 return self._answer(request)
             if process.control in ready:
-                return self._ended(request)
+                return self._ended()
             progress = process.memory.progress()
             kind = patience.end((progress.plan, progress.finished), *usage.activity(process.pid))
             if kind is not None:
-                return self.give_up(kind, request)
+                return self.give_up(kind)
             if excess := self.excess():
-                return self.give_up(Kind.TOO_MUCH, request, excess)
+                return self.give_up(Kind.TOO_MUCH, excess)
 
     def _grant(self, forks: int) -> None:
         """Tell the worker's parent how many forks to let through (pyx/world/confine/oversee.c), where it decides on
@@ -96,30 +96,30 @@ class Asker:
         """What the worker says at the end of a request, unless it cannot be kept."""
         notice, progress = self._process.notice(self._process.data), self._process.memory.progress()
         if notice is None:
-            return self.give_up(Kind.FORGED, request)
+            return self.give_up(Kind.FORGED)
         if notice.kind < 0 and not progress.reply_bytes:  # before the subject was called
             error = notice.value & 0xFFF
             if notice.kind == native.UNFIT and request.kernel_fault:
                 raise NotPermittedError(f"the kernel fault cannot be set up: {os.strerror(error)}")
-            return self.give_up(Kind.REFUSED, request)._replace(errno=error)
+            return self.give_up(Kind.REFUSED)._replace(errno=error)
         if notice.kind != progress.reply_bytes or not 0 <= notice.value <= native.CHANGED | native.BLIND:
-            return self.give_up(Kind.FORGED, request)
+            return self.give_up(Kind.FORGED)
         if notice.value & native.BLIND:
-            return self.give_up(Kind.BLIND, request)
-        data = self._process.memory.reply() if request.reads_log else self._process.memory.reply(progress.reply_bytes)
+            return self.give_up(Kind.BLIND)
+        data = self._process.memory.reply(progress.reply_bytes)
         return Reply(progress, data, changed=bool(notice.value & native.CHANGED))
 
-    def _ended(self, request: Request) -> End:
+    def _ended(self) -> End:
         """The end that the worker's parent tells of."""
         notice = self._process.notice(self._process.control)
         if notice is None:
-            return self.give_up(Kind.PARENT_ENDED, request)
+            return self.give_up(Kind.PARENT_ENDED)
         self._process.pid = 0
         status, in_subject = notice.value, self._process.memory.progress().in_subject
         unable = os.WIFEXITED(status) and os.WEXITSTATUS(status) == native.UNABLE_TO_ANSWER
-        return self._end(Kind.BLIND if unable and not in_subject else Kind.BY_ITSELF, request, status=status)
+        return self._end(Kind.BLIND if unable and not in_subject else Kind.BY_ITSELF, status=status)
 
-    def give_up(self, kind: Kind, request: Request, excess: Excess | None = None) -> End:
+    def give_up(self, kind: Kind, excess: Excess | None = None) -> End:
         """End the worker, for this reason, unless its end shows that it was only suspected."""
         if kind is Kind.HANG and self._process.pid:
             self._ask_where()
@@ -130,13 +130,12 @@ class Asker:
         enough = self._process.limits.memory_bytes // 2  # to tell: others hold memory, and come and go too
         if excess and excess.is_suspected and before - usage.machine_shared_bytes() < enough:
             kind = Kind.SUSPECTED
-        return self._end(kind, request, note=excess.note if excess else "")
+        return self._end(kind, note=excess.note if excess else "")
 
-    def _end(self, kind: Kind, request: Request, *, status: int = 0, note: str = "") -> End:
+    def _end(self, kind: Kind, *, status: int = 0, note: str = "") -> End:
         memory = self._process.memory
         progress = memory.progress()
-        data = memory.reply() if request.reads_log else memory.reply(bytes_left(progress))
-        return End(kind, progress, data, death(kind, memory, status=status, note=note))
+        return End(kind, progress, memory.reply(bytes_left(progress)), death(kind, memory, status=status, note=note))
 
     def _ask_where(self) -> None:
         """Have a worker that hangs tell where it is. It may not answer: the signal can be blocked, or another's."""

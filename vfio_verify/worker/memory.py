@@ -74,9 +74,13 @@ class SharedMemory:
             return ""  # the subject wrote there
         return printable(self._read(native.PROGRESS.size, length).decode(errors="backslashreplace"))
 
-    def reply(self, size: int = native.REPLY_BYTES) -> memoryview:
+    def reply(self, size: int) -> memoryview:
         """The first `size` bytes of the reply, as they are now."""
         return memoryview(self._read(_REPLY, min(size, native.REPLY_BYTES)))
+
+    def log(self, offset: int, size: int) -> bytes:
+        """A part of the log that concurrent calls keep in the second half of the reply, as it is now."""
+        return self._read(_REPLY + native.LOG_AT + offset, size)
 
     def covered(self) -> bytes:
         """A byte for each place in the library, not 0 for those where a block began that ever ran."""

@@ -86,6 +86,8 @@ THREADS_REPLY, LOG, LOG_BYTES = Format("=4Q"), Format("=20Q"), 32 * 8
 PROGRESS_BYTES, REQUEST_BYTES, REPLY_BYTES, COVERED_BYTES = 4096, 16 << 20, 32 << 20, 1 << 20
 """The parts of the shared memory, one behind another: progress, request, reply, and a byte for each place in the
 subject's library."""
+LOG_AT = REPLY_BYTES // 2
+"""Where in the reply concurrent calls keep their log."""
 
 
 class Progress(NamedTuple):

@@ -5,14 +5,17 @@ The request holds an ordinary one, whose iovec is the first thread's.
 
 from __future__ import annotations
 
+import itertools
 import struct
 import zlib
+from collections.abc import Callable
 
 from msgspec.structs import replace
 
 from vfio_verify.values.case import Case
-from vfio_verify.values.observation import EVENT, STEPS, Death, Event, Observation, Taken, Threads
+from vfio_verify.values.observation import EVENT, STEPS, Event, Observation, Taken, Threads
 from vfio_verify.worker import native
+from vfio_verify.worker.answers import End
 from vfio_verify.worker.wire import (
     DamageError,
     pack_layout,
@@ -22,6 +25,9 @@ from vfio_verify.worker.wire import (
     unpack_head,
     unpack_record,
 )
+
+ReadLog = Callable[[int, int], bytes]
+"""Reads so many bytes of the log, from an offset on: `SharedMemory.log`."""
 
 _SHOWN_STEPS = 4096
 _SHIFT = 0x9E3779B97F4A7C15
@@ -35,7 +41,7 @@ def pack(case: Case, flags: int, rounds: int, attempt: int) -> bytes:
     return b"".join((native.pack_words(head), pack_layout(case, flags, 0), *calls))
 
 
-def unpack(reply: memoryview, case: Case) -> Observation:
+def unpack(reply: memoryview, read_log: ReadLog, case: Case) -> Observation:
     """What was seen of all calls. Raises DamageError if the reply is damaged."""
     with reading():
         head = unpack_head(reply)
@@ -50,7 +56,7 @@ def unpack(reply: memoryview, case: Case) -> Observation:
         if told.n_threads != n_threads or len(calls) not in (n_threads, 2 * n_threads):
             raise DamageError("the worker's reply is damaged: other calls than were asked for")
         control, last = tuple(calls[:n_threads]), tuple(calls[-n_threads:])
-        threads = _threads(reply, case, None if told.differs == native.NONE else told.differs)
+        threads = _threads(read_log, case, None if told.differs == native.NONE else told.differs)
     return Observation(
         mapped=last[0].mapped,
         base=last[0].base,
@@ -61,31 +67,29 @@ def unpack(reply: memoryview, case: Case) -> Observation:
     )
 
 
-def unfinished(reply: memoryview, case: Case, death: Death) -> Observation:
+def unfinished(end: End, read_log: ReadLog, case: Case) -> Observation:
     """What is known when the process died in the middle of a round."""
-    head = unpack_head(reply)
-    threads = _threads(reply, case, None)
+    head = unpack_head(end.data)
+    threads = _threads(read_log, case, None)
     return Observation(
         mapped=False,
-        death=death,
+        death=end.death,
         block_hosts=head.hosts,
         device_fds=head.fds,
         threads=replace(threads, round=threads.rounds, rounds=threads.rounds + 1),
     )
 
 
-def _threads(reply: memoryview, case: Case, differs: int | None) -> Threads:
-    data = reply[len(reply) // 2 // 4096 * 4096 :]
-    log = native.Log._make(native.LOG.unpack_from(data))
+def _threads(read_log: ReadLog, case: Case, differs: int | None) -> Threads:
+    log = native.Log._make(native.LOG.unpack(read_log(0, native.LOG.size)))
     hole = Taken(log.hole_thread, log.hole_start, log.hole_end, at=log.hole_at, length=0, order=log.hole_order)
     at, length = log.grab_at, log.grab_bytes
     grab = Taken(log.grab_thread, log.grab_start, log.grab_end, at=at, length=length, order=log.grab_order)
     steps: list[tuple[int, int, Event]] = []
-    fits = log.max_events * (8 + EVENT.size) <= log.slice <= len(data) // max(log.n_threads, 1)
+    fits = log.max_events * (8 + EVENT.size) <= log.slice <= native.LOG_AT // max(log.n_threads, 1)
     if log.n_threads == 1 + len(case.concurrent) and fits:
         for number in range(log.n_threads):
-            start = native.LOG_BYTES + number * log.slice
-            steps += _steps(data[start : start + log.slice], number, log.max_events)
+            steps += _steps(read_log, native.LOG_BYTES + number * log.slice, number, log.max_events)
     steps.sort(key=lambda step: step[0])
     return Threads(
         rounds=log.round,
@@ -100,16 +104,13 @@ def _threads(reply: memoryview, case: Case, differs: int | None) -> Threads:
     )
 
 
-def _steps(log: memoryview, number: int, max_events: int) -> list[tuple[int, int, Event]]:
-    orders = struct.unpack_from(f"={min(max_events, _SHOWN_STEPS)}Q", log)
-    steps = []
-    for i, order in enumerate(orders):
-        event = Event._make(EVENT.unpack_from(log, max_events * 8 + i * EVENT.size)) if order else None
-        # The subject may have written there: what cannot be a step ends the trace.
-        if event is None or event.step >= len(STEPS):
-            break
-        steps.append((order, number, event))
-    return steps
+def _steps(read_log: ReadLog, start: int, number: int, max_events: int) -> list[tuple[int, int, Event]]:
+    shown = min(max_events, _SHOWN_STEPS)
+    orders = list(itertools.takewhile(bool, struct.unpack(f"={shown}Q", read_log(start, shown * 8))))
+    events = map(Event._make, EVENT.iter_unpack(read_log(start + max_events * 8, len(orders) * EVENT.size)))
+    # The subject may have written there: what cannot be a step ends the trace.
+    known = itertools.takewhile(lambda event: event.step < len(STEPS), events)
+    return [(order, number, event) for order, event in zip(orders, known, strict=False)]
 
 
 def _first_reservations(steps: list[tuple[int, int, Event]], n_threads: int) -> tuple[int, ...]:

@@ -315,8 +315,8 @@ class Worker:
             past = self.past()
             data = thread_wire.pack(case, self._flags, rounds, self.restarts)
             answer, seen = self._ask(
-                Request(data, parts=1, segments=segments, reads_log=True),
-                lambda answer: [thread_wire.unpack(answer.data, case)],
+                Request(data, parts=1, segments=segments),
+                lambda answer: [thread_wire.unpack(answer.data, self._process.memory.log, case)],
             )
             match answer:
                 case Reply():
@@ -324,7 +324,7 @@ class Worker:
                     self._renew_if_changed(answer, also=bool(seen[0].pages_end))
                     return Ran(case, seen[0], past)
                 case End():
-                    ran = Ran(case, thread_wire.unfinished(answer.data, case, answer.death), past)
+                    ran = Ran(case, thread_wire.unfinished(answer, self._process.memory.log, case), past)
                     self.renew()
                     if not doubt.is_to_be_made_again(answer, is_first=not past.n):
                         return ran
@@ -339,7 +339,7 @@ class Worker:
             with contextlib.suppress(wire.DamageError):
                 finished = unpack(answer)
         if isinstance(answer, Reply) and not finished:
-            answer = self._asker.give_up(Kind.FORGED, request)
+            answer = self._asker.give_up(Kind.FORGED)
         return answer, finished
 
     def _renew_if_changed(self, reply: Reply, *, also: bool) -> None:
