@@ -23,6 +23,7 @@ from vfio_verify.subject.source import Source, branches, world_names
 from vfio_verify.subject.source.unit import ADAPTER_FILE
 from vfio_verify.values.source_line import LeftOut
 from vfio_verify.worker import sandbox
+from vfio_verify.worker.children import wait_for
 from vfio_verify.worker.sandbox import SandboxFeature, Start
 
 WRAPPED = tuple(
@@ -239,7 +240,7 @@ def _run(command: Sequence[str], start: Start) -> str:
             start_new_session=True,
         )
         try:
-            status = process.wait(TIME_LIMIT)
+            status = wait_for(process, TIME_LIMIT)
         except subprocess.TimeoutExpired:
             raise InputError(
                 f"the C compiler did not finish within {TIME_LIMIT:g} seconds; the input makes it work without end"

@@ -23,6 +23,7 @@ from vfio_verify.errors import HarnessError, InputError, starting
 from vfio_verify.values.words import death_text
 from vfio_verify.worker import native, usage
 from vfio_verify.worker.answers import Kind
+from vfio_verify.worker.children import wait_for
 from vfio_verify.worker.deaths import death
 from vfio_verify.worker.limits import TICK_SECONDS, Limits, Patience
 from vfio_verify.worker.memory import SharedMemory
@@ -227,7 +228,7 @@ class Process:
         self.control.close()  # tells the parent of workers to end too
         with contextlib.suppress(subprocess.TimeoutExpired):
             # It may have thousands to wait for, which nobody else may do.
-            self._parent.wait(0 if self.is_lost else _END_SECONDS)
+            wait_for(self._parent, 0 if self.is_lost else _END_SECONDS)
         if self._parent.returncode is None:
             self._parent.kill()
             self._parent.wait()
