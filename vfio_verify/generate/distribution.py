@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from vfio_verify.values.case import Case, Fault, Step
-from vfio_verify.values.features import FEATURES, fault_features, features
+from vfio_verify.values.features import FEATURES, beyond_layout, fault_features, features
 
 _NOWHERE = Case((), (), (), 0)
 
@@ -37,7 +37,7 @@ class FeatureCount:
 
     def beyond(self, case: Case) -> None:
         """Count what a case has beyond its layout, which is counted already: a sequence, threads, a kernel fault."""
-        self._counts.update(name for name in features(case) if name.startswith(_BEYOND))
+        self._counts.update(name for name in beyond_layout(case) if name.startswith(_BEYOND))
 
     def counts(self) -> dict[str, int]:
         """How often each feature was met, by its name."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import itertools
 import mmap
+from collections.abc import Sequence
 from typing import Annotated, Literal, get_args
 
 import msgspec
@@ -293,18 +294,19 @@ def check(case: Case) -> None:
     areas = [(block.device, block.region, block.area) for block in case.ram_blocks if block.device is not None]
     _require(len(set(areas)) == len(areas), "two RAM blocks of one mmap area")
     _require(not any(b.touches for b in case.ram_blocks[:1]), "RAM block 0 touches one before it, and there is none")
-    _check_call(case, case)
+    sizes = [case.block_size(number) for number in range(len(case.ram_blocks))]
+    _check_call(sizes, case)
     # 16 unmapped pages follow each block.
     unit = max(case.page_size, 16 * PAGE)
-    taken = sum((-(-case.block_size(i) // unit) + 1) * unit for i in range(len(case.ram_blocks)))
+    taken = sum((-(-size // unit) + 1) * unit for size in sizes)
     _require(taken <= MAX_BLOCK_BYTES, f"RAM blocks of {taken:#x} bytes; a world has room for {MAX_BLOCK_BYTES:#x}")
     for call in case.concurrent:
-        _check_call(case, call)
+        _check_call(sizes, call)
     own = case.page_size == PAGE or not (case.concurrent or case.kernel_fault)
     _require(own, "concurrent calls and kernel faults are with this machine's own pages")
     together = sum(map(bool, (case.sequence, case.concurrent, case.kernel_fault)))
     _require(together <= 1, "a sequence, concurrent calls and a kernel fault cannot be together in one case")
-    _check_sequence(case)
+    _check_sequence(case, sizes)
     _check_kernel_fault(case)
     for before in case.earlier:
         _require(not before.earlier, "an earlier case has earlier cases of its own")
@@ -323,23 +325,29 @@ def why_no_pages(case: Case) -> str | None:
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
-        raise InputError(f"not a case: {message}")
+        raise _not_a_case(message)
 
 
-def _check_call(case: Case, call: Case | Call) -> None:
+def _not_a_case(message: str) -> InputError:
+    return InputError(f"not a case: {message}")
+
+
+def _check_call(sizes: Sequence[int], call: Case | Call) -> None:
+    """A call in a world with RAM blocks of these sizes."""
     _require(len(call.iovec) <= MAX_SEGMENTS, f"{len(call.iovec)} segments; a world holds at most {MAX_SEGMENTS}")
     words = (call.total_size, *(segment.length for segment in call.iovec))
     _require(all(word < 1 << 64 for word in words), "a size or length of 2**64 or more")
     for number, segment in enumerate(call.iovec):
-        exists = segment.block is None or segment.block < len(case.ram_blocks)
-        _require(exists, f"segment {number}: there is no RAM block {segment.block}")
-        limit = 1 << 30 if segment.block is None else case.block_size(segment.block)
-        _require(segment.offset < limit, f"segment {number}: an offset of {segment.offset:#x} is not below {limit:#x}")
+        if segment.block is not None and segment.block >= len(sizes):
+            raise _not_a_case(f"segment {number}: there is no RAM block {segment.block}")
+        limit = 1 << 30 if segment.block is None else sizes[segment.block]
+        if segment.offset >= limit:
+            raise _not_a_case(f"segment {number}: an offset of {segment.offset:#x} is not below {limit:#x}")
     for number, fault in enumerate(call.fault_plan):
         _require(fault.errno in _ERRNOS, f"fault {number}: {fault.errno!r} is not the name of an errno")
 
 
-def _check_sequence(case: Case) -> None:
+def _check_sequence(case: Case, sizes: Sequence[int]) -> None:
     """Only what exists is ended, changed or dropped, and nothing twice."""
     segments = len(case.iovec) + sum(len(action.iovec) for action in case.sequence if isinstance(action, Call))
     _require(segments <= MAX_SEGMENTS, f"{segments} segments in sequence; a world holds at most {MAX_SEGMENTS}")
@@ -349,7 +357,7 @@ def _check_sequence(case: Case) -> None:
         where = f"sequence, step {number}"
         match action:
             case Call():
-                _check_call(case, action)
+                _check_call(sizes, action)
                 used = {segment.block for segment in action.iovec if segment.block is not None}
                 _require(used <= blocks, f"{where}: a RAM block that was dropped is used")
                 mappings.add(calls)
@@ -359,7 +367,7 @@ def _check_sequence(case: Case) -> None:
                 mappings.discard(mapping)
             case Change(block, offset):
                 _require(block in blocks, f"{where}: there is no RAM block {block}")
-                inside = offset % 8 == 0 and offset + 8 <= case.block_size(block)
+                inside = offset % 8 == 0 and offset + 8 <= sizes[block]
                 _require(inside, f"{where}: {offset:#x} is no word of RAM block {block}")
             case Drop(block):
                 _require(block in blocks, f"{where}: there is no RAM block {block}")

@@ -41,7 +41,12 @@ FEATURES: tuple[str, ...] = (
 
 def features(case: Case) -> frozenset[str]:
     """The features of a case: of its layout, of its faults, and of what else is called."""
-    return frozenset((*_layout(case), *fault_features(case), *_calls(case)))
+    return frozenset(_layout(case)) | beyond_layout(case)
+
+
+def beyond_layout(case: Case) -> frozenset[str]:
+    """The features of what a case has besides its layout: of its faults, and of what else is called."""
+    return frozenset((*fault_features(case), *_calls(case)))
 
 
 def _layout(case: Case) -> Iterator[str]:
