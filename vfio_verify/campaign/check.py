@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import ExitStack
 
 from msgspec import Struct, field
 
 from vfio_verify.campaign.options import Options
 from vfio_verify.campaign.pool import Interrupts, LostProcessError, Pool
-from vfio_verify.campaign.shard import ShardResult, open_runner_for, run_kernel_faults, run_shard, unconfined
+from vfio_verify.campaign.shard import (
+    ShardResult,
+    fresh_runner,
+    open_runner_for,
+    run_kernel_faults,
+    run_shard,
+    unconfined,
+)
 from vfio_verify.campaign.shards import shards
 from vfio_verify.campaign.tally import LOST, Tally
 from vfio_verify.generate.kernel_faults import KernelRuns, account, layouts_again, permitted, reasons_against, why_not
@@ -62,11 +70,13 @@ def check(
     kinds = permitted(reasons)
     interrupted = False
     done: dict[Key, Confirmation] = {}
-    with Interrupts() as interrupts, Pool(min(options.jobs, len(tasks)), executor) as pool:
-        here = {"between_layouts": interrupts.raise_if_asked}
+    with Interrupts() as interrupts, Pool(min(options.jobs, len(tasks)), executor) as pool, ExitStack() as stack:
         try:
             interrupts.deferred = pool.is_here
             try:
+                # To start a worker takes longer than many a task: those that are run in this process share one.
+                shared = stack.enter_context(open_runner_for(subject, options)) if pool.is_here else None
+                here = {"between_layouts": interrupts.raise_if_asked, "shared": shared}
                 faulty: Iterator[ShardResult] | None = None
                 for number, result in enumerate(pool.map(run_shard, tasks, **here, cut_short=merged.add), 1):
                     merged.add(result)
@@ -79,7 +89,7 @@ def check(
                 interrupts.deferred = False
                 names = merged.to_confirm()
                 jobs = [(subject, options, merged.candidates[name]) for name in names]
-                done.update(zip(names, pool.map(confirm, jobs), strict=True))
+                done.update(zip(names, pool.map(confirm, jobs, shared=shared), strict=True))
             except LostProcessError:
                 if not merged.total.tally.runs:
                     raise
@@ -155,9 +165,11 @@ def _line_of(subject: Subject) -> Callable[[int], str | None]:
     return name
 
 
-def confirm(subject: Subject, options: Options, candidates: Candidates) -> Confirmation:
+def confirm(
+    subject: Subject, options: Options, candidates: Candidates, *, shared: Runner | None = None
+) -> Confirmation:
     """Confirm one of a key's candidates in a fresh process and minimize its case."""
-    with open_runner_for(subject, options) as runner:
+    with fresh_runner(subject, options, shared) as runner:
         return confirm_and_minimize(runner, candidates.values())
 
 

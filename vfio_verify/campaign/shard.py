@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct, field
@@ -312,6 +312,7 @@ def run_shard(
     between_layouts: Callable[[], None] = lambda: None,
     reached: bytes | None = None,
     *,
+    shared: Runner | None = None,
     cut_short: Callable[[ShardResult], object] = lambda _: None,
 ) -> ShardResult:
     """Generate and run a shard's layouts. Deterministic but for what the subject makes of them.
@@ -320,7 +321,7 @@ def run_shard(
     was seen until `between_layouts` raised KeyboardInterrupt.
     """
     observer = _observer(subject, options)
-    with open_runner_for(subject, options) as runner:
+    with fresh_runner(subject, options, shared) as runner:
         shard = ShardRunner(
             runner,
             observer=observer,
@@ -375,21 +376,23 @@ def run_kernel_faults(
     layouts: Sequence[Case],
     kinds: Sequence[KernelFaultKind],
     between_layouts: Callable[[], None] = lambda: None,
+    *,
+    shared: Runner | None = None,
 ) -> ShardResult:
-    """Run layouts that the subject maps, and a long one, under the kernel faults of these kinds, in a worker of their
-    own. Kind by kind: what is dear to set up is done once."""
-    faulty: list[Case] = []
-    with open_runner_for(subject, options) as runner:
+    """Run layouts that the subject maps, and a long one, under the kernel faults of these kinds. Kind by kind: what is
+    dear to set up is done once."""
+    with fresh_runner(subject, options, shared) as runner:
+        mapped: list[tuple[Case, Observation]] = []
         for case in map(subject.adapt, (*layouts, long_case())):
             (faultless,) = runner.worker.run(case)
             if faultless.death is None and faultless.mapped:
-                faulty += map(subject.adapt, kernel_cases(case, faultless))
+                mapped.append((case, faultless))
         shard = ShardRunner(runner)
         for kind in kinds:
-            for case in faulty:
-                if case.kernel_fault is not None and case.kernel_fault.kind == kind:
+            for case, faultless in mapped:
+                for faulty in kernel_cases(case, faultless, kind):
                     between_layouts()
-                    shard.run_kernel_fault(case)
+                    shard.run_kernel_fault(subject.adapt(faulty))
         return _confined(shard, runner, options)
 
 
@@ -404,6 +407,17 @@ def _observer(subject: Subject, options: Options) -> Observer | None:
 def open_runner_for(subject: Subject, options: Options) -> AbstractContextManager[Runner]:
     """A runner with a worker of its own, as the options of a check ask for it."""
     return open_runner(subject, options.policy, parts=options.parts, parse_maps=options.parse_maps)
+
+
+@contextmanager
+def fresh_runner(subject: Subject, options: Options, shared: Runner | None) -> Iterator[Runner]:
+    """A runner as if it was just opened: the one that all tasks of this process share, or one for this task alone."""
+    if shared is None:
+        with open_runner_for(subject, options) as own:
+            yield own
+    else:
+        shared.worker.reset()
+        yield shared
 
 
 def unconfined(runner: Runner, options: Options) -> tuple[str, ...]:

@@ -116,6 +116,7 @@ class Worker:
         list to the observations made in it; the next one begins another."""
         self.earlier_end: int | None = None
         """The number, from 0, of the first of the last case's earlier calls that ended the process."""
+        self._restarts_before = 0
         self._flags = native.PARSE_MAPS if parse_maps else 0
         self._library = library
         self._process = Process(library, Limits(cpu_seconds, sleep_seconds, memory_bytes), parts)
@@ -123,8 +124,8 @@ class Worker:
 
     @property
     def restarts(self) -> int:
-        """How often a process was replaced."""
-        return self._process.restarts
+        """How often a process was replaced, since it was opened or reset."""
+        return self._process.restarts - self._restarts_before
 
     @property
     def confinement(self) -> Confinement:
@@ -143,6 +144,13 @@ class Worker:
         """Go on in a fresh process."""
         self.history = []
         self._process.renew()
+
+    def reset(self) -> None:
+        """Be as a worker that was just opened, in a fresh process, but keep what is covered."""
+        if self.history or self.restarts:
+            self.renew()
+        self._restarts_before = self._process.restarts
+        self.hurry(on=False)
 
     def hurry(self, *, on: bool) -> None:
         """Wait for a call only a fraction of the usual time. What is then taken for a hang may be none."""
