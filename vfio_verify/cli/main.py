@@ -6,6 +6,7 @@ Every command imports what it needs when it is called.
 from __future__ import annotations
 
 import codecs
+import gc
 import io
 import os
 import signal
@@ -55,6 +56,8 @@ def main() -> NoReturn:
         if asked:
             sys.exit(128 + asked[0])
         raise
+    finally:
+        gc.freeze()  # at its end, the interpreter would look for garbage in all that was imported
 
 
 def _ended_as_by_ctrl_c() -> list[int]:
