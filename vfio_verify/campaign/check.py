@@ -10,14 +10,7 @@ from msgspec import Struct, field
 
 from vfio_verify.campaign.options import Options
 from vfio_verify.campaign.pool import Interrupts, LostProcessError, Pool
-from vfio_verify.campaign.shard import (
-    ShardResult,
-    fresh_runner,
-    open_runner_for,
-    run_kernel_faults,
-    run_shard,
-    unconfined,
-)
+from vfio_verify.campaign.shard import ShardResult, open_runner_for, run_kernel_faults, run_shard, unconfined
 from vfio_verify.campaign.shards import shards
 from vfio_verify.campaign.tally import LOST, Tally
 from vfio_verify.generate.kernel_faults import KernelRuns, account, layouts_again, permitted, reasons_against, why_not
@@ -74,7 +67,8 @@ def check(
         try:
             interrupts.deferred = pool.is_here
             try:
-                # To start a worker takes longer than many a task: those that are run in this process share one.
+                # To start a worker takes longer than many a task: those that are run in this process share one. To
+                # confirm is left to another, to which nothing happened before.
                 shared = stack.enter_context(open_runner_for(subject, options)) if pool.is_here else None
                 here = {"between_layouts": interrupts.raise_if_asked, "shared": shared}
                 faulty: Iterator[ShardResult] | None = None
@@ -89,7 +83,7 @@ def check(
                 interrupts.deferred = False
                 names = merged.to_confirm()
                 jobs = [(subject, options, merged.candidates[name]) for name in names]
-                done.update(zip(names, pool.map(confirm, jobs, shared=shared), strict=True))
+                done.update(zip(names, pool.map(confirm, jobs), strict=True))
             except LostProcessError:
                 if not merged.total.tally.runs:
                     raise
@@ -165,11 +159,9 @@ def _line_of(subject: Subject) -> Callable[[int], str | None]:
     return name
 
 
-def confirm(
-    subject: Subject, options: Options, candidates: Candidates, *, shared: Runner | None = None
-) -> Confirmation:
+def confirm(subject: Subject, options: Options, candidates: Candidates) -> Confirmation:
     """Confirm one of a key's candidates in a fresh process and minimize its case."""
-    with fresh_runner(subject, options, shared) as runner:
+    with open_runner_for(subject, options) as runner:
         return confirm_and_minimize(runner, candidates.values())
 
 

@@ -1,64 +1,36 @@
-"""Processes that run the tasks of a campaign or a replay, and what Ctrl-C does to them."""
+"""What runs the tasks of a campaign or a replay, and what Ctrl-C does to it."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import multiprocessing
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor, Executor, Future
 from types import FrameType
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from vfio_verify.errors import HarnessError, starting
-from vfio_verify.worker.leftovers import named_semaphores
-from vfio_verify.worker.process import deaf_to_interrupts
+from vfio_verify.errors import HarnessError
+
+if TYPE_CHECKING:
+    from vfio_verify.campaign.processes import Processes
 
 T = TypeVar("T")
-P = ParamSpec("P")
-
-_PROCESSES = "processes for the work"
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class LostProcessError(HarnessError):
     """A process that runs tasks is gone, and the pool gives no further results."""
 
 
-class Processes(ProcessPoolExecutor):
-    """Processes that end with this one. HarnessError where they cannot be started."""
-
-    def __init__(self, jobs: int) -> None:
-        # spawn: a fork of this process would carry Hypothesis's state and any thread's locks.
-        context = multiprocessing.get_context("spawn")
-        # The pool's semaphores have a process that looks after them, and that may be killed with this one.
-        with starting(_PROCESSES), deaf_to_interrupts(), named_semaphores():
-            super().__init__(jobs, context, initializer=_end_with_parent)
-
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """As Executor.submit. It may start the processes."""
-        with starting(_PROCESSES), deaf_to_interrupts():
-            return super().submit(fn, *args, **kwargs)
-
-    def kill(self) -> None:
-        """End the processes in the middle of their tasks; their workers end with them."""
-        for process in list((self._processes or {}).values()):
-            process.kill()
-
-    def end(self) -> None:
-        """Give back what is held. A pool that could not be started has no thread to wait for."""
-        with contextlib.suppress(RuntimeError):
-            self.shutdown(wait=True, cancel_futures=True)
-
-
 class Pool:
     """What runs the tasks: an executor that is given, or processes here; with one job, this process."""
 
     def __init__(self, jobs: int, given: Executor | None = None) -> None:
-        self._own = Processes(jobs) if given is None and jobs > 1 else None
+        self._own: Processes | None = None
+        if given is None and jobs > 1:
+            # Imported late: with one job, nothing of multiprocessing is needed.
+            from vfio_verify.campaign.processes import Processes
+
+            self._own = Processes(jobs)
         self._executor = self._own if given is None else given
         self._futures: list[Future[Any]] = []
 
@@ -125,9 +97,5 @@ class Interrupts:
 def _result(future: Future[T]) -> T:
     try:
         return future.result()
-    except BrokenProcessPool as error:
+    except BrokenExecutor as error:
         raise LostProcessError("one of the processes ended unexpectedly (out of memory?)") from error
-
-
-def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

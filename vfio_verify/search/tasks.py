@@ -7,7 +7,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future
 from typing import Any, NamedTuple
 
 from vfio_verify.campaign.options import Options
-from vfio_verify.campaign.pool import Processes
+from vfio_verify.campaign.processes import Processes
 from vfio_verify.campaign.shard import ShardResult, run_kernel_faults, run_shard
 from vfio_verify.campaign.shards import Shard
 from vfio_verify.subject.subject import Subject

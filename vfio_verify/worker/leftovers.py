@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import multiprocessing
 import os
 import re
 import shutil
@@ -41,6 +40,8 @@ def private_directory() -> Iterator[str]:
 @contextlib.contextmanager
 def named_semaphores() -> Iterator[None]:
     """Semaphores that multiprocessing makes in here are named after this process."""
+    import multiprocessing  # late: who only removes what others left does without
+
     config = multiprocessing.current_process()._config  # type: ignore[attr-defined]
     before = config["semprefix"]
     config["semprefix"] = f"/{own_prefix().rstrip('-')}"
