@@ -109,12 +109,13 @@ void vv_run_plan(struct vv_record *record, u64 capacity, const struct vv_plan *p
     const u64 n_owned = plan->keep ? vv_calls.n_owned : 0;
     struct vv_event *events = (struct vv_event *)(record + 1);
     struct vv_call call = {0};
-    u64 n_runs;
+    u64 n_runs, held;
 
     memset(record, 0, sizeof(*record));
     vv_heap_reset();
     vv_calls_begin(events, capacity > rest ? (capacity - rest) / sizeof(*events) : 0, plan->faults, plan->n_faults);
     vv_calls.n_owned = n_owned;
+    held = vv_owned_pages();
     vv_arm_signals();
     vv_observe_refresh(false);
     record->lowest_fd_before = (u64)vv_lowest_free_fd();
@@ -125,7 +126,7 @@ void vv_run_plan(struct vv_record *record, u64 capacity, const struct vv_plan *p
 
     record->left = vv_state_left();     /* before the pages: a thread that is just ending has a stack */
     record->pages_after = vv_process_pages();
-    if (record->pages_after != record->pages_before + (call.mapped ? page_up(total) / vv_page_size : 0)) {
+    if (record->pages_after - record->pages_before != vv_owned_pages() - held) {
         vv_state_flush_stacks();
         record->pages_after = vv_process_pages();
     }

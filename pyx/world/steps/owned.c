@@ -36,6 +36,16 @@ u64 vv_owned_bytes(u64 address, u64 length)
     return done < length ? done : length;
 }
 
+u64 vv_owned_pages(void)
+{
+    u64 bytes = 0, i;
+
+    for (i = 0; i < vv_calls.n_owned; i++) {
+        bytes += vv_calls.owned[i].end - vv_calls.owned[i].start;
+    }
+    return bytes / vv_page_size;
+}
+
 void vv_tear(bool now)
 {
     vv_lock_concurrent(&vv_calls.lock);

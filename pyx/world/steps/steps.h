@@ -35,6 +35,7 @@ void vv_read_lock(int change);                  /* the same for RCU's read lock 
 u64 vv_owned_bytes(u64 address, u64 length);        /* how many bytes from address on are held, at most length */
 void vv_own(u64 start, u64 end);
 void vv_disown(u64 start, u64 end);                 /* the lock is held, if calls are concurrent */
+u64 vv_owned_pages(void);                           /* of this machine's own size, in all */
 void vv_tear(bool now);                             /* what is owned may have holes that the subject did not make */
 
 /* Other threads look at what a call owns, and map memory: what is given up is unmapped and disowned at once. */
