@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import as_file, files
-from itertools import compress, repeat
+from itertools import chain, compress, repeat
 from pathlib import Path
 from subprocess import CalledProcessError
 
@@ -69,17 +69,15 @@ _FLAGS = (
 _PATTERN, _ZERO = "-ftrivial-auto-var-init=pattern", "-ftrivial-auto-var-init=zero"
 _VARIABLES = (_PATTERN, _ZERO)
 _PATTERNED, _ZEROED = "patterned.o", "zeroed.o"
-_OPTIONAL_FLAGS = (
-    # Each block tells the world that it runs (pyx/world/base/where.c); clang leaves some out unless told otherwise.
-    "-fsanitize-coverage=trace-pc",
-    "-fsanitize-coverage=no-prune",
-    _PATTERN,
-    _ZERO,
-    # Clang would make one call of two that are alike, as those of error_setg() are.
-    *("-mllvm -simplifycfg-sink-common=false", "-mllvm -enable-tail-merge=false"),
-    "-fno-diagnostics-show-caret",
+# Each block tells the world that it runs (pyx/world/base/where.c).
+_OPTIONAL_FLAGS = ("-fsanitize-coverage=trace-pc", _PATTERN, _ZERO, "-fno-diagnostics-show-option")
+_GCCS_FLAGS = ("-fno-diagnostics-show-caret",)
+_CLANGS_FLAGS = (
     "-fno-caret-diagnostics",
-    "-fno-diagnostics-show-option",
+    # It leaves some blocks out unless told otherwise.
+    "-fsanitize-coverage=no-prune",
+    # It would make one call of two that are alike, as those of error_setg() are.
+    *("-mllvm -simplifycfg-sink-common=false", "-mllvm -enable-tail-merge=false"),
 )
 _LINK_FLAGS = (
     *("-shared", "-pthread", "-Wl,-Bsymbolic", "-Wl,--emit-relocs", "-Wl,-z,noexecstack"),
@@ -263,14 +261,22 @@ _flags_of: dict[tuple[object, ...], list[str]] = {}
 
 
 def _known_flags(compiler: Sequence[str], start: Start) -> list[str]:
-    """Those of the optional flags that this compiler knows."""
+    """Those of the optional flags that this compiler knows: all of clang's or of GCC's, or as many of both as it takes
+    one by one."""
     program = os.stat(shutil.which(compiler[0]) or compiler[0])
     asked = (*compiler, program.st_ino, program.st_mtime_ns, start.parts)
     if asked not in _flags_of:
         probe = [*compiler, "-Werror", "-fsyntax-only", "-x", "c", os.devnull]
-        commands = [[*probe, *flag.split()] for flag in _OPTIONAL_FLAGS]
-        with starting("the compiler"), ThreadPoolExecutor(len(commands)) as pool:
-            _flags_of[asked] = list(compress(_OPTIONAL_FLAGS, pool.map(_succeeds, commands, repeat(start))))
+
+        def accepted(tried: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+            commands = [[*probe, *(word for flag in flags for word in flag.split())] for flags in tried]
+            with starting("the compiler"), ThreadPoolExecutor(len(commands)) as pool:
+                return list(compress(tried, pool.map(_succeeds, commands, repeat(start))))
+
+        sets = [(*_OPTIONAL_FLAGS, *flags) for flags in (_CLANGS_FLAGS, _GCCS_FLAGS)]
+        by_themselves = [(flag,) for flag in (*_OPTIONAL_FLAGS, *_CLANGS_FLAGS, *_GCCS_FLAGS)]
+        whole = accepted(sets)
+        _flags_of[asked] = list(whole[0] if whole else chain(*accepted(by_themselves)))
     return _flags_of[asked]
 
 
