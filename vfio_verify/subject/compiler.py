@@ -18,7 +18,8 @@ from subprocess import CalledProcessError
 
 from msgspec import Struct
 
-from vfio_verify.errors import HarnessError, InputError, starting
+from vfio_verify.errors import InputError, starting
+from vfio_verify.subject.debuginfo import undefined_names
 from vfio_verify.subject.source import Source, branches, world_names
 from vfio_verify.subject.source.unit import ADAPTER_FILE
 from vfio_verify.values.source_line import LeftOut
@@ -157,7 +158,7 @@ def build(source: Source, directory: Path, *, parts: SandboxFeature = SandboxFea
             raise _refusal(source, failed.returncode, failed.output, parts) from None
         if not library.is_file():
             raise _refusal(source, 0, messages, parts)
-        _refuse_unresolved(source, library, start)
+        _refuse_unresolved(source, library)
         return Library(library, _ZEROED in objects, _left_out(source, command, start))
 
 
@@ -325,18 +326,12 @@ def _unknown_names(unknown: Mapping[str, str]) -> InputError:
     return InputError("\n".join(lines))
 
 
-def _refuse_unresolved(source: Source, library: Path, start: Start) -> None:
+def _refuse_unresolved(source: Source, library: Path) -> None:
     """Refuse a library that has declared names which nobody defines, as far as that can be told."""
-    if not shutil.which("nm"):
-        return  # loading it will tell
-    try:
-        listed = _run(["nm", "-D", "--undefined-only", "--format=posix", str(library)], start)
-    except CalledProcessError as failed:
-        raise HarnessError(f"nm cannot read the compiled subject: {failed.output.strip()}") from None
     c_library, declared = ctypes.CDLL(None), world_names.read_names().words
     missing = [
         name
-        for name in re.findall(r"^(\w+)(?:@\S+)? U", listed, re.MULTILINE)
+        for name in undefined_names(library)
         if not name.startswith(("__wrap_", "__sanitizer_cov_"))
         and name not in declared
         and not hasattr(c_library, name)

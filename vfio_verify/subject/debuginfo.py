@@ -1,4 +1,5 @@
-"""From addresses in a compiled subject to lines of the text that it was compiled from, by its DWARF.
+"""From addresses in a compiled subject to lines of the text that it was compiled from, by its DWARF; and the names that
+it leaves to others to define.
 
 A subject's text can put anything into its debug information. What cannot be read, or is larger than a compiler makes
 it, is taken for none.
@@ -27,6 +28,7 @@ from vfio_verify.values.source_line import SourceLine, SourceText
 
 _MOST_BYTES = 32 << 20
 """The most debug information that is read, all sections together."""
+_MOST_SYMBOLS = 1 << 16
 _DEEPEST = 64
 _SCOPES = ("DW_TAG_subprogram", "DW_TAG_inlined_subroutine", "DW_TAG_lexical_block")
 _HOOK = "__sanitizer_cov_trace_pc"
@@ -150,6 +152,24 @@ class Lines:
             if number and hook.start >= end:
                 break
             yield hook.back
+
+
+def undefined_names(library: Path) -> list[str]:
+    """The names that a shared object needs others to define; none where they cannot be read."""
+    try:
+        with library.open("rb") as file:
+            table = ELFFile(file).get_section_by_name(".dynsym")
+            if not isinstance(table, SymbolTableSection) or table.num_symbols() > _MOST_SYMBOLS:
+                return []
+            return [
+                symbol.name
+                for symbol in table.iter_symbols()
+                if symbol["st_shndx"] == "SHN_UNDEF"
+                and symbol["st_info"]["bind"] == "STB_GLOBAL"
+                and _NAME.fullmatch(symbol.name)
+            ]
+    except Exception:  # noqa: BLE001  # as above
+        return []
 
 
 def _is_small(elf: ELFFile) -> bool:
