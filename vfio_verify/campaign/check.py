@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
@@ -18,12 +19,14 @@ from vfio_verify.judge import Verdict, Violation
 from vfio_verify.judge.attribution import key
 from vfio_verify.subject.subject import Subject
 from vfio_verify.trial.candidates import Candidates, first
-from vfio_verify.trial.confirm import Confirmation, confirm_and_minimize, seen_concurrent
 from vfio_verify.trial.findings import to_confirm, told
 from vfio_verify.trial.runner import Runner
 from vfio_verify.values.case import Case, KernelFaultKind
 from vfio_verify.values.cause import Key
 from vfio_verify.values.features import features
+
+if TYPE_CHECKING:
+    from vfio_verify.trial.confirm import Confirmation
 
 _RUNS_OF_CASE = 3
 """More runs of a single case, in one of which what it has shown must come again."""
@@ -161,6 +164,9 @@ def _line_of(subject: Subject) -> Callable[[int], str | None]:
 
 def confirm(subject: Subject, options: Options, candidates: Candidates) -> Confirmation:
     """Confirm one of a key's candidates in a fresh process and minimize its case."""
+    # Imported late: what minimizes cases is much, and a subject that conforms needs none of it.
+    from vfio_verify.trial.confirm import confirm_and_minimize
+
     with open_runner_for(subject, options) as runner:
         return confirm_and_minimize(runner, candidates.values())
 
@@ -174,6 +180,8 @@ def check_case(subject: Subject, options: Options, case: Case) -> Result:
     tally = Tally(layouts=1, runs=1, features=dict.fromkeys(features(case), 1))
     with open_runner_for(subject, options) as runner:
         if case.concurrent:
+            from vfio_verify.trial.confirm import seen_concurrent
+
             verdict, shown_again = seen_concurrent(runner, case)
             confirmed = tuple(again for _, again in shown_again if again is not None)
             unconfirmed = tuple(one for one, again in shown_again if again is None)
