@@ -1,4 +1,4 @@
-"""One shard of a campaign, run on a worker of its own and judged: layouts, each with all its fault positions,
+"""One shard of a campaign, run on a worker as good as new, and judged: layouts, each with all its fault positions,
 sequences, concurrent calls and kernel faults."""
 
 from __future__ import annotations
