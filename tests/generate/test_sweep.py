@@ -10,7 +10,7 @@ from vfio_verify.values.observation import EVENT, FAULTED, STEPS, Death, Event, 
 
 NAMES = set(errno.errorcode.values())
 SHORT = ("find_block", "region_info", "mmap", "mmap")
-LONG = ("find_block", *("mmap",) * 17, "dup", "close", "close")
+LONG = ("find_block", *("mmap",) * 16, "dup", "close", "close")
 """The steps of two faultless runs."""
 
 
@@ -37,7 +37,7 @@ def singles(steps: tuple[str, ...], turn: int) -> list[Fault]:
 
 def test_every_step_fails_once_and_for_good_and_mappings_early_and_late():
     faults = singles(LONG, 1)
-    for nth in range(1, 18):
+    for nth in range(1, 17):
         kinds = {(f.when, f.persistent) for f in faults if (f.step, f.nth) == ("mmap", nth)}
         assert kinds == {("early", False), ("early", True), ("late", False), ("late", True)}
     assert {(f.nth, f.persistent) for f in faults if f.step == "close"} == {(1, False), (1, True), (2, False)}
@@ -67,15 +67,26 @@ def test_some_short_layouts_meet_every_errno_at_every_position_by_themselves():
     assert len(singles(LONG, 8)) == len(singles(LONG, 1))
 
 
-def test_of_hundreds_of_steps_the_first_the_last_and_some_between_fail_and_all_over_some_layouts():
-    for count in (65, 100, 301, 1024):
+def test_of_many_steps_the_first_the_last_and_some_between_fail_and_all_over_some_layouts():
+    for count in (17, 64, 65, 100, 301, 1024):
         taken = [positions(count, turn) for turn in range(200)]
         for part in taken:
-            assert set(range(1, 17)) | set(range(count - 15, count + 1)) <= set(part) <= set(range(1, count + 1))
+            first_and_last = {1, 2, 3, 4, count // 2, *range(count - 3, count + 1)}
+            assert first_and_last <= set(part) <= set(range(1, count + 1))
+            assert {near for near in (15, 16, 17, 31, 32, 33, 255, 256, 257) if near <= count} <= set(part)
             assert sorted(set(part)) == list(part)
-            assert len(part) <= 66
+            assert len(part) <= 45
         assert set().union(*taken) == set(range(1, count + 1))
-    assert list(positions(64, 3)) == list(range(1, 65))
+    assert list(positions(16, 3)) == list(range(1, 17))
+
+
+def test_in_a_long_list_a_position_between_fails_in_each_way_over_some_layouts():
+    steps = ("mmap",) * 300
+    for nth in (1, 2, 299, 300):
+        assert len([fault for fault in singles(steps, 1) if fault.nth == nth]) == 4
+    met = {(f.when, f.persistent) for turn in range(1, 5) for f in singles(steps, turn) if f.nth == 256}
+    assert met == {("early", False), ("early", True), ("late", False), ("late", True)}
+    assert len([fault for fault in singles(steps, 1) if fault.nth == 256]) == 1
 
 
 def test_of_thousands_of_steps_few_fail():
@@ -88,6 +99,8 @@ def test_of_thousands_of_steps_few_fail():
         (Fault("find_block", 1),),
     ]
     assert not pair_plans(plans, [ran(("mmap",) * 2049, failed=1000)] * len(plans))
+    longest = fault_plans(ran(("find_block",) * 17_000 + ("mmap",) * 17_000))
+    assert longest == [(Fault("mmap", 17_000, MMAP_ERRNOS[17_000 % len(MMAP_ERRNOS)]),)]
 
 
 def test_every_errno_is_one_and_no_plan_comes_twice():
@@ -128,9 +141,17 @@ def test_a_fault_that_lasts_that_ended_the_process_or_never_came_has_no_second()
 
 def test_of_many_pairs_some_are_taken_and_others_in_the_next_layout():
     plans = [(Fault("mmap", nth, "ENOMEM"),) for nth in range(1, 301)]
-    seen = [ran((*("mmap",) * nth, "munmap"), failed=nth - 1) for nth in range(1, 301)]
+    seen = [ran((*("mmap",) * min(nth, 9), "munmap"), failed=min(nth, 9) - 1) for nth in range(1, 301)]
     taken = [{plan[0].nth for plan in pair_plans(plans, seen, turn)} for turn in range(4)]
     assert all(60 <= len(part) <= 100 for part in taken)
+    assert set().union(*taken) == set(range(1, 301))
+
+
+def test_the_longer_the_runs_the_fewer_pairs():
+    plans = [(Fault("mmap", nth, "ENOMEM"),) for nth in range(1, 301)]
+    seen = [ran((*("mmap",) * nth, "munmap"), failed=nth - 1) for nth in range(1, 301)]
+    taken = [{plan[0].nth for plan in pair_plans(plans, seen, turn)} for turn in range(30)]
+    assert all(15 <= len(part) <= 25 for part in taken)
     assert set().union(*taken) == set(range(1, 301))
 
 

@@ -36,51 +36,67 @@ _SHORT = 3
 """Mappings of a layout that is now and then run with every errno at every position."""
 _EVERY = 8
 """One in so many short layouts is."""
-_MOST = 64
-"""Steps of a kind that are all failed."""
+_ALL = 16
+"""Steps of a kind that are all failed, in each way."""
+_EDGE = 4
+"""Of more, so many of the first and of the last are failed, beside those around powers of two, and the middle one."""
+_ROUND = 8
+"""And so many of the rest, which are others in the next layout."""
 _FEW = 1024
 """Steps of a kind above which a run takes too long for that: the middle one fails, and the last."""
+_FEWEST = 16_384
+"""Steps of a kind above which a single mapping fails: the last."""
 _MAX_PAIRS = 96
 _LATER = 3
 """After a failure, so many of the first steps and of the last ones are failed too."""
 
 
 def fault_plans(faultless: Observation, turn: int = 0) -> list[tuple[Fault, ...]]:
-    """Plans of one fault, for each position at which the faultless run can fail; of hundreds, for some (`positions`).
+    """Plans of one fault, for each position at which the faultless run can fail; of many, for some (`positions`).
 
     The errno goes round with the position and the `turn`, the number of the layout: over some layouts every position
-    meets each of them. One in eight short layouts meets all of them by itself.
+    meets each of them. One in eight short layouts meets all of them by itself. In a long list, a position between the
+    first and the last fails in one way, and in another way in the next layout.
     """
     exhaustive = bool(faultless.counts) and turn % _EVERY == 0 and faultless.count("mmap") <= _SHORT
-    return [
-        (fault,)
-        for step, count in zip(STEPS, faultless.counts, strict=False)
-        for nth in positions(count, turn)
-        for fault in (_all_faults(step, nth, count) if exhaustive else _faults(step, nth, count, turn))
-        if count <= _FEW or _stands_for_all(fault, count)
-    ]
+    plans: list[tuple[Fault, ...]] = []
+    for step, count in zip(STEPS, faultless.counts, strict=False):
+        for nth in positions(count, turn):
+            faults = list(_all_faults(step, nth, count) if exhaustive else _faults(step, nth, count, turn))
+            if count > _FEW:
+                faults = [fault for fault in faults if _stands_for_all(fault, count)]
+            elif count > _ALL and 2 < nth < count - 1:
+                faults = [faults[(nth + turn) % len(faults)]]
+            plans += [(fault,) for fault in faults]
+    return plans
 
 
 def positions(count: int, turn: int = 0) -> Sequence[int]:
-    """Which of so many steps of a kind are failed: all of them; of hundreds, whose sweep would take seconds, the first
-    ones, the last ones and some between, which are others in the next layout; of thousands, two."""
+    """Which of so many steps of a kind are failed: all of a few; of many, whose sweep would take seconds, the first
+    ones, the last ones, those around powers of two, the middle one, and some that are others in the next layout; of
+    thousands, one or two."""
+    if count > _FEWEST:
+        return (count,)
     if count > _FEW:
         return count // 2, count
-    if count <= _MOST:
+    if count <= _ALL:
         return range(1, count + 1)
-    edge = _MOST // 4
-    stride = (count - 2 * edge) // (2 * edge) + 1
-    return [
-        *range(1, edge + 1),
-        *range(edge + 1 + turn % stride, count - edge + 1, stride),
-        *range(count - edge + 1, count + 1),
-    ]
+    powers = (1 << bit for bit in range(3, count.bit_length()))
+    stride = -(-count // _ROUND)
+    taken = {
+        *range(1, _EDGE + 1),
+        *(near for power in powers for near in (power - 1, power, power + 1)),
+        count // 2,
+        *range(1 + turn % stride, count + 1, stride),
+        *range(count - _EDGE + 1, count + 1),
+    }
+    return sorted(nth for nth in taken if nth <= count)
 
 
 def _stands_for_all(fault: Fault, count: int) -> bool:
     """Whether a fault is run among thousands of steps: mmap late in the middle and early at the end, others at the
-    end."""
-    if fault.persistent:
+    end, unless there are very many."""
+    if fault.persistent or (count > _FEWEST and fault.step != "mmap"):
         return False
     return (fault.nth == count) != (fault.when == "late") if fault.step == "mmap" else fault.nth == count
 
@@ -121,7 +137,10 @@ def pair_plans(
         if not plan[0].persistent and seen.death is None and seen.flags_union & FAULTED and sum(seen.counts) <= 2 * _FEW
         for second in _later_faults(seen, turn)
     ]
-    return pairs[turn % (len(pairs) // _MAX_PAIRS + 1) :: len(pairs) // _MAX_PAIRS + 1]
+    # The longer the runs, the fewer.
+    longest = max((sum(seen.counts) for seen in observations if seen.counts), default=0)
+    stride = len(pairs) * max(longest, 4 * _ALL) // (4 * _ALL * _MAX_PAIRS) + 1
+    return pairs[turn % stride :: stride]
 
 
 def _later_faults(seen: Observation, turn: int) -> Iterator[Fault]:
