@@ -11,6 +11,7 @@ from msgspec import Struct
 from vfio_verify.judge import conduct, mapping, outcome
 from vfio_verify.judge.consequences import roots
 from vfio_verify.judge.facts import ClauseJudge, Facts, Finding
+from vfio_verify.judge.refusal import exercised_by_clean_refusal
 from vfio_verify.values.case import Case
 from vfio_verify.values.model import Expectation
 from vfio_verify.values.observation import NOWHERE, Observation
@@ -66,6 +67,12 @@ class Verdict(Struct, frozen=True):
 def judge(case: Case, expected: Expectation, seen: Observation, *, has_errp: bool = True) -> Verdict:
     """Hold an observation against the spec. `case` carries the fault plan that was run; without `has_errp` the
     subject's signature has no place for an error."""
+    exercised = exercised_by_clean_refusal(expected, seen, has_errp=has_errp)
+    return judge_each(case, expected, seen, has_errp=has_errp) if exercised is None else Verdict(exercised, ())
+
+
+def judge_each(case: Case, expected: Expectation, seen: Observation, *, has_errp: bool = True) -> Verdict:
+    """The same, with every clause's judge."""
     facts = Facts(case, expected, seen, has_errp)
     checked, found = [], list[tuple[str, Finding]]()
     for name, function in JUDGES.items():

@@ -25,9 +25,14 @@ _Told = tuple[str, int, int]
 """Something that a look-up tells: of what, and which. Of a block: its number. Of a region: its device and index."""
 
 
+def must_succeed(step: int) -> bool:
+    """Whether the caller must hear of a step's failure."""
+    return step in _MUST_SUCCEED
+
+
 def unanswered_faults(facts: Facts) -> list[Event]:
     """Failed steps that mattered, and that nothing made up for. A call that failed has reported them."""
-    failed = [(i, event) for i in facts.failed_steps if (event := facts.seen.event(i)).step in _MUST_SUCCEED]
+    failed = [(i, event) for i in facts.failed_steps if must_succeed((event := facts.seen.event(i)).step)]
     if not facts.seen.mapped:
         return [event for _, event in failed]
     look_ups = _LookUps(facts) if any(event.step in _LOOK_UPS for _, event in failed) else None

@@ -15,6 +15,7 @@ from vfio_verify.judge.facts import (
     ClauseJudge,
     Facts,
     Finding,
+    maps_before_it_unmaps,
     without,
 )
 from vfio_verify.values.cause import SUCCESS, of_kind
@@ -43,7 +44,7 @@ def _unmap_on_error(facts: Facts) -> list[Finding] | None:
     extra = seen.pages_after - seen.pages_before
     if not facts.completed or seen.mapped or not (facts.took(MMAP, MREMAP) or extra):
         return None
-    strays, excused = facts.left()
+    strays, excused = facts.left
     expected = "nothing of the subject's mapped after it failed"
     if excused is None or excused:
         expected += ", but for what an unmapping that failed was to remove"
@@ -123,7 +124,7 @@ def _touches(event: Event) -> bool:
 def _no_window(facts: Facts) -> list[Finding] | None:
     if not facts.completed or not facts.took(MMAP):
         return None
-    if not facts.took(MUNMAP, MREMAP):
+    if not facts.took(MUNMAP, MREMAP) or (not facts.rightly_mapped and maps_before_it_unmaps(facts.seen)):
         return []
     freed: list[tuple[int, int]] = []
     expected = "what is reserved stays reserved until it is overlaid"

@@ -21,6 +21,7 @@ from vfio_verify.values.observation import (
     FAULTED,
     MAX_STRAYS,
     NOWHERE,
+    OWNED,
     READ,
     SHARED,
     STEPS,
@@ -73,9 +74,12 @@ class Facts:
 
     def _flagged(self, flag: int) -> list[int]:
         """Which events carry a flag."""
-        if not self.seen.flags_union & flag:
-            return []
-        return [i for i, flags in enumerate(self.seen.column("flags")) if flags & flag]
+        return [i for i, flags in self._marked if flags & flag] if self.seen.flags_union & flag else []
+
+    @cached_property
+    def _marked(self) -> list[tuple[int, int]]:
+        """Which events carry any flag but that they are inside what the subject holds, and their flags."""
+        return [(i, flags) for i, flags in enumerate(self.seen.column("flags")) if flags & ~OWNED]
 
     def events(self, flag: int) -> list[Event]:
         """The events that carry a flag."""
@@ -85,6 +89,7 @@ class Facts:
         """Whether the subject took a step of one of these kinds."""
         return bool(self.seen.counts) and any(self.seen.counts[step] for step in steps)
 
+    @cached_property
     def left(self) -> Left:
         """What the subject left outside of what it returned. An unmapping that failed, by plan or for want of memory,
         excuses what it was to remove."""
@@ -162,6 +167,16 @@ class Facts:
                 wrong.append((at, start))
             at = end
         return tuple(wrong)
+
+
+def maps_before_it_unmaps(seen: Observation) -> bool:
+    """Whether nothing is mapped once something was unmapped, so that no part of the range was free in between."""
+    if seen.counts[MREMAP] or seen.events_dropped:
+        return False
+    if not seen.counts[MUNMAP]:
+        return True
+    steps = seen.column("step")
+    return MMAP not in steps[steps.index(MUNMAP) :]
 
 
 _VARIABLE = re.compile(r"0x[0-9a-f]+|\(nil\)|[0-9][0-9a-f]*")

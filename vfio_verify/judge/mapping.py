@@ -42,7 +42,7 @@ def _contiguous(facts: Facts) -> list[Finding] | None:
         summary = "the address is not one of a page"
         return [Finding(summary, "a page-aligned address A", f"{seen.address:#x}", "address")]
     findings = [Finding(what, tiled, where, cause) for what, where, cause in _untiled(facts)]
-    strays, excused = facts.left()
+    strays, excused = facts.left
     extra = seen.pages_after - seen.pages_before - facts.length // PAGE
     if strays:
         where = ", ".join(f"[{place(run.start)}, {place(run.end)})" for run in strays)

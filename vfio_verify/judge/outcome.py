@@ -166,7 +166,7 @@ def _error_set(facts: Facts) -> list[Finding] | None:
         return []
     if not seen.error_left:
         return [Finding("failure sets no error", "an error in *errp", "*errp is NULL", of_kind("none", _unsaid(facts)))]
-    return list(_wrong_message(text))
+    return list(wrong_messages(text))
 
 
 def _unsaid(facts: Facts) -> str:
@@ -181,7 +181,8 @@ _LOST_ERRNO = re.compile(r"Unknown error -\d+|: Success$")
 """What strerror() has for a number below 0, and for none: neither is an errno."""
 
 
-def _wrong_message(text: str) -> Iterator[Finding]:
+def wrong_messages(text: str) -> Iterator[Finding]:
+    """What is wrong with an error's message."""
     if not text.strip():
         yield Finding("the error's message is empty", "a message", repr(text), "empty")
         return
