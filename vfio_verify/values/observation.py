@@ -192,12 +192,26 @@ class Observation(Struct, frozen=True):
     """One run. Page counts are of the whole process; runs and strays are relative to `base`."""
 
     mapped: bool
-    address: int = 0
-    base: int = 0
     error_given: bool = False
     error_left: bool = False
-    error_sets: int = 0
     message: bytes = b""
+    events: bytes = b""
+    runs: tuple[Run, ...] = ()
+    strays: tuple[Run, ...] = ()
+    differences: tuple[Difference, ...] = ()
+    counts: tuple[int, ...] = ()
+    second: SecondCall | None = None
+    error_at: tuple[int, ...] = ()
+    """The places in the subject that set the first two errors that reached the caller."""
+    block_hosts: tuple[int, ...] = ()
+    device_fds: tuple[int, ...] = ()
+    """The descriptors of devices and of files of regions, whether the case has them or not, and last that of plain
+    RAM."""
+    harness_changes: int = 0
+    """Mappings of the harness that differed after the request in which this run was."""
+    address: int = 0
+    base: int = 0
+    error_sets: int = 0
     pages_before: int = 0
     pages_after: int = 0
     pages_end: int = 0
@@ -207,35 +221,20 @@ class Observation(Struct, frozen=True):
     heap_live_bytes: int = 0
     cached_frees: int = 0
     bad_frees: int = 0
-    events: bytes = b""
     events_dropped: int = 0
-    runs: tuple[Run, ...] = ()
-    strays: tuple[Run, ...] = ()
-    differences: tuple[Difference, ...] = ()
     pages_compared: int = 0
     pages_total: int = 0
     flags_union: int = 0
-    counts: tuple[int, ...] = ()
-    second: SecondCall | None = None
-    steps: tuple[StepSeen, ...] = ()
-    """For a case with a sequence: this call, and what was done after it."""
-    death: Death | None = None
-    block_hosts: tuple[int, ...] = ()
-    device_fds: tuple[int, ...] = ()
-    """The descriptors of devices and of files of regions, whether the case has them or not, and last that of plain
-    RAM."""
-    harness_changes: int = 0
-    """Mappings of the harness that differed after the request in which this run was."""
     left: int = 0
     """What the call left behind in its process: `LEFT_THREAD`, `LEFT_CHILD`, `LEFT_TIMER`."""
-    threads: Threads | None = None
-    """For a case with concurrent calls; the case's own call is among them."""
-    error_at: tuple[int, ...] = ()
-    """The places in the subject that set the first two errors that reached the caller."""
     heap_at: int = NOWHERE
     """The place that allocated the first block that is not freed."""
     free_at: int = NOWHERE
     """The place that freed first what was not to be freed."""
+    fds_left: int = 0
+    """Descriptors that are open after the call, and were not before, whoever opened them."""
+    fds_gone: int = 0
+    """Descriptors of the process, not of a call, that are not open any more."""
     references_kept: int = 0
     """References to objects of QEMU's that were taken and not dropped."""
     references_dropped: int = 0
@@ -244,12 +243,13 @@ class Observation(Struct, frozen=True):
     """RCU read locks that were not given back."""
     reference_at: int = NOWHERE
     """The place that took the first reference that was kept, or dropped the first that was not the call's."""
+    steps: tuple[StepSeen, ...] = ()
+    """For a case with a sequence: this call, and what was done after it."""
+    death: Death | None = None
+    threads: Threads | None = None
+    """For a case with concurrent calls; the case's own call is among them."""
     named: tuple[tuple[str, int, int], ...] = ()
     """Names for ranges of addresses, beside that of the mapping: name, start, end."""
-    fds_left: int = 0
-    """Descriptors that are open after the call, and were not before, whoever opened them."""
-    fds_gone: int = 0
-    """Descriptors of the process, not of a call, that are not open any more."""
 
     def trace(self) -> Iterator[Event]:
         """The events in order."""

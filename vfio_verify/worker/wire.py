@@ -6,6 +6,7 @@ What comes back is read with its bounds checked: the process that wrote it ran a
 from __future__ import annotations
 
 import errno
+import functools
 import itertools
 import operator
 import struct
@@ -49,10 +50,11 @@ from vfio_verify.values.observation import (
 )
 from vfio_verify.worker import native
 
-_CONVERTED = ("mapped", "error_given", "error_left", "error_at", "counts")
-_SAME = tuple(f for f in native.Record._fields if f in Observation.__struct_fields__ and f not in _CONVERTED)
-"""Fields of a record that an observation has as they are, under the same names."""
+_CONVERTED = 14
+"""So many fields an observation begins with. Then come those of a record that it has as they are."""
+_SAME = tuple(name for name in Observation.__struct_fields__[_CONVERTED:] if name in native.Record._fields)
 _same_of = operator.attrgetter(*_SAME)
+_as_record = functools.partial(tuple.__new__, native.Record)
 _STEP_NUMBER = {step: number for number, step in enumerate(STEPS)}
 _FDS = MAX_DEVICES + MAX_FILES + 1
 _KIND_NUMBER = {kind: number for number, kind in enumerate(KERNEL_FAULT_KINDS, 1)}
@@ -186,7 +188,7 @@ def unpack_head(reply: memoryview) -> Head:
 
 def unpack_record(data: memoryview, head: Head, harness_changes: int) -> tuple[Observation, int]:
     """One record, and its size in bytes."""
-    record = native.Record._make(native.RECORD.unpack_from(data))
+    record: native.Record = _as_record(native.RECORD.unpack_from(data))
     events_end = native.RECORD.size + record.n_events * EVENT.size
     runs_end = events_end + record.n_vmas * native.VMA.size
     strays_end = runs_end + record.n_strays * native.VMA.size
@@ -201,24 +203,24 @@ def unpack_record(data: memoryview, head: Head, harness_changes: int) -> tuple[O
     if max(truths) > 1 or record.left > native.ALL_LEFT or record.message_bytes > native.MESSAGE_BYTES:
         raise DamageError("the worker's reply is damaged: a record holds what no run gives")
     events = data[native.RECORD.size : events_end]
-    if record.n_events and max(events.cast("Q")[:: len(Event._fields)]) >= len(STEPS):
+    if record.n_events and max(events.cast("Q")[:: len(Event._fields)].tolist()) >= len(STEPS):
         raise DamageError("the worker's reply is damaged: a trace holds what is no step")
     observation = Observation(
-        mapped=bool(record.mapped),
-        error_given=bool(record.error_given),
-        error_left=bool(record.error_left),
-        message=bytes(data[differences_end:message_end]),
-        events=bytes(events),
-        runs=_runs(data[events_end:runs_end]),
-        strays=_runs(data[runs_end:strays_end]),
-        differences=_differences(data[strays_end:differences_end]),
-        counts=native.COUNTS.unpack(record.counts),
-        second=_second_call(record) if record.second_called else None,
-        error_at=tuple(at for at in (record.error_at, record.error_again_at) if at != NOWHERE),
-        block_hosts=head.hosts,
-        device_fds=head.fds,
-        harness_changes=harness_changes,
-        **dict(zip(_SAME, _same_of(record), strict=True)),
+        bool(record.mapped),
+        bool(record.error_given),
+        bool(record.error_left),
+        bytes(data[differences_end:message_end]),  # message
+        bytes(events),
+        _runs(data[events_end:runs_end]),
+        _runs(data[runs_end:strays_end]),
+        _differences(data[strays_end:differences_end]),
+        native.COUNTS.unpack(record.counts),
+        _second_call(record) if record.second_called else None,
+        tuple(at for at in (record.error_at, record.error_again_at) if at != NOWHERE),
+        head.hosts,
+        head.fds,
+        harness_changes,
+        *_same_of(record),
     )
     return observation, record.bytes
 
@@ -236,11 +238,11 @@ def _second_call(record: native.Record) -> SecondCall:
 
 
 def _runs(data: memoryview) -> tuple[Run, ...]:
-    return tuple(map(Run._make, native.VMA.iter_unpack(data)))
+    return tuple(map(Run._make, native.VMA.iter_unpack(data))) if data else ()
 
 
 def _differences(data: memoryview) -> tuple[Difference, ...]:
-    return tuple(map(Difference._make, native.DIFFERENCE.iter_unpack(data)))
+    return tuple(map(Difference._make, native.DIFFERENCE.iter_unpack(data))) if data else ()
 
 
 def signed(word: int) -> int:
