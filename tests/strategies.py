@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from vfio_verify.generate.layouts import any_case
+from vfio_verify.generate.packed import CASE_BYTES, packed_case
 from vfio_verify.generate.sequences import with_sequence
-from vfio_verify.generate.strategies import CASE_BYTES, _Drawn, packed_case
+from vfio_verify.generate.strategies import _Drawn
 from vfio_verify.values.case import Case
 
 

@@ -20,13 +20,12 @@ from commands import command
 from vfio_verify.campaign.options import Options
 from vfio_verify.corpus.entry import Entry
 from vfio_verify.errors import HarnessError
-from vfio_verify.generate.strategies import run_packed_cases
+from vfio_verify.generate.packed import packed_cases
 from vfio_verify.search.budget import Budget
 from vfio_verify.search.fuzz import fuzz
 from vfio_verify.search.state import Finding
 from vfio_verify.search.watcher import SearchProgress
 from vfio_verify.subject.subject import open_subject
-from vfio_verify.values.case import Case
 from vfio_verify.worker.worker import Worker
 
 SUBJECT = Path(__file__).with_name("subject.c")
@@ -52,13 +51,10 @@ def command_seconds(repeats: int, *arguments: object) -> float:
 
 def replay_seconds(repeats: int, count: int, *arguments: object) -> float:
     """The duration of a replay of `count` kept cases, which are those of a campaign."""
-    names = itertools.count()  # those of their content would be fewer: some small cases are drawn twice
     with tempfile.TemporaryDirectory(prefix="vfio-verify-bench-") as directory:
-
-        def keep(case: Case) -> None:
-            Path(directory, f"{next(names):06}.json").write_bytes(Entry(case).to_json())
-
-        run_packed_cases(keep, 0, count)
+        for number, case in enumerate(packed_cases(0, count)):
+            # By numbers: some small cases are drawn twice.
+            Path(directory, f"{number:06}.json").write_bytes(Entry(case).to_json())
         return command_seconds(repeats, "replay", directory, *arguments)
 
 

@@ -18,7 +18,8 @@ from vfio_verify.campaign.check import check
 from vfio_verify.campaign.options import Options
 from vfio_verify.campaign.shards import made_by_hand, shards
 from vfio_verify.generate.distribution import FeatureCount, table
-from vfio_verify.generate.strategies import cases, run_packed_cases
+from vfio_verify.generate.packed import packed_cases
+from vfio_verify.generate.strategies import cases
 from vfio_verify.subject.subject import CORE, open_subject
 from vfio_verify.values.case import PAGE, Call, Case, Device, Fault, Fork, RamBlock, Region, Segment
 from vfio_verify.values.features import FEATURES, features
@@ -140,7 +141,8 @@ def drawn(strategy: str) -> Counter[str]:
         count(case)
 
     if strategy == "packed":
-        run_packed_cases(count, 1, LAYOUTS)
+        for case in packed_cases(1, LAYOUTS):
+            count(case)
     else:
         draw()
     assert met["layouts"] == LAYOUTS

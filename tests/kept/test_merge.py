@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from vfio_verify.corpus.entry import Entry, Origin
 from vfio_verify.corpus.merge import exercised, merged
-from vfio_verify.generate.strategies import _Decoded, any_case
+from vfio_verify.generate.packed import packed_case
 from vfio_verify.values.case import PAGE, Case, Device, Fault, RamBlock, Region, Segment
 from vfio_verify.values.features import features
 
@@ -20,7 +20,7 @@ def drawn(count: int) -> list[Entry]:
     chance = random.Random(7)
     entries = []
     for number in range(count):
-        case = any_case(_Decoded(chance.randbytes(160)))
+        case = packed_case(chance.randbytes(160))
         if number % 3 == 0:
             case = case.with_faults(Fault("mmap", chance.randint(1, 3), chance.choice(["ENOMEM", "EINVAL"])))
         origin = Origin("x.c", chance.choice(["CONTENTS", "NO_LEAK"]), chance.choice("ab")) if number % 4 == 0 else None

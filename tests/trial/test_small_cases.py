@@ -17,7 +17,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from vfio_verify.generate.layouts import GIB
-from vfio_verify.generate.strategies import CASE_BYTES, SEQUENCE_BYTES, cases, packed_case, packed_sequence
+from vfio_verify.generate.packed import CASE_BYTES, SEQUENCE_BYTES, packed_case, packed_sequence
+from vfio_verify.generate.strategies import cases
 from vfio_verify.trial.minimize import minimal
 from vfio_verify.trial.reduce_calls import alike_segments, evened_segments, joined_segments, swapped_segments
 from vfio_verify.trial.reduce_world import (

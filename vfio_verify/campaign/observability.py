@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from hypothesis import event, target
+from hypothesis import HealthCheck, Phase, event, given, seed, settings, target
+from hypothesis import strategies as st
 from hypothesis.internal import observability
 
 from vfio_verify.judge import Verdict
@@ -62,8 +64,29 @@ class Observer:
             for one in violation.whole:
                 self._violated.setdefault(one.clause, one.summary)
 
-    def tell(self) -> None:
-        """Tell Hypothesis of the layout, inside the test that drew it."""
+    def observe(self, cases: list[Case], run: Callable[[Case], None]) -> None:
+        """Run each of these cases inside a test of Hypothesis's, and write what it tells of them."""
+        left = iter(cases)
+
+        @seed(0)
+        @settings(
+            max_examples=len(cases),
+            phases=[Phase.generate],
+            database=None,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(st.integers(0, (1 << 64) - 1))
+        def test(_: int) -> None:
+            run(next(left))
+            self._tell()
+
+        with self._writing(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on Hypothesis's advice for interactive use
+            test()
+
+    def _tell(self) -> None:
+        """Tell Hypothesis of the layout that was run."""
         if self._case is None:
             return  # it was left out: the subject hangs too often
         for name in sorted(features(self._case)):
@@ -76,8 +99,8 @@ class Observer:
         target(self._steps, label="steps without a fault")
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Observe Hypothesis, and write what it tells."""
+    def _writing(self) -> Iterator[None]:
+        """Have what Hypothesis tells written."""
         before = observability.OBSERVABILITY_COLLECT_COVERAGE
         # The lines covered would be ours, and not the subject's.
         observability.OBSERVABILITY_COLLECT_COVERAGE = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct, field
@@ -19,6 +19,7 @@ from vfio_verify.errors import NotPermittedError
 from vfio_verify.generate.concurrent import concurrent_cases, suits
 from vfio_verify.generate.distribution import FeatureCount
 from vfio_verify.generate.kernel_faults import FEW, LAYOUTS, kernel_cases, long_case
+from vfio_verify.generate.packed import SEQUENCE_BYTES, packed_cases, packed_sequence
 from vfio_verify.generate.sweep import fault_plans, pair_plans
 from vfio_verify.judge import Verdict, Violation
 from vfio_verify.judge.attribution import key
@@ -343,9 +344,6 @@ def _run_layouts(
     by_hand = made_by_hand(part)
     for made in by_hand:
         shard.run_layout(made)
-    # Imported late: who only hands out tasks does without Hypothesis, and a first case is judged before it comes.
-    from vfio_verify.generate.strategies import SEQUENCE_BYTES, packed_sequence, run_packed_cases
-
     sequences: list[Case] = []
     drawn = shard.layouts
 
@@ -353,16 +351,18 @@ def _run_layouts(
         nonlocal drawn
         between_layouts()
         shard.run_layout(case)
-        if observer is not None:
-            observer.tell()
         drawn += 1
         if drawn % _SEQUENCE_EVERY == _SEQUENCE_EVERY // 2:
-            # From a seed of its own: what Hypothesis draws stays the same.
+            # From a seed of its own: the layouts stay the same.
             data = random.Random(f"{part.seed}, layout {drawn}").randbytes(SEQUENCE_BYTES)
             sequences.append(packed_sequence(case, data))
 
-    with nullcontext() if observer is None else observer.writing():
-        run_packed_cases(run_drawn, part.seed, part.examples - len(by_hand))
+    cases = packed_cases(part.seed, part.examples - len(by_hand))
+    if observer is None:
+        for case in cases:
+            run_drawn(case)
+    else:
+        observer.observe(list(cases), run_drawn)
     # Last, since each begins a fresh process: the layouts share one, where a table can fill.
     for case in sequences:
         between_layouts()
