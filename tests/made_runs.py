@@ -89,8 +89,6 @@ def seen(events: Iterable[Event] = (), **fields: object) -> Observation:
         "error_given": True,
         "pages_before": 1000,
         "pages_after": 1000,
-        "lowest_fd_before": 7,
-        "lowest_fd_after": 7,
         "block_hosts": (HOST, HOST + 2**20),
         "events": b"".join(EVENT.pack(*event) for event in events),
         "counts": tuple(sum(event.step == step for event in events) for step in range(len(STEPS))),

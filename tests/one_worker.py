@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from importlib.resources import files
 from pathlib import Path
@@ -11,6 +12,7 @@ from vfio_verify.subject.compiler import WRAPPED
 from vfio_verify.values.case import PAGE, Case, Device, RamBlock, Region, Segment
 from vfio_verify.values.model import expect
 from vfio_verify.values.observation import Observation
+from vfio_verify.worker.worker import Worker
 
 CASE = Case(
     (Device((Region(0, 16 * PAGE),)),),
@@ -31,3 +33,14 @@ def compiled(directory: Path, text: str) -> Path:
 
 def is_right(seen: Observation, case: Case = CASE) -> bool:
     return seen.mapped and judge(case, expect(case), seen).violations == ()
+
+
+def open_fds(worker: Worker) -> list[int]:
+    """The descriptors that a worker's process has open between two requests."""
+    return sorted(map(int, os.listdir(f"/proc/{worker._process.pid}/fd")))
+
+
+def lowest_free_fd(worker: Worker) -> int:
+    """The descriptor that it would be given next."""
+    taken = open_fds(worker)
+    return next(fd for fd in range(len(taken) + 1) if fd not in taken)

@@ -13,6 +13,7 @@ int64_t vv_run_request(const u64 *request, u64 request_bytes, uint8_t *reply, u6
 {
     const u64 magic = request_bytes < sizeof(u64) ? 0 : *request;
 
+    vv_arm_signals();
     if (magic == VV_SESSION_MAGIC && request_bytes >= sizeof(struct vv_request)) {
         return vv_session_request(request, request_bytes, reply, capacity);
     }

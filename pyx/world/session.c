@@ -146,7 +146,6 @@ static uint8_t *finish_look(struct vv_look *look)
 
     vv_observe_refresh(false);
     look->pages = vv_process_pages();
-    look->lowest_fd = (u64)vv_lowest_free_fd();
     look->n_mappings = n_mappings;
     for (i = 0; i < n_mappings; i++) {
         at = look_at_mapping(at, &mappings[i]);

@@ -26,7 +26,7 @@ struct vv_look {
     u64 error;                  /* errno of what was refused */
     u64 left;                   /* runs of pages where a mapping was ended */
     u64 child;                  /* of a fork: 0 where every mapping was whole, else 1 + the call of one that was not */
-    u64 pages, lowest_fd;       /* of the process */
+    u64 pages;                  /* of the process */
     u64 n_mappings;
     /* for each mapping: */
 };

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from case_texts import from_json
 from msgspec.structs import replace
+from one_worker import lowest_free_fd, open_fds
 from places import TESTS
 from rich.console import Console
 from subject_files import needs_compiler
@@ -142,10 +143,8 @@ def failures(seen: Observation) -> list[tuple[str, int, int]]:
 
 
 def stays_as_it_was(seen: Observation) -> bool:
-    return (seen.pages_after, seen.pages_end, seen.lowest_fd_after, seen.harness_changes, seen.strays) == (
-        *(seen.pages_before, seen.pages_before, seen.lowest_fd_before, 0),
-        (),
-    )
+    pages = (seen.pages_after, seen.pages_end) == (seen.pages_before, seen.pages_before)
+    return pages and (seen.fds_left, seen.fds_gone, seen.harness_changes, seen.strays) == (0, 0, 0, ())
 
 
 # ---- what each kind promises ----------------------------------------------------------
@@ -252,13 +251,14 @@ bool f(struct iovec *iov, unsigned int n, void **addr, size_t total_size, Error 
 }
 """
     with runner_of_text(tmp_path, text) as leaking:
+        first_free = lowest_free_fd(leaking.worker)
         seen, verdict = leaking.run(FIVE, "closed_descriptor")
         first, last = map(int, seen.message.split())
         assert first < min(seen.device_fds) < last
         assert {v.clause for v in verdict.violations} == {"NO_LEAK"}
         again, _ = leaking.run(FIVE)
         first_again, last_again = map(int, again.message.split())
-        assert first_again == again.lowest_fd_before == seen.lowest_fd_before
+        assert first_again == first_free
         assert last_again > last  # fewer numbers were free
 
 
@@ -268,6 +268,7 @@ bool f(struct iovec *iov, unsigned int n, void **addr, size_t total_size, Error 
 @subjects
 def test_after_each_kind_the_next_case_is_run_and_judged_as_ever(runner):
     before, _ = runner.run(FIVE)
+    fds = open_fds(runner.worker)
     for kind in KERNEL_FAULT_KINDS:
         if kernel_faults.why_not(kind) is not None or kind == "hugetlb":
             continue
@@ -278,7 +279,7 @@ def test_after_each_kind_the_next_case_is_run_and_judged_as_ever(runner):
             seen, verdict = runner.run(case)
             assert seen.mapped == (not case.fault_plan)
             assert seen.second is None or seen.second.like_first
-            assert (seen.pages_before, seen.lowest_fd_before) == (before.pages_before, before.lowest_fd_before)
+            assert (seen.pages_before, open_fds(runner.worker)) == (before.pages_before, fds)
             assert not verdict.violations
             assert stays_as_it_was(replace(seen, pages_after=seen.pages_end))
             assert case.fault_plan or seen.pages_compared == 8

@@ -23,6 +23,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from one_worker import open_fds
 from places import TESTS
 from strategies import sequences
 from subject_files import needs_compiler
@@ -362,11 +363,11 @@ def test_done_in_one_message_or_step_by_step_the_same_is_seen(core):
 
 def test_a_sequence_leaves_nothing_behind(core):
     before = run(core, sequence(call((0, 0, 1)), Change(0, 0))).steps[0].call
-    restarts = core.restarts
+    restarts, fds = core.restarts, open_fds(core)
     for _ in range(20):
         run(core, EVERYTHING)
     after = run(core, sequence(call((0, 0, 1)), Change(0, 0))).steps[0].call
-    assert (after.pages_before, after.lowest_fd_before) == (before.pages_before, before.lowest_fd_before)
+    assert (after.pages_before, open_fds(core)) == (before.pages_before, fds)
     assert not after.differences  # the word that was changed has its stamp again
     assert core.restarts == restarts
 

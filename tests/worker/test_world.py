@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from hypothesis import given, settings
+from one_worker import open_fds
 from strategies import packed_cases
 from subject_files import needs_compiler
 
@@ -191,7 +192,7 @@ def test_every_call_is_recorded_in_order_with_its_arguments_and_its_answer(calle
         ("mmap", errno.EEXIST, OUTSIDE | UNPLANNED),
     ]
     assert seen.message == b"1"
-    assert (seen.lowest_fd_before, seen.pages_before) == (seen.lowest_fd_after, seen.pages_after)
+    assert (seen.pages_after, seen.fds_left, seen.fds_gone) == (seen.pages_before, 0, 0)
 
 
 @needs_compiler
@@ -489,7 +490,7 @@ def test_harm_is_recorded_and_answered_and_not_done(harmer, harm):
     assert seen.flags_union & REFUSED
     assert seen.harness_changes == 0
     assert seen.pages_end == seen.pages_before
-    assert seen.lowest_fd_after == seen.lowest_fd_before
+    assert (seen.fds_left, seen.fds_gone) == (0, 0)
 
 
 own_fds = worker_of(
@@ -548,6 +549,7 @@ void vfio_verify_entry(struct vv_call *call)
 def test_a_descriptor_that_was_not_open_before_the_call_is_its_own(own_fds, kind):
     """NO_LEAK: however it was opened, it may be closed, and is missed when it stays open."""
     pair = kind in (0, 1)
+    before = open_fds(own_fds)
     for deed, said, left in (
         *((0, b"1", 0), (1, b"0", pair), (2, b"1", 1 + pair), (3, b"-1 9", 0), (4, b"0", 0), (5, b"0", 0)),
         (6, b"1", 0),
@@ -558,7 +560,7 @@ def test_a_descriptor_that_was_not_open_before_the_call_is_its_own(own_fds, kind
         assert [(STEPS[e.step], e.errno) for e in astray] == ([("close", errno.EBADF)] if deed == 3 else []), deed
         assert not seen.flags_union & REFUSED
     # What one run left does not stay for the next.
-    assert run(own_fds, msgspec.structs.replace(TWO, total_size=kind)).lowest_fd_before == seen.lowest_fd_before
+    assert open_fds(own_fds) == before
     assert own_fds.restarts == 0
 
 
@@ -939,8 +941,6 @@ def relative(seen: Observation) -> Observation:
         pages_before=0,
         pages_after=seen.pages_after - seen.pages_before,
         pages_end=seen.pages_end - seen.pages_before,
-        lowest_fd_before=0,
-        lowest_fd_after=seen.lowest_fd_after - seen.lowest_fd_before,
         device_fds=(),
     )
 
@@ -1042,11 +1042,11 @@ def test_no_event_is_dropped_in_any_of_many_long_runs(core):
 def test_the_worker_is_the_same_after_thousands_of_runs(core):
     case = layout((0, 0, 3), (0, 5, 1), (0, 2, 2))
     (faultless,) = core.run(case, [()])
-    restarts = core.restarts
+    restarts, fds = core.restarts, open_fds(core)
     plans = [(), *fault_plans(faultless)]
     seen = [s for _ in range(4000 // len(plans)) for s in core.run(case, plans)]
     assert {s.pages_end for s in seen} == {s.pages_before for s in seen} == {faultless.pages_before}
-    assert {s.lowest_fd_before for s in seen} == {faultless.lowest_fd_before}
+    assert open_fds(core) == fds
     assert {s.harness_changes for s in seen} == {0}
     assert core.restarts == restarts
 

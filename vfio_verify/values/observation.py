@@ -150,7 +150,6 @@ class StepSeen(Struct, frozen=True):
     """The call whose mapping a forked child saw otherwise."""
     pages: int = 0
     """The pages of the whole process."""
-    lowest_fd: int = 0
     mappings: tuple[MappingSeen, ...] = ()
 
 
@@ -215,8 +214,6 @@ class Observation(Struct, frozen=True):
     pages_before: int = 0
     pages_after: int = 0
     pages_end: int = 0
-    lowest_fd_before: int = 0
-    lowest_fd_after: int = 0
     heap_live: int = 0
     heap_live_bytes: int = 0
     cached_frees: int = 0

@@ -57,7 +57,7 @@ MESSAGE_BYTES, ALL_LEFT = 4096, 7
 Record = namedtuple(
     "Record",
     "bytes mapped address base error_given error_left error_sets message_bytes "
-    "pages_before pages_after pages_end lowest_fd_before lowest_fd_after "
+    "pages_before pages_after pages_end "
     "heap_live heap_live_bytes cached_frees bad_frees "
     "n_events n_vmas n_strays n_differences events_dropped pages_compared pages_total flags_union counts "
     "second_called second_mapped second_address second_like_first second_differences first_whole_after "
@@ -65,12 +65,12 @@ Record = namedtuple(
     "references_kept references_dropped read_locks reference_at",
 )
 """``struct vv_record``, which the events, vmas, strays, differences and the message follow; `counts` is bytes."""
-RECORD, COUNTS = Format(f"=25Q{8 * len(STEPS)}s19Q"), Format(f"={len(STEPS)}Q")
-Look = namedtuple("Look", "bytes done error left child pages lowest_fd n_mappings")
+RECORD, COUNTS = Format(f"=23Q{8 * len(STEPS)}s19Q"), Format(f"={len(STEPS)}Q")
+Look = namedtuple("Look", "bytes done error left child pages n_mappings")
 """``struct vv_look``, which that many mappings follow."""
 MappingLook = namedtuple("MappingLook", "call address n_vmas n_differences pages_compared pages_total")
 """``struct vv_mapping_look``, which the vmas and the differences follow."""
-LOOK, MAPPING_LOOK = Format("=8Q"), Format("=6Q")
+LOOK, MAPPING_LOOK = Format("=7Q"), Format("=6Q")
 ThreadsReply = namedtuple("ThreadsReply", "n_threads rounds differs n_records")
 """``struct reply`` of threads.c, which the records follow."""
 Log = namedtuple(

@@ -324,7 +324,6 @@ def _unpack_look(data: memoryview, call: Observation | None) -> tuple[StepSeen, 
         left=look.left,
         child=look.child - 1 if look.child else None,
         pages=look.pages,
-        lowest_fd=look.lowest_fd,
         mappings=tuple(mappings),
     )
     return step, look.bytes

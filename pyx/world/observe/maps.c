@@ -187,20 +187,6 @@ u64 vv_process_pages(void)
     return strtoull(line, NULL, 10);
 }
 
-int vv_lowest_free_fd(void)
-{
-    int fd = fcntl(vv_proc_fd[VV_PROC_STATM], F_DUPFD, 0);
-
-    if (fd >= 0) {
-        close(fd);
-        return fd;
-    }
-    /* The subject may have lowered the limit. */
-    for (fd = 0; fcntl(fd, F_GETFD) >= 0; fd++) {
-    }
-    return fd;
-}
-
 /* ---- the whole process -------------------------------------------------------------------------------- */
 
 /* The stack grows by itself. The heap may, in builds traced for coverage. */

@@ -27,7 +27,6 @@ void vv_observe_refresh(bool parse);        /* forget what was read; parse: use 
 bool vv_vma_at_or_after(u64 address, struct vv_vma *vma);    /* absolute; false: none */
 u64 vv_observe_range(u64 start, u64 end, struct vv_vma *out, u64 max);  /* merged runs, absolute */
 u64 vv_process_pages(void);                 /* total size of this process's mappings, in pages */
-int vv_lowest_free_fd(void);
 
 /* Through which files the process is seen; a subject may put others in their place. */
 enum vv_proc { VV_PROC_MAPS, VV_PROC_STATM, VV_PROCS };

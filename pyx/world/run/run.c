@@ -74,6 +74,7 @@ static void call_twice(struct vv_record *record, struct vv_call *call, u64 n_fir
     vv_fds_before_call();
     vv_progress->in_subject = 1;
     call_subject(call);
+    vv_arm_signals();
     second = (u64)call->address;
     record->second_called = 1;
     record->second_flags_union = vv_calls.flags_union | (vv_fds_left(&gone) || gone ? VV_LEFT_OPEN : 0);
@@ -116,9 +117,7 @@ void vv_run_plan(struct vv_record *record, u64 capacity, const struct vv_plan *p
     vv_calls_begin(events, capacity > rest ? (capacity - rest) / sizeof(*events) : 0, plan->faults, plan->n_faults);
     vv_calls.n_owned = n_owned;
     held = vv_owned_pages();
-    vv_arm_signals();
     vv_observe_refresh(false);
-    record->lowest_fd_before = (u64)vv_lowest_free_fd();
     vv_fds_before_call();
     record->pages_before = vv_process_pages();
 
@@ -130,7 +129,6 @@ void vv_run_plan(struct vv_record *record, u64 capacity, const struct vv_plan *p
         vv_state_flush_stacks();
         record->pages_after = vv_process_pages();
     }
-    record->lowest_fd_after = (u64)vv_lowest_free_fd();
     record->fds_left = vv_fds_left(&record->fds_gone);
     vv_arm_signals();
     vv_observe_refresh(false);
@@ -145,7 +143,9 @@ void vv_run_plan(struct vv_record *record, u64 capacity, const struct vv_plan *p
     }
     if (!plan->keep) {
         vv_release_owned();
-        vv_fds_release();
+        if (record->fds_left || record->second_called) {
+            vv_fds_release();
+        }
     }
     record->pages_end = vv_process_pages();
 }

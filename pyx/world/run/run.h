@@ -23,7 +23,7 @@ void vv_subject_loaded(vv_entry entry, vv_entry zeroed);
 int vv_start(void);                             /* memory, signals, progress for this process; 0 or -1 with errno */
 int vv_after_fork(void);
 void vv_arm_ends(void);                         /* once a worker, before its subject is loaded */
-void vv_arm_signals(void);                      /* before each call, and after it: a subject may change them */
+void vv_arm_signals(void);                      /* before a request, and after each call: a subject may change them */
 
 int vv_build_world(const struct vv_layout *layout, u64 align);  /* its memory, and QEMU's objects; 0 or -1 with errno */
 
@@ -78,7 +78,6 @@ struct vv_record {
     u64 base;                   /* to which the vmas, strays and changes are relative */
     struct vv_error_report error;
     u64 pages_before, pages_after, pages_end;    /* of the process: before, after, when all was released */
-    u64 lowest_fd_before, lowest_fd_after;
     struct vv_heap_report heap;
     u64 n_events, n_vmas, n_strays, n_differences, events_dropped;
     u64 pages_compared, pages_total;

@@ -202,7 +202,7 @@ static void run_calls(const struct vv_round *round)
 }
 
 /* One record for each thread; what is of the whole process goes into the first. Returns where they end. */
-static uint8_t *record_round(uint8_t *at, u64 max_runs, const bool *compared, u64 fd_before, u64 fd_after)
+static uint8_t *record_round(uint8_t *at, u64 max_runs, const bool *compared)
 {
     struct vv_call_state *main_state = vv_call_state;
     struct vv_record *first = (struct vv_record *)(void *)at;
@@ -218,12 +218,10 @@ static uint8_t *record_round(uint8_t *at, u64 max_runs, const bool *compared, u6
         vv_record_call(record, &thread->call, &scope);
         /* The process's pages are counted where calls are made one by one: here others come and go. */
         record->pages_after = record->mapped ? page_up(thread->iovec.total_size) / vv_page_size : 0;
-        record->lowest_fd_before = record->lowest_fd_after = fd_before;
         at += record->bytes;
     }
     vv_call_state = main_state;
     vv_heap_report(&first->heap);
-    first->lowest_fd_after = fd_after;
     first->fds_left = vv_fds_left(&first->fds_gone);
     return at;
 }
@@ -379,7 +377,7 @@ int64_t vv_run_threads(const u64 *bytes, u64 request_bytes, uint8_t *reply, u64 
         vv_crew.threads[t].control_pauses = 0;
     }
     for (round = 0; round < request->rounds + CONTROLS; round++) {
-        u64 pages_before, fd_before, fd_after;
+        u64 pages_before;
         struct vv_record *first = (struct vv_record *)(void *)controls;
         const struct vv_round plan = plan_round(round, request->seed);
         bool same;
@@ -394,14 +392,12 @@ int64_t vv_run_threads(const u64 *bytes, u64 request_bytes, uint8_t *reply, u64 
         }
         vv_arm_signals();
         vv_observe_refresh(((const struct vv_request *)(const void *)(request + 1))->flags & VV_PARSE_MAPS);
-        fd_before = (u64)vv_lowest_free_fd();
         vv_fds_begin();
         pages_before = vv_process_pages();
         run_calls(&plan);
-        fd_after = (u64)vv_lowest_free_fd();
         vv_arm_signals();
         vv_observe_refresh(false);
-        rest = record_round(at, max_runs, compared, fd_before, fd_after);
+        rest = record_round(at, max_runs, compared);
         same = round == 0 || as_before(first, (struct vv_record *)(void *)at);
         release_all();
         ((struct vv_record *)(void *)at)->pages_end = vv_process_pages() - pages_before;
