@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 _NOT_TAKEN_AWAY = ("sealed", "seccomp", "hugetlb")
 """Kernel faults that stay with the process."""
+_CALLED_TWICE = 4096
+"""Segments of a layout up to which a faultless success is followed by a second call."""
 _ROUNDS = 120
 """Rounds of concurrent calls, each with another plan of which thread goes on when."""
 
@@ -239,7 +241,8 @@ class Worker:
     def _plans_request(self, cases: Sequence[Case]) -> Request:
         """Cases of one layout, each to be called with its plan."""
         layout = cases[0]
-        data = wire.pack_request(layout, [case.fault_plan for case in cases], self._flags | native.TWICE)
+        twice = native.TWICE * (len(layout.iovec) <= _CALLED_TWICE)
+        data = wire.pack_request(layout, [case.fault_plan for case in cases], self._flags | twice)
         has_kernel_fault = layout.kernel_fault is not None
         return Request(data, parts=len(cases), segments=len(layout.iovec), kernel_fault=has_kernel_fault)
 
