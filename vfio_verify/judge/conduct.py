@@ -170,18 +170,17 @@ def _no_leak(facts: Facts) -> list[Finding] | None:
     seen = facts.seen
     if not facts.completed:
         return None
-    way = SUCCESS if seen.mapped else facts.way_out
     findings = []
     if seen.fds_left:
         stay = "a descriptor stays open" if seen.fds_left == 1 else f"{seen.fds_left} descriptors stay open"
-        cause = of_kind("descriptor", way)
+        cause = of_kind("descriptor", _way(facts))
         findings.append(Finding(stay, "none that was not open before", f"{seen.fds_left} more", cause))
     if seen.fds_gone:
         summary = "a descriptor that is not the subject's is gone"
         findings.append(Finding(summary, "all that were open before", f"{seen.fds_gone} fewer", "gone"))
     if seen.heap_live:
         blocks = f"{seen.heap_live} heap block{'s' * (seen.heap_live != 1)} not freed"
-        cause = of_kind("heap", way)
+        cause = of_kind("heap", _way(facts))
         findings.append(Finding(blocks, "every allocation freed", f"{seen.heap_live_bytes} bytes", cause))
     if seen.cached_frees:
         times = f"{seen.cached_frees} time{'s' * (seen.cached_frees != 1)}"
@@ -191,6 +190,10 @@ def _no_leak(facts: Facts) -> list[Finding] | None:
         if seen.left & bit:
             findings.append(Finding(f"{what} stays behind", "none when the call returns", what, cause))
     return [*findings, *_closed(facts)]
+
+
+def _way(facts: Facts) -> str:
+    return SUCCESS if facts.seen.mapped else facts.way_out
 
 
 def _closed(facts: Facts) -> Iterator[Finding]:
