@@ -44,7 +44,7 @@ _ROUND = 8
 """And so many of the rest, which are others in the next layout."""
 _FEW = 1024
 """Steps of a kind above which a run takes too long for that: the middle one fails, and the last."""
-_FEWEST = 16_384
+_FEWEST = 4096
 """Steps of a kind above which a single mapping fails: the last."""
 _MAX_PAIRS = 96
 _LATER = 3

@@ -248,11 +248,11 @@ static u64 segment_stride(const struct vv_iovec *iovec)
     for (i = 0; i < iovec->n; i++) {
         wanted += pages_to_visit(own_page_up(iovec->segments[i].length) / vv_page_size);
     }
-    return wanted ? (wanted - 1) / VV_COMPARED_PAGES + 1 : 1;
+    return wanted > VV_COMPARED_PAGES ? (wanted - 1) / VV_SAMPLED_PAGES + 1 : 1;
 }
 
-/* Visits the pages of every segment that are to be compared. Where there are more than VV_COMPARED_PAGES, those of
- * every k-th segment, and of the last one. */
+/* Visits the pages of every segment that are to be compared. Where there are more than VV_COMPARED_PAGES, about
+ * VV_SAMPLED_PAGES: those of every k-th segment, and of the last one. */
 static void visit_all(const struct vv_iovec *iovec, u64 address, struct vv_contents *contents, visit_fn *visit)
 {
     const u64 stride = segment_stride(iovec);

@@ -49,6 +49,7 @@ enum vv_difference_kind {
 struct vv_difference { u64 kind, segment, offset, expected, seen; };
 
 #define VV_COMPARED_PAGES 32768             /* at most, in one look at a mapping */
+#define VV_SAMPLED_PAGES 4096               /* of a mapping that has more */
 
 struct vv_contents {
     struct vv_difference *out;
