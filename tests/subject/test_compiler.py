@@ -19,6 +19,7 @@ from vfio_verify import _world
 from vfio_verify.errors import InputError
 from vfio_verify.subject import compiler
 from vfio_verify.subject.source import read_source
+from vfio_verify.subject.source.world_names import read_names
 from vfio_verify.values.case import Case
 from vfio_verify.worker.worker import Worker
 
@@ -230,6 +231,39 @@ UNKNOWN = {
         4,
     ),
 }
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        "static int {0}(void) {{ return 1; }}",
+        "int {0}(void) {{ return 1; }}",
+        "#define {0} 1",
+        "#define {0}(a, b) ((a) + (b))",
+        "typedef int {0};",
+        "struct own_{0} {{ int a; }};\ntypedef struct own_{0} {0};",
+        "enum own_{0} {{ {0} }};",
+        "static int {0};",
+    ],
+)
+def test_the_sources_may_define_every_name_of_the_world(build, definition):
+    world = read_names()
+    # A macro of QEMU's in a function's head is read as an attribute.
+    claimed = world.identifiers if "(void)" in definition else world.declared
+    names = sorted(claimed - {"virtio_gpu_simple_resource", "g_autofree"})
+    use = "{0}(1, 2)" if "(a, b)" in definition else "sizeof({0})"
+    text = "\n".join(definition.format(name) for name in names)
+    uses = " + ".join(use.format(name) for name in names)
+    build(f"{text}\n{RESOURCE}\n{{\n    return (void *)(size_t)({uses});\n}}\n")
+
+
+def test_a_refusal_has_the_name_that_the_source_gives(build):
+    """Not the one that the world's own gets."""
+    text = "struct mine { int a; };\ntypedef struct mine RAMBlock;\n" + BOOL
+    with pytest.raises(
+        InputError, match=r"'struct RAMBlock' has no member named 'nothing'|no member.*'struct RAMBlock'"
+    ):
+        build(text + "{ RAMBlock b; return qemu_ram_block_from_host(&b, 0, 0)->nothing; }")
 
 
 def test_a_field_that_the_subjects_own_struct_lacks_is_an_error_in_the_subject(build):

@@ -15,10 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import vfio_verify
 from vfio_verify.errors import InputError
 from vfio_verify.subject.source import Source, items, read_source
 from vfio_verify.subject.source.signatures import Signature
 from vfio_verify.subject.source.text import Fragment, preprocess
+from vfio_verify.subject.source.world_names import read_names
 
 HEAD = "bool subject(struct iovec *iov, unsigned int n, void **addr, size_t total, Error **errp)"
 BODY = "{\n    *addr = NULL;\n    return true;\n}\n"
@@ -711,19 +713,52 @@ def test_headers_that_include_each_other_end(tmp_path):
     assert "#define B 1" in read_source(str(tmp_path / "x.c")).unit
 
 
-def defined(source: Source) -> set[str]:
-    return set(re.findall(r"^#define VFIO_VERIFY_SOURCE_DEFINES_(\w+) 1$", source.unit, re.MULTILINE))
-
-
-def test_each_kept_name_is_claimed_before_the_worlds_header(read):
+def test_each_name_that_is_kept_is_claimed(read):
     helpers = (
         "static int fun(void);\nstatic int fun(void) { return 1; }\n#define MACRO 1\nstruct tag { int a; };\ntypedef struct tag alias;\n"
         "enum kind { FIRST };\nstatic int variable;\nextern int other;\ntypedef struct VFIODevice VFIODevice;\nstatic int unused;"
     )
     use = "fun(); alias a; enum kind k = FIRST; variable = MACRO + other; VFIODevice *v; struct tag t"
-    source = read(with_helpers(helpers, use))
-    assert defined(source) == {"subject", "fun", "MACRO", "tag", "alias", "kind", "FIRST", "variable"}
-    assert source.unit.index("SOURCE_DEFINES_fun") < source.unit.index("vfio_verify/qemu.h")
+    claims = read(with_helpers(helpers, use)).cut.claims
+    assert claims == {"subject", "fun", "MACRO", "tag", "alias", "kind", "FIRST", "variable"}
+
+
+def test_the_worlds_names_give_way_to_those_of_the_sources(read):
+    """Its macros go. What else it has gets another name; but for a struct that the sources complete."""
+    helpers = (
+        "static int qemu_close(int fd) { return fd; }\n#define ROUND_UP(a, b) (a)\nstruct Error { int a; };\n"
+        "enum mine { ERROR_CLASS_GENERIC_ERROR };\nstatic int own;"
+    )
+    use = "struct Error e; own = ROUND_UP(1, 2) + qemu_close(ERROR_CLASS_GENERIC_ERROR)"
+    unit = read(with_helpers(helpers, use)).unit
+    assert re.findall(r"^#(?:define|include|undef) .*", unit.split("#line")[0], re.MULTILINE)[3:] == [
+        '#include "vfio_verify/system.h"',
+        "#define ERROR_CLASS_GENERIC_ERROR vfio_verify_world_ERROR_CLASS_GENERIC_ERROR",
+        "#define qemu_close vfio_verify_world_qemu_close",
+        '#include "vfio_verify/call.h"',
+        '#include "vfio_verify/qemu.h"',
+        "#undef ERROR_CLASS_GENERIC_ERROR",
+        "#undef qemu_close",
+        "#undef ROUND_UP",
+    ]
+
+
+def test_the_worlds_names_are_those_that_a_parser_finds_in_its_headers():
+    found: dict[str, set[str]] = {"macro": set(), "other": set()}
+    for header in (Path(vfio_verify.__file__).parent / "include/vfio_verify").glob("*.h"):
+        if header.name not in ("call.h", "system.h"):
+            for item in items.read(preprocess(Fragment(header.name, 1, header.read_text()))).items:
+                if item.kind != "undef":
+                    found["macro" if item.kind == "macro" else "other"] |= item.identifiers
+    own = re.compile("vfio_verify_", re.IGNORECASE)
+    names = read_names()
+    assert names.macros == {name for name in found["macro"] if not own.match(name)}
+    assert names.identifiers == {name for name in found["other"] if not own.match(name)}
+
+
+def test_a_struct_that_a_macro_of_the_worlds_makes_is_not_the_worlds(read):
+    """QLIST_HEAD(name, type) makes a `struct name`."""
+    assert "int mine" in read(with_helpers("struct name {\n    int mine;\n};", "struct name n")).unit
 
 
 def test_structs_and_lists_that_the_world_makes_stay_the_worlds(read):
@@ -732,12 +767,12 @@ def test_structs_and_lists_that_the_world_makes_stay_the_worlds(read):
         "VFIODeviceList vfio_device_list = { 0 };"
     )
     source = read(with_helpers(helpers, "VFIODevice *v = vfio_device_list.lh_first; struct RAMBlock *b"))
-    assert defined(source) == {"subject"}
+    assert source.cut.claims == {"subject"}
 
 
 def test_a_look_up_that_the_sources_define_wins_over_the_worlds(read):
     helper = "static bool vfio_device_lookup(struct iovec *v)\n{\n    return !v;\n}"
-    assert "vfio_device_lookup" in defined(read(with_helpers(helper, "vfio_device_lookup(iov)")))
+    assert "vfio_device_lookup" in read(with_helpers(helper, "vfio_device_lookup(iov)")).cut.claims
 
 
 def test_a_look_up_that_asks_the_devices_backend_is_the_worlds(read):
@@ -745,7 +780,7 @@ def test_a_look_up_that_asks_the_devices_backend_is_the_worlds(read):
     helper = "int vfio_device_get_region_info(VFIODevice *v, int i, struct vfio_region_info **info)\n{\n    return v->io_ops->get(v, i, info);\n}"
     source = read(with_helpers(helper, "vfio_device_get_region_info(0, 0, 0)"))
     assert "io_ops" not in source.unit
-    assert defined(source) == {"subject"}
+    assert source.cut.claims == {"subject"}
 
 
 def test_the_path_in_a_line_marker_is_escaped(tmp_path):

@@ -21,7 +21,7 @@ from msgspec import Struct
 from vfio_verify.errors import InputError, starting
 from vfio_verify.subject.debuginfo import undefined_names
 from vfio_verify.subject.source import Source, branches, world_names
-from vfio_verify.subject.source.unit import ADAPTER_FILE
+from vfio_verify.subject.source.unit import ADAPTER_FILE, OF_THE_WORLD
 from vfio_verify.values.source_line import LeftOut
 from vfio_verify.worker import sandbox
 from vfio_verify.worker.children import wait_for
@@ -287,7 +287,7 @@ def _refusal(source: Source, status: int, messages: str, parts: SandboxFeature) 
     unknown: dict[str, str] = {}
     errors: list[str] = []
     in_adapter = False
-    for match in filter(None, map(_ERROR.match, messages.splitlines())):
+    for match in filter(None, map(_ERROR.match, messages.replace(OF_THE_WORLD, "").splitlines())):
         place, text = f"{match['file']}:{match['line']}", match["text"]
         names, field = _UNKNOWN.search(text), _NO_MEMBER.search(text)
         if text.endswith(_NO_SPACE):

@@ -9,13 +9,8 @@
 
 #include "vfio_verify/glib.h"
 
-struct Error;
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_Error
 typedef struct Error Error;
-#endif
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_ErrorClass
 typedef enum ErrorClass {
     ERROR_CLASS_GENERIC_ERROR,
     ERROR_CLASS_COMMAND_NOT_FOUND,
@@ -23,75 +18,47 @@ typedef enum ErrorClass {
     ERROR_CLASS_DEVICE_NOT_FOUND,
     ERROR_CLASS_K_V_M_MISSING_CAP,
 } ErrorClass;
-#endif
 
 /* An error that reaches one of these ends the process. */
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_error_abort
 extern struct Error *error_abort;
-#endif
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_error_fatal
 extern struct Error *error_fatal;
-#endif
 
 /* ---- setting: errno is kept, and nothing happens when errp is NULL ---------------------------- */
 
 void vfio_verify_error_set(struct Error **errp, int error_class, int os_error, const char *file, int line,
                            const char *function, const char *format, ...) __attribute__((format(printf, 7, 8)));
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_error_setg
 #define error_setg(errp, ...) vfio_verify_error_set((errp), 0, 0, __FILE__, __LINE__, __func__, __VA_ARGS__)
-#endif
 
 /* Appends ": " and what strerror() says of the errno, unless that is 0. */
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_error_setg_errno
 #define error_setg_errno(errp, os_error, ...) \
     vfio_verify_error_set((errp), 0, (os_error), __FILE__, __LINE__, __func__, __VA_ARGS__)
-#endif
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_error_setg_file_open
 #define error_setg_file_open(errp, os_error, name) \
     vfio_verify_error_set((errp), 0, (os_error), __FILE__, __LINE__, __func__, "Could not open '%s'", (name))
-#endif
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_error_set
 #define error_set(errp, error_class, ...) \
     vfio_verify_error_set((errp), (error_class), 0, __FILE__, __LINE__, __func__, __VA_ARGS__)
-#endif
 
 /* ---- passing on --------------------------------------------------------------------------------- */
 
 /* Moves an error into *to, or drops it: when to is NULL, and when *to holds one already. */
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_error_propagate
 void error_propagate(struct Error **to, struct Error *error);
-#endif
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_error_propagate_prepend
 void error_propagate_prepend(struct Error **to, struct Error *error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-#endif
 
 /* These two do nothing when errp is NULL, and must not meet one that points to NULL. */
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_error_prepend
 void error_prepend(struct Error **errp, const char *format, ...) __attribute__((format(printf, 2, 3)));
-#endif
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_error_vprepend
 void error_vprepend(struct Error **errp, const char *format, va_list *arguments) __attribute__((format(printf, 2, 0)));
-#endif
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_error_append_hint
 void error_append_hint(struct Error **errp, const char *format, ...) __attribute__((format(printf, 2, 3)));
-#endif
 
 /* Until the end of the function, errp points to an error that can be looked at and prepended to,
  * whatever the caller passed. */
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_ERRP_GUARD
 #define ERRP_GUARD()                                                            \
     __attribute__((cleanup(vfio_verify_errp_guard_end)))                        \
     struct vfio_verify_errp_guard vfio_verify_guard_of_errp = { NULL, (errp) }; \
     vfio_verify_errp_guard_begin(&vfio_verify_guard_of_errp, &(errp))
-#endif
 
 struct vfio_verify_errp_guard {
     struct Error *own;
@@ -102,42 +69,15 @@ void vfio_verify_errp_guard_end(struct vfio_verify_errp_guard *guard);
 
 /* ---- looking and ending ------------------------------------------------------------------------- */
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_error_get_pretty
 const char *error_get_pretty(const struct Error *error);
-#endif
-
-#if !defined(VFIO_VERIFY_SOURCE_DEFINES_error_get_class) && \
-    !defined(VFIO_VERIFY_SOURCE_DEFINES_ErrorClass)
 enum ErrorClass error_get_class(const struct Error *error);
-#endif
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_error_copy
 struct Error *error_copy(const struct Error *error);
-#endif
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_error_free
 void error_free(struct Error *error);
-#endif
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_error_free_or_abort
 void error_free_or_abort(struct Error **errp);
-#endif
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_error_report_err
 void error_report_err(struct Error *error);
-#endif
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_warn_report_err
 void warn_report_err(struct Error *error);
-#endif
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_error_reportf_err
 void error_reportf_err(struct Error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
-#endif
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_warn_reportf_err
 void warn_reportf_err(struct Error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
-#endif
 
 /* For g_autoptr(Error). */
 void vfio_verify_error_free(struct Error *error);
@@ -149,21 +89,10 @@ static inline void vfio_verify_autoptr_Error(struct Error **error)
 
 /* ---- messages to the user: formatted, so that a bad argument shows, and not printed ------------ */
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_error_report
 void error_report(const char *format, ...) __attribute__((format(printf, 1, 2)));
-#endif
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_warn_report
 void warn_report(const char *format, ...) __attribute__((format(printf, 1, 2)));
-#endif
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_info_report
 void info_report(const char *format, ...) __attribute__((format(printf, 1, 2)));
-#endif
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_error_printf
 int error_printf(const char *format, ...) __attribute__((format(printf, 1, 2)));
-#endif
 
 /* True the first time that this place is reached. */
 #define VFIO_VERIFY_ONCE(...) __extension__({           \
@@ -176,12 +105,7 @@ int error_printf(const char *format, ...) __attribute__((format(printf, 1, 2)));
     vv_first;                                           \
 })
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_error_report_once
 #define error_report_once(...) VFIO_VERIFY_ONCE(__VA_ARGS__)
-#endif
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_warn_report_once
 #define warn_report_once(...) VFIO_VERIFY_ONCE(__VA_ARGS__)
-#endif
 
 #endif

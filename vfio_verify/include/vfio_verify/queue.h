@@ -10,66 +10,27 @@
 
 /* ---- QLIST: each element knows what follows it, and the pointer that points to it ---------- */
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QLIST_HEAD
 #define QLIST_HEAD(name, type) struct name { struct type *lh_first; }
-#endif
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QLIST_HEAD_INITIALIZER
 #define QLIST_HEAD_INITIALIZER(head) { NULL }
-#endif
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QLIST_ENTRY
 #define QLIST_ENTRY(type) struct { struct type *le_next; struct type **le_prev; }
-#endif
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QLIST_INIT
 #define QLIST_INIT(head) ((void)((head)->lh_first = NULL))
-#endif
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QLIST_EMPTY
 #define QLIST_EMPTY(head) ((head)->lh_first == NULL)
-#endif
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QLIST_EMPTY_RCU
 #define QLIST_EMPTY_RCU(head) ((head)->lh_first == NULL)
-#endif
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QLIST_FIRST
 #define QLIST_FIRST(head) ((head)->lh_first)
-#endif
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QLIST_FIRST_RCU
 #define QLIST_FIRST_RCU(head) ((head)->lh_first)
-#endif
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QLIST_NEXT
 #define QLIST_NEXT(element, field) ((element)->field.le_next)
-#endif
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QLIST_NEXT_RCU
 #define QLIST_NEXT_RCU(element, field) ((element)->field.le_next)
-#endif
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QLIST_IS_INSERTED
 #define QLIST_IS_INSERTED(element, field) ((element)->field.le_prev != NULL)
-#endif
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QLIST_FOREACH
 #define QLIST_FOREACH(var, head, field) \
     for ((var) = (head)->lh_first; (var) != NULL; (var) = (var)->field.le_next)
-#endif
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QLIST_FOREACH_RCU
 #define QLIST_FOREACH_RCU(var, head, field) \
     for ((var) = (head)->lh_first; (var) != NULL; (var) = (var)->field.le_next)
-#endif
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QLIST_FOREACH_SAFE
 #define QLIST_FOREACH_SAFE(var, head, field, after) \
     for ((var) = (head)->lh_first; (var) != NULL && ((after) = (var)->field.le_next, 1); (var) = (after))
-#endif
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QLIST_INSERT_HEAD
 #define QLIST_INSERT_HEAD(head, element, field) do {                \
     if (((element)->field.le_next = (head)->lh_first) != NULL) {    \
         (head)->lh_first->field.le_prev = &(element)->field.le_next; \
@@ -77,13 +38,9 @@
     (element)->field.le_prev = &(head)->lh_first;                   \
     (head)->lh_first = (element);                                   \
 } while (0)
-#endif
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QLIST_INSERT_HEAD_RCU
 #define QLIST_INSERT_HEAD_RCU QLIST_INSERT_HEAD
-#endif
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QLIST_INSERT_AFTER
 #define QLIST_INSERT_AFTER(at, element, field) do {                         \
     if (((element)->field.le_next = (at)->field.le_next) != NULL) {         \
         (at)->field.le_next->field.le_prev = &(element)->field.le_next;     \
@@ -91,18 +48,14 @@
     (element)->field.le_prev = &(at)->field.le_next;                        \
     (at)->field.le_next = (element);                                        \
 } while (0)
-#endif
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QLIST_INSERT_BEFORE
 #define QLIST_INSERT_BEFORE(at, element, field) do {        \
     (element)->field.le_prev = (at)->field.le_prev;         \
     (element)->field.le_next = (at);                        \
     *(at)->field.le_prev = (element);                       \
     (at)->field.le_prev = &(element)->field.le_next;        \
 } while (0)
-#endif
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QLIST_REMOVE
 #define QLIST_REMOVE(element, field) do {                                       \
     if ((element)->field.le_next != NULL) {                                     \
         (element)->field.le_next->field.le_prev = (element)->field.le_prev;     \
@@ -111,81 +64,49 @@
     (element)->field.le_next = NULL;                                            \
     (element)->field.le_prev = NULL;                                            \
 } while (0)
-#endif
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QLIST_REMOVE_RCU
 #define QLIST_REMOVE_RCU QLIST_REMOVE
-#endif
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QLIST_SAFE_REMOVE
 #define QLIST_SAFE_REMOVE(element, field) do {  \
     if ((element)->field.le_prev != NULL) {     \
         QLIST_REMOVE(element, field);           \
     }                                           \
 } while (0)
-#endif
 
 /* ---- QSIMPLEQ: one way, with a tail -------------------------------------------------------- */
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QSIMPLEQ_HEAD
 #define QSIMPLEQ_HEAD(name, type) struct name { struct type *sqh_first; struct type **sqh_last; }
-#endif
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QSIMPLEQ_HEAD_INITIALIZER
 #define QSIMPLEQ_HEAD_INITIALIZER(head) { NULL, &(head).sqh_first }
-#endif
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QSIMPLEQ_ENTRY
 #define QSIMPLEQ_ENTRY(type) struct { struct type *sqe_next; }
-#endif
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QSIMPLEQ_INIT
 #define QSIMPLEQ_INIT(head) do {                \
     (head)->sqh_first = NULL;                   \
     (head)->sqh_last = &(head)->sqh_first;      \
 } while (0)
-#endif
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QSIMPLEQ_EMPTY
 #define QSIMPLEQ_EMPTY(head) ((head)->sqh_first == NULL)
-#endif
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QSIMPLEQ_FIRST
 #define QSIMPLEQ_FIRST(head) ((head)->sqh_first)
-#endif
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QSIMPLEQ_NEXT
 #define QSIMPLEQ_NEXT(element, field) ((element)->field.sqe_next)
-#endif
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QSIMPLEQ_FOREACH
 #define QSIMPLEQ_FOREACH(var, head, field) \
     for ((var) = (head)->sqh_first; (var) != NULL; (var) = (var)->field.sqe_next)
-#endif
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QSIMPLEQ_FOREACH_SAFE
 #define QSIMPLEQ_FOREACH_SAFE(var, head, field, after) \
     for ((var) = (head)->sqh_first; (var) != NULL && ((after) = (var)->field.sqe_next, 1); (var) = (after))
-#endif
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QSIMPLEQ_INSERT_HEAD
 #define QSIMPLEQ_INSERT_HEAD(head, element, field) do {             \
     if (((element)->field.sqe_next = (head)->sqh_first) == NULL) {  \
         (head)->sqh_last = &(element)->field.sqe_next;              \
     }                                                               \
     (head)->sqh_first = (element);                                  \
 } while (0)
-#endif
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QSIMPLEQ_INSERT_TAIL
 #define QSIMPLEQ_INSERT_TAIL(head, element, field) do { \
     (element)->field.sqe_next = NULL;                   \
     *(head)->sqh_last = (element);                      \
     (head)->sqh_last = &(element)->field.sqe_next;      \
 } while (0)
-#endif
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QSIMPLEQ_REMOVE_HEAD
 #define QSIMPLEQ_REMOVE_HEAD(head, field) do {                                      \
     __auto_type vv_removed = (head)->sqh_first;                                     \
     if (((head)->sqh_first = vv_removed->field.sqe_next) == NULL) {                 \
@@ -193,56 +114,29 @@
     }                                                                               \
     vv_removed->field.sqe_next = NULL;                                              \
 } while (0)
-#endif
 
 /* ---- QTAILQ: both ways, with a tail --------------------------------------------------------- */
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QTAILQ_HEAD
 #define QTAILQ_HEAD(name, type) struct name { struct type *tqh_first; struct type **tqh_last; }
-#endif
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QTAILQ_HEAD_INITIALIZER
 #define QTAILQ_HEAD_INITIALIZER(head) { NULL, &(head).tqh_first }
-#endif
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QTAILQ_ENTRY
 #define QTAILQ_ENTRY(type) struct { struct type *tqe_next; struct type **tqe_prev; }
-#endif
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QTAILQ_INIT
 #define QTAILQ_INIT(head) do {              \
     (head)->tqh_first = NULL;               \
     (head)->tqh_last = &(head)->tqh_first;  \
 } while (0)
-#endif
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QTAILQ_EMPTY
 #define QTAILQ_EMPTY(head) ((head)->tqh_first == NULL)
-#endif
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QTAILQ_FIRST
 #define QTAILQ_FIRST(head) ((head)->tqh_first)
-#endif
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QTAILQ_NEXT
 #define QTAILQ_NEXT(element, field) ((element)->field.tqe_next)
-#endif
-
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QTAILQ_IN_USE
 #define QTAILQ_IN_USE(element, field) ((element)->field.tqe_prev != NULL)
-#endif
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QTAILQ_FOREACH
 #define QTAILQ_FOREACH(var, head, field) \
     for ((var) = (head)->tqh_first; (var) != NULL; (var) = (var)->field.tqe_next)
-#endif
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QTAILQ_FOREACH_SAFE
 #define QTAILQ_FOREACH_SAFE(var, head, field, after) \
     for ((var) = (head)->tqh_first; (var) != NULL && ((after) = (var)->field.tqe_next, 1); (var) = (after))
-#endif
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QTAILQ_INSERT_HEAD
 #define QTAILQ_INSERT_HEAD(head, element, field) do {                   \
     if (((element)->field.tqe_next = (head)->tqh_first) != NULL) {      \
         (head)->tqh_first->field.tqe_prev = &(element)->field.tqe_next; \
@@ -252,18 +146,14 @@
     (element)->field.tqe_prev = &(head)->tqh_first;                     \
     (head)->tqh_first = (element);                                      \
 } while (0)
-#endif
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QTAILQ_INSERT_TAIL
 #define QTAILQ_INSERT_TAIL(head, element, field) do {   \
     (element)->field.tqe_next = NULL;                   \
     (element)->field.tqe_prev = (head)->tqh_last;       \
     *(head)->tqh_last = (element);                      \
     (head)->tqh_last = &(element)->field.tqe_next;      \
 } while (0)
-#endif
 
-#ifndef VFIO_VERIFY_SOURCE_DEFINES_QTAILQ_REMOVE
 #define QTAILQ_REMOVE(head, element, field) do {                                \
     if ((element)->field.tqe_next != NULL) {                                    \
         (element)->field.tqe_next->field.tqe_prev = (element)->field.tqe_prev;  \
@@ -274,6 +164,5 @@
     (element)->field.tqe_prev = NULL;                                           \
     (element)->field.tqe_next = NULL;                                           \
 } while (0)
-#endif
 
 #endif

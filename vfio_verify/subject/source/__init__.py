@@ -78,14 +78,15 @@ def read_source(path: str, function: str | None = None, *, any_include: bool = F
         readable = (Path(path).resolve(), *headers)
         directory = str(Path(path).parent.resolve())
     sources = [items.read(fragment) for fragment in fragments]
-    chosen = cut.reach(cut.find(sources, function, name), sources, world_names.read_names())
+    world = world_names.read_names()
+    chosen = cut.reach(cut.find(sources, function, name), sources, world)
     files = (source.fragment for source in fragments)
     pieces = tuple(Piece(file.file, file.first_line, file.text) for file in files)
     return Source(
         name=path,
         title=_title(patches, chosen.target),
         cut=chosen,
-        unit=unit.write(chosen),
+        unit=unit.write(chosen, world),
         text=SourceText(pieces, directory, os.path.dirname(path) if directory else ""),
         readable=readable,
     )

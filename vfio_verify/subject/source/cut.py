@@ -38,7 +38,7 @@ class Cut(Struct, frozen=True):
     kept: tuple[Item, ...]
     """The items to compile, in the order of the sources."""
     claims: frozenset[str]
-    """The names that they define, so that the world leaves them alone."""
+    """The names that they define, and that the world's own give way to."""
 
     def by_file(self) -> dict[str, list[Item]]:
         """The kept items of each file. The function's own file comes last: what it calls is then defined before it."""
@@ -231,14 +231,14 @@ class _Reach:
         return [item for item in (*same, *public) if item.kind != "prototype" or self._is_needed(item)]
 
     def _is_needed(self, prototype: Item) -> bool:
-        return bool(prototype.names & self.defined) or not prototype.names & self.world.guarded
+        return bool(prototype.names & self.defined) or not prototype.names & self.world.declared
 
     def _keep_invocations(self) -> bool:
         """Keep a macro invocation at file scope where its arguments make a reached name."""
         before = len(self.kept)
         words = "\n".join(sorted(self.reached))
         for item in self.items:
-            known = item.kind == "invocation" and item.names & (self.world.guarded | self.defined)
+            known = item.kind == "invocation" and item.names & (self.world.declared | self.defined)
             if known and any(argument in words for argument in item.arguments):
                 self._keep(item)
         return len(self.kept) > before

@@ -9,10 +9,13 @@ from itertools import groupby
 from vfio_verify.subject.source.cut import Cut
 from vfio_verify.subject.source.items import Item
 from vfio_verify.subject.source.signatures import Signature
+from vfio_verify.subject.source.world_names import WorldNames
 
 # What meson defines for each Linux build with vfio.
 _CONFIGURATION = ("CONFIG_LINUX", "CONFIG_POSIX", "CONFIG_VFIO")
 _DEFINED = re.compile(r"defined\s*\(\s*(\w+)\s*\)|defined\s+(\w+)")
+OF_THE_WORLD = "vfio_verify_world_"
+"""Before the world's own names, where the sources define them too."""
 ADAPTER_FILE = "<adapter of vfio_verify>"
 
 # The adapter's own words, which no macro of the sources may change. They end the unit, so
@@ -32,16 +35,15 @@ _ARGUMENTS = {
 }
 
 
-def write(cut: Cut) -> str:
+def write(cut: Cut, world: WorldNames) -> str:
     """The whole unit. Every kept piece comes after a `#line` with its file and line."""
-    defines = [f"#define VFIO_VERIFY_SOURCE_DEFINES_{name} 1" for name in sorted(cut.claims)]
+    defines = []
     for name in sorted({*_CONFIGURATION, *_assumed(cut.target.item)} - cut.claims):
         defines += [f"#ifndef {name}", f"#define {name} 1", "#endif"]
     # QEMU generates its tracepoints when it is built, so no source defines them.
     used = {name for item in cut.kept for name in item.uses.names if name.startswith("trace_")}
     defines += [f"#define {name}(...) VFIO_VERIFY_TRACEPOINT(__VA_ARGS__)" for name in sorted(used - cut.claims)]
-    includes = ['#include "vfio_verify/call.h"', '#include "vfio_verify/qemu.h"']
-    pieces = ["/* Made by vfio_verify. */", *defines, *includes]
+    pieces = ["/* Made by vfio_verify. */", *defines, *_headers(cut, world)]
     files = list(cut.by_file().values())
     for number, items in enumerate(files):
         # One unit holds all files, yet each file's statics are its own: a later file may have its own of a name.
@@ -52,6 +54,17 @@ def write(cut: Cut) -> str:
             pieces += _pieces(list(kept))
         pieces += [f"#undef {name}" for name in renamed]
     return "\n".join([*pieces, _adapter(cut)])
+
+
+def _headers(cut: Cut, world: WorldNames) -> Iterator[str]:
+    """The world's headers, in which each name that the sources define gives way."""
+    completed = world.opaque & {tag for item in cut.kept for tag in item.tags}
+    renamed = sorted((cut.claims & world.identifiers) - completed)
+    yield '#include "vfio_verify/system.h"'
+    yield from (f"#define {name} {OF_THE_WORLD}{name}" for name in renamed)
+    yield '#include "vfio_verify/call.h"'
+    yield '#include "vfio_verify/qemu.h"'
+    yield from (f"#undef {name}" for name in [*renamed, *sorted(cut.claims & world.macros)])
 
 
 def _assumed(target: Item) -> set[str]:
