@@ -50,8 +50,10 @@ for _command in (check, fuzz, merge, replay, schema, show, shrink, spec):
 def main() -> NoReturn:
     """The console script."""
     asked = _ended_as_by_ctrl_c()
+    _print_any_name()
     try:
-        _run()
+        with harmless_output():
+            _run()
     except SystemExit:
         if asked:
             sys.exit(128 + asked[0])
@@ -91,12 +93,6 @@ def _print_any_name() -> None:
 
 
 def _run() -> NoReturn:
-    _print_any_name()
-    with harmless_output():
-        _run_command()
-
-
-def _run_command() -> NoReturn:
     try:
         cli.main(standalone_mode=False)
     except click.ClickException as error:

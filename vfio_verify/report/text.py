@@ -138,8 +138,12 @@ def _print_violation(number: int, violation: ViolationEntry, report: Report, pag
 def line_text(line: SourceLine, report: Report) -> str:
     """A line of the subject, and what it says: ``device.c:775: off = info->offset;``."""
     function = f", {line.function}()" if line.function and line.function != report.subject.function else ""
-    text = line.text if len(line.text) <= _LONGEST_LINE else f"{line.text[:_LONGEST_LINE]}..."
-    return f"{short_name(line.file)}:{line.line}{function}" + (f": {printable(text)}" if text else "")
+    return f"{short_name(line.file)}:{line.line}{function}" + (f": {_cut(line.text)}" if line.text else "")
+
+
+def _cut(text: str) -> str:
+    """A line of the subject's, no longer than fits beside others."""
+    return printable(text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]}...")
 
 
 def short_name(file: str) -> str:
@@ -211,8 +215,8 @@ def coverage_lines(coverage: LineCoverage) -> Iterator[str]:
     for left_out in coverage.compiled_out[:_PARTS_SHOWN]:
         yield f"{_span(left_out.file, left_out.first, left_out.last)} compiled out: {printable(left_out.why)}"
     for part in coverage.not_reached[:_PARTS_SHOWN]:
-        text = part.text if len(part.text) <= _LONGEST_LINE else f"{part.text[:_LONGEST_LINE]}..."
-        yield f"{_span(part.file, part.first, part.last)} not reached" + (f": {printable(text)}" if text else "")
+        text = f": {_cut(part.text)}" if part.text else ""
+        yield f"{_span(part.file, part.first, part.last)} not reached{text}"
     more = sum(max(0, len(parts) - _PARTS_SHOWN) for parts in (coverage.compiled_out, coverage.not_reached))
     if more:
         yield f"and {more} more parts"

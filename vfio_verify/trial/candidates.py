@@ -17,7 +17,6 @@ from vfio_verify.values.cost import cost
 from vfio_verify.worker.worker import Past
 
 Kind = Literal["smallest", "soonest", "kernel fault", "sequence", "concurrent"]
-KINDS: tuple[Kind, ...] = Kind.__args__  # type: ignore[attr-defined]  # a Literal has them
 
 _MAX_CAUSES = 1000
 """Ways of violating clauses that are kept: a subject may have a new one in every run."""
