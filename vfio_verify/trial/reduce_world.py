@@ -59,18 +59,6 @@ def _without_empty_devices(case: Case) -> Case:
     return case
 
 
-def merged_blocks(case: Case) -> Iterator[Case]:
-    """All segments move to the block of one of them."""
-    for block in sorted({s.block for iovec in iovecs(case) for s in iovec if s.block is not None}):
-
-        def moved(segment: Segment, block: int = block) -> Segment:
-            return replace(segment, block=block)
-
-        yield each_segment(case, moved)
-        if case.sequence:
-            yield replace(case, iovec=tuple(map(moved, case.iovec)))
-
-
 def blocks_of_devices(case: Case) -> Iterator[Case]:
     """Plain RAM and addresses in no block become a device's memory: one reason less to refuse them."""
     for number, block in enumerate(case.ram_blocks):

@@ -27,7 +27,6 @@ from vfio_verify.trial.reduce_world import (
     blocks_of_devices,
     defaults,
     lower_indexes,
-    merged_blocks,
     merged_devices,
     numbers_lowered_together,
     pages_of_this_machine,
@@ -143,7 +142,7 @@ _OF_A_CALL: tuple[Reducer, ...] = (
 )
 
 REDUCERS: tuple[Reducer, ...] = (
-    *(_fewer_earlier, _fewer_concurrent, _fewer_steps, fewer_faults, fewer_segments, without_unused, merged_blocks),
+    *(_fewer_earlier, _fewer_concurrent, _fewer_steps, fewer_faults, fewer_segments, without_unused),
     *(alike_segments, merged_devices, blocks_of_devices, simpler_segments, simpler_total, _simpler_steps),
     *(pages_of_this_machine, defaults, areas_as_regions, lower_indexes, simpler_areas, smaller_blocks),
     *(simpler_faults, numbers_lowered_together),
