@@ -57,6 +57,16 @@ def steady_huge_pages() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that hangs is given less time in this process, and is made small in fewer tries."""
+    from vfio_verify.worker.worker import Worker
+
+    monkeypatch.setattr("vfio_verify.trial.minimize._MAX_SLOW_TRIES", 2)
+    monkeypatch.setitem(Worker.__init__.__kwdefaults__, "cpu_seconds", 0.3)
+    monkeypatch.setitem(Worker.__init__.__kwdefaults__, "sleep_seconds", 0.6)
+
+
 # A project of its own, which test_pytest_plugin.py runs in a copy.
 collect_ignore = ["example_project"]
 
