@@ -210,6 +210,7 @@ def test_an_interrupted_check_never_conforms_in_any_form(
 
 
 @needs_compiler
+@pytest.mark.usefixtures("impatient")
 def test_sequences_and_calls_at_once_are_run_where_layouts_hang(tmp_path: Path) -> None:
     """A layout of many segments hangs; what is wrong with sequences is found all the same."""
     source = (SUBJECTS / "broken" / "table_dropped_on_failure.c").read_text()

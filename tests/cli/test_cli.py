@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -29,27 +31,26 @@ class Outcome:
         self.status, self.out, self.err = process.returncode, process.stdout, process.stderr
 
 
+def run_in(temporary: Path, *arguments: object, text: str | None = None, **more: str) -> Outcome:
+    """Run the program with a private directory for temporary files, and see that it leaves nothing there."""
+    process = subprocess.run(
+        [sys.executable, "-P", "-m", "vfio_verify", *map(str, arguments)],
+        check=False,
+        input=text,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TMPDIR": str(temporary), "COLUMNS": "80", **more},
+        timeout=120,
+    )
+    assert list(temporary.iterdir()) == []
+    return Outcome(process)
+
+
 @pytest.fixture
-def run(tmp_path: Path):
-    """Runs the program with a private directory for temporary files, and sees that it leaves nothing there."""
+def run(tmp_path: Path) -> Callable[..., Outcome]:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-
-    def run(*arguments: object, text: str | None = None, **more: str) -> Outcome:
-        environment = {**os.environ, "TMPDIR": str(temporary), "COLUMNS": "80", **more}
-        process = subprocess.run(
-            [sys.executable, "-P", "-m", "vfio_verify", *map(str, arguments)],
-            check=False,
-            input=text,
-            capture_output=True,
-            text=True,
-            env=environment,
-            timeout=120,
-        )
-        assert list(temporary.iterdir()) == []
-        return Outcome(process)
-
-    return run
+    return partial(run_in, temporary)
 
 
 def processes_that_name(text: str) -> list[str]:
@@ -87,17 +88,21 @@ def test_the_core_conforms(run) -> None:
     assert outcome.out.startswith("core conforms\n")
 
 
-def test_a_violating_subject_exits_with_1_and_the_verdict_comes_first(run) -> None:
-    outcome = run("check", NEWLINE, "--examples", 40)
-    assert outcome.status == 1
-    assert re.fullmatch(r"\w+\(\) violates 1 of \d+ clauses", outcome.out.splitlines()[0])
-    assert "ERROR_SET: the error's message ends in a newline" in outcome.out
-    assert "found: ERROR_SET" in outcome.err
+@pytest.fixture(scope="module")
+def violating(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """A check that finds something."""
+    return run_in(tmp_path_factory.mktemp("violating"), "check", NEWLINE, "--examples", 40)
 
 
-def test_the_printed_line_reproduces_the_violation(run) -> None:
-    outcome = run("check", NEWLINE, "--examples", 40)
-    line = next(line for line in outcome.out.splitlines() if "--case" in line)
+def test_a_violating_subject_exits_with_1_and_the_verdict_comes_first(violating: Outcome) -> None:
+    assert violating.status == 1
+    assert re.fullmatch(r"\w+\(\) violates 1 of \d+ clauses", violating.out.splitlines()[0])
+    assert "ERROR_SET: the error's message ends in a newline" in violating.out
+    assert "found: ERROR_SET" in violating.err
+
+
+def test_the_printed_line_reproduces_the_violation(run, violating: Outcome) -> None:
+    line = next(line for line in violating.out.splitlines() if "--case" in line)
     case = re.search(r"--case '(.*)'", line)
     assert case is not None
     again = run("check", NEWLINE, "--case", case[1])
@@ -136,13 +141,12 @@ def test_a_subject_comes_from_standard_input_too(run) -> None:
     assert outcome.status == 0, outcome.err
 
 
-def test_what_is_piped_is_plain_and_80_columns_wide(run) -> None:
-    outcome = run("check", NEWLINE, "--examples", 40)
-    assert "\x1b" not in outcome.out
-    lines = [line for line in outcome.out.splitlines() if "--case" not in line]
+def test_what_is_piped_is_plain_and_80_columns_wide(violating: Outcome) -> None:
+    assert "\x1b" not in violating.out
+    lines = [line for line in violating.out.splitlines() if "--case" not in line]
     assert max(map(len, lines)) <= 80
     assert all(line == line.rstrip() for line in lines)
-    assert outcome.out.isascii()
+    assert violating.out.isascii()
 
 
 def test_colour_obeys_no_color(run) -> None:

@@ -23,7 +23,6 @@ from vfio_verify.cli.common import console
 from vfio_verify.report.outlet import Outlet, harmless
 
 NEWLINE = DIRECTORY / "broken" / "newline_in_message.c"
-CORRECT = DIRECTORY / "correct" / "check_first.c"
 # A command of GitHub's at the start of a line, and bytes that neither XML nor a log can hold.
 HOSTILE = """
 #include "qemu/osdep.h"
@@ -61,7 +60,7 @@ def run(tmp_path: Path):
 
 def test_one_run_gives_every_form(run, tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("r.json", "r.xml", "r.sarif")]
-    outcome = run(NEWLINE, "--examples", 20, "--json", files[0], "--junit", files[1], "--sarif", files[2])
+    outcome = run(NEWLINE, "--examples", 10, "--json", files[0], "--junit", files[1], "--sarif", files[2])
     assert outcome.status == 1
     assert "violates 1 of" in outcome.out.splitlines()[0]
     assert json.loads(files[0].read_bytes())["verdict"] == "violates"
@@ -79,7 +78,7 @@ def test_one_run_gives_every_form(run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["--json", "--junit", "--sarif"])
 def test_standard_output_can_be_any_one_form_and_nothing_else(run, form: str) -> None:
-    outcome = run(CORRECT, "--examples", 5, form, "-", GITHUB_ACTIONS="true")
+    outcome = run("core", "--examples", 5, form, "-", GITHUB_ACTIONS="true")
     assert outcome.status == 0
     if form == "--junit":
         assert ElementTree.fromstring(outcome.out)[0].get("failures") == "0"
@@ -103,7 +102,7 @@ def test_what_cannot_be_written_is_refused_before_the_run(run, tmp_path: Path) -
 
 
 def test_two_reports_may_go_nowhere(run) -> None:
-    assert run(CORRECT, "--examples", 5, "--json", os.devnull, "--sarif", os.devnull).status == 0
+    assert run("core", "--examples", 5, "--json", os.devnull, "--sarif", os.devnull).status == 0
 
 
 def test_a_file_that_fails_late_costs_no_other_form(run, tmp_path: Path) -> None:
@@ -150,7 +149,7 @@ def test_a_job_sees_the_violations_after_the_report_and_in_its_summary(run, tmp_
     page = tmp_path / "summary.md"
     page.write_text("# Before\n")
     job = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(page), "GITHUB_WORKSPACE": str(tmp_path)}
-    outcome = run("a,b.c", "--examples", 20, cwd=tmp_path / "src", **job)
+    outcome = run("a,b.c", "--examples", 10, cwd=tmp_path / "src", **job)
     assert outcome.status == 1
     lines = outcome.out.splitlines()
     (command,) = [line for line in lines if line.startswith("::error")]
@@ -265,6 +264,6 @@ def test_nor_where_rich_prints_it(text: str) -> None:
 
 
 def test_a_summary_page_that_cannot_be_written_costs_no_verdict(run) -> None:
-    outcome = run(CORRECT, "--examples", 5, GITHUB_ACTIONS="true", GITHUB_STEP_SUMMARY="/dev/full")
+    outcome = run("core", "--examples", 5, GITHUB_ACTIONS="true", GITHUB_STEP_SUMMARY="/dev/full")
     assert outcome.status == 0
     assert "cannot write the job's summary to /dev/full" in outcome.err

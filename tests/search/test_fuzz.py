@@ -299,7 +299,7 @@ def test_what_hangs_is_found_though_the_time_is_up_when_it_is_made_small(tmp_pat
         "bool f(struct iovec *iov, unsigned int n, void **addr, size_t total_size, Error **errp)\n"
         "{\n    for (;;) {\n    }\n}\n"
     )
-    done = run("hangs.c", "--time", 8, "--jobs", 2, cwd=tmp_path)
+    done = run("hangs.c", "--time", 4, "--jobs", 2, cwd=tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "found: SURVIVES: does not return" in done.stderr
 

@@ -97,7 +97,7 @@ def test_a_broken_helper_fails_the_clauses_that_it_violates_and_no_others(pytest
     source = (project / HELPER).read_text()
     assert source.count(old) == 1
     (project / HELPER).write_text(source.replace(old, new))
-    result = run(pytester, "-k", "conforms", "--vfio-examples", "150", "--junitxml", "out.xml")
+    result = run(pytester, "-k", "conforms", "--vfio-examples", "50", "--junitxml", "out.xml")
     found = statuses(project / "out.xml")
     assert set(found) == {f"test_the_helper_conforms[{name}]" for name in CLAUSES}
     assert {name for name, status in found.items() if status == "failure"} == {
