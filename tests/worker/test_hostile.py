@@ -18,15 +18,17 @@ import pytest
 from huge_pages import huge_pages_as_they_are
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from short_checks import no_kernel_faults
 from subject_files import DIRECTORY, HOSTILE, SubjectFile, needs_compiler
 
 from vfio_verify.campaign.check import Result, check
 from vfio_verify.campaign.options import Options
 from vfio_verify.errors import InputError
+from vfio_verify.generate.kernel_faults import why_not
 from vfio_verify.judge import judge
 from vfio_verify.report.report import make_report
 from vfio_verify.subject.subject import CORE, Subject, open_subject
-from vfio_verify.values.case import PAGE, Case, Device, Fault, RamBlock, Region, Segment
+from vfio_verify.values.case import PAGE, Case, Device, Fault, KernelFaultKind, RamBlock, Region, Segment
 from vfio_verify.values.model import expect
 from vfio_verify.values.spec import clauses
 from vfio_verify.worker import native, wire
@@ -38,6 +40,8 @@ pytestmark = needs_compiler
 SECONDS = 60.0
 """In which each check must have ended, on a busy machine too."""
 EXAMPLES = 5
+ROUNDS_OF_BOMBS = 4
+"""Of concurrent calls, each of which forks, and all children have to end: many more take most of a check's time."""
 EVEN, FAILING = "EVEN_COUNT", "FAILURE"
 SOMETIMES = [
     *("reads_null", "zeroes_shared", "unmaps_shared", "aborts", "exits_raw", "kills_itself_raw", "stops_itself"),
@@ -144,12 +148,11 @@ def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call that hangs is given less time, and is shrunk less."""
-    monkeypatch.setattr("vfio_verify.trial.minimize._MAX_SLOW_TRIES", 2)
+def shortened(impatient: None, file: SubjectFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test here looks at how small a case is."""
     monkeypatch.setattr("vfio_verify.trial.minimize._MAX_TRIES", 40)
-    monkeypatch.setitem(Worker.__init__.__kwdefaults__, "cpu_seconds", 0.3)
-    monkeypatch.setitem(Worker.__init__.__kwdefaults__, "sleep_seconds", 0.6)
+    if "bomb" in file.path.stem:
+        monkeypatch.setattr("vfio_verify.campaign.shard._CONCURRENT_ROUNDS", ROUNDS_OF_BOMBS)
 
 
 # ---- each of them ------------------------------------------------------------------------------------------
@@ -163,24 +166,34 @@ def correct() -> Iterator[Subject]:
 
 @pytest.fixture(scope="module")
 def usual(correct: Subject) -> tuple[object, ...]:
-    """What the core and a correct subject are told in a process in which nothing has been."""
-    return judged_as_usual(correct)
+    """What a correct subject is told in a process in which nothing has been."""
+    return judged(correct)
 
 
-def judged_as_usual(correct: Subject) -> tuple[object, ...]:
+def judged(
+    subject: Subject, why_no_kernel_fault: Callable[[KernelFaultKind], str | None] = no_kernel_faults
+) -> tuple[object, ...]:
     with huge_pages_as_they_are():
-        results = [check(subject, Options(examples=5, seed=3)) for subject in (CORE, correct)]
-    return tuple(told(result) for result in results)
+        return told(check(subject, Options(examples=5, seed=3), why_no_kernel_fault=why_no_kernel_fault))
+
+
+@pytest.fixture(scope="module")
+def whole_checks_as_usual(correct: Subject) -> Iterator[None]:
+    """With kernel faults, which take most of the time of so short a check, and of the core: compared once, when all the
+    others have been."""
+    before = [judged(subject, why_not) for subject in (CORE, correct)]
+    yield
+    assert [judged(subject, why_not) for subject in (CORE, correct)] == before
 
 
 def test_what_is_usual_is_to_conform(usual: tuple[object, ...]) -> None:
-    for layouts, runs, checked, found in usual:  # type: ignore[misc]
-        assert (layouts, found) == (5, [])
-        assert runs > 5
-        assert checked["ACCEPTS_VALID"] > 0
+    layouts, runs, checked, found = usual
+    assert (layouts, found) == (5, [])
+    assert runs > 5  # type: ignore[operator]
+    assert checked["ACCEPTS_VALID"] > 0  # type: ignore[index]
 
 
-@pytest.mark.usefixtures("nothing_left", "impatient")
+@pytest.mark.usefixtures("nothing_left", "shortened", "whole_checks_as_usual")
 @pytest.mark.parametrize(
     ("file", "when"),
     [
@@ -208,10 +221,10 @@ def test_the_verdict_is_right_and_the_next_subject_is_judged_as_if_nothing_had_b
         assert set(file.violates) <= clauses <= {*file.violates, *file.may_violate}, found
         # What several threads do to the process that started theirs need not come again.
         assert not [v for v in result.unconfirmed if not v.case.concurrent], found
-    assert judged_as_usual(correct) == usual
+    assert judged(correct) == usual
 
 
-@pytest.mark.usefixtures("nothing_left", "impatient")
+@pytest.mark.usefixtures("nothing_left", "shortened", "whole_checks_as_usual")
 @pytest.mark.parametrize("file", [file for file in HOSTILE if file.confined], ids=lambda file: file.path.stem)
 def test_what_the_sandbox_refuses_leaves_nothing_and_raises_no_other_alarm(
     file: SubjectFile, tmp_path: Path, correct: Subject, usual: tuple[object, ...]
@@ -223,7 +236,7 @@ def test_what_the_sandbox_refuses_leaves_nothing_and_raises_no_other_alarm(
             assert file.refused
         else:
             assert {v.clause for v in result.confirmed} <= {*file.violates, *file.may_violate, "SURVIVES"}
-    assert judged_as_usual(correct) == usual
+    assert judged(correct) == usual
 
 
 @pytest.mark.usefixtures("nothing_left")
