@@ -65,14 +65,14 @@ def corpus(tmp_path: Path) -> Path:
 
 def test_what_a_check_finds_is_kept_and_replayed(run, tmp_path):
     """ERROR_SET"""
-    checked = run("check", NEWLINE, "--examples", 40, "--seed", 3, "--corpus", tmp_path / "kept")
+    checked = run("check", NEWLINE, "--examples", 10, "--seed", 3, "--corpus", tmp_path / "kept")
     assert checked.returncode == 1
     assert "kept: 1 of 1 violations are new" in checked.stderr
     (stored,) = DirectoryCorpus(tmp_path / "kept").load()
     assert stored.entry.origin is not None
     assert (stored.entry.clause, stored.entry.origin.seed) == ("ERROR_SET", 3)
     assert stored.entry.origin.subject == str(NEWLINE)
-    again = run("check", NEWLINE, "--examples", 40, "--seed", 3, "--corpus", tmp_path / "kept")
+    again = run("check", NEWLINE, "--examples", 10, "--seed", 3, "--corpus", tmp_path / "kept")
     assert "kept: 0 of 1 violations are new" in again.stderr
     assert run("replay", tmp_path / "kept", "--subject", NEWLINE).returncode == 1
     assert run("replay", tmp_path / "kept").returncode == 0

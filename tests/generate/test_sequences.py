@@ -390,10 +390,10 @@ def test_what_does_not_fit_into_one_reply_comes_in_several(core):
 
 @settings(max_examples=60)
 @given(case=sequences())
-def test_the_core_conforms_in_every_sequence(case: Case) -> None:
+def test_the_core_conforms_in_every_sequence(core: Worker, case: Case) -> None:
     cases_of.check(case)
-    with Worker() as worker:
-        seen = run(worker, case)
+    core.renew()
+    seen = run(core, case)
     assert len(seen.steps) == 1 + len(case.sequence)
     verdict = judge_sequence(case, "same-block", seen)
     assert not verdict.blamed

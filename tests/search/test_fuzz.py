@@ -381,7 +381,7 @@ def test_sigkill_at_any_moment_loses_nothing_that_was_told(tmp_path):
         # Anew now and then, or there would soon be nothing left to find.
         how = "--fresh" if done > 3 else "--plain"
         with started("fuzz", subject, "--time", "1h", "--jobs", 2, how, cwd=tmp_path) as process:
-            time.sleep(draw.uniform(0.3, 4))
+            time.sleep(draw.uniform(0.3, 2.5))
             os.killpg(process.pid, signal.SIGKILL)
             _, errors = process.communicate()
         told |= set(re.findall(r"^(?:found|advice): .*\[(.+\.json)\]$", errors, re.MULTILINE))

@@ -153,7 +153,7 @@ def test_sigkill_of_one_of_two_searches_loses_nothing_that_was_told(server, tmp_
     corpus, client = RedisCorpus(server.url), redis.Redis(unix_socket_path=str(server.socket))
     for _ in range(int(os.environ.get("VFIO_VERIFY_FUZZ_KILLS", "4"))):
         with started("fuzz", *arguments, "--jobs", 1, cwd=tmp_path) as process:
-            time.sleep(draw.uniform(1, 4))
+            time.sleep(draw.uniform(1, 2.5))
             os.killpg(process.pid, signal.SIGKILL)
             _, errors = process.communicate()
         assert "Traceback" not in errors

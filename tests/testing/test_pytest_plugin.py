@@ -115,7 +115,7 @@ def test_a_broken_helper_fails_the_clauses_that_it_violates_and_no_others(pytest
 def test_the_line_that_is_printed_shows_the_violation_again(pytester):
     project = copy_example(pytester)
     (project / HELPER).write_text((project / HELPER).read_text().replace("        munmap(base, size);\n", ""))
-    result = run(pytester, "-k", "conforms and UNMAP", "--vfio-examples", "60")
+    result = run(pytester, "-k", "conforms and UNMAP", "--vfio-examples", "10")
     line = next(line.strip() for line in result.outlines if line.startswith("   vfio-verify check "))
     command = line.replace("vfio-verify", f"{sys.executable} -P -m vfio_verify", 1)
     again = subprocess.run(
@@ -154,7 +154,7 @@ def test_fixtures_classes_and_marks_work_as_for_any_test(pytester):
             return name
         """
     )
-    result = run(pytester, "-v", "--vfio-examples", "20")
+    result = run(pytester, "-v", "--vfio-examples", "10")
     result.assert_outcomes(passed=4, skipped=1)
     result.stdout.fnmatch_lines(["*::TestHelper::test_it?NO_LEAK? PASSED*"])
 
@@ -185,7 +185,7 @@ def test_what_no_run_exercises_is_skipped_with_the_reason(pytester):
             return "everything_refused.c"
         """
     )
-    result = run(pytester, "--vfio-examples", "20", "-rs")
+    result = run(pytester, "--vfio-examples", "10", "-rs")
     result.assert_outcomes(failed=1, skipped=1)
     result.stdout.fnmatch_lines(["*CONTENTS not exercised: the subject maps no layout that gets that far"])
 
