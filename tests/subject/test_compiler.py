@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -292,18 +293,66 @@ def test_a_prototype_without_a_definition_is_told_where_it_is_called(build):
 def test_errors_are_told_with_the_users_file_and_line(build):
     with pytest.raises(InputError) as caught:
         build(f"\n\n{POINTER}\n{{\n    return 1 +;\n}}\n")
-    assert re.search(r"subject\(\) does not compile:\n  \S.*subject file.c:5: .*expected expression", str(caught.value))
+    assert re.search(
+        r"subject\(\) does not compile:\n  \S.*subject file.c:5:\d+: .*expected expression", str(caught.value)
+    )
+
+
+def test_the_first_error_is_shown_with_its_line_and_a_mark_below_it(build):
+    with pytest.raises(InputError) as caught:
+        build(f"{POINTER}\n{{\n    int a = 1 + ;\n    int b = 2 + ;\n    return NULL;\n}}\n")
+    first, line, mark, second = str(caught.value).splitlines()[1:]
+    column = int(re.search(r"file.c:3:(\d+): ", first)[1])
+    assert line == "        int a = 1 + ;"
+    assert mark == " " * (4 + column - 1) + "^"
+    assert "file.c:4:" in second
+
+
+LOST = {
+    "in a declaration": "    int a = 1\n    void *never = NULL;\n    return never + a;",
+    "after a call": "    int a = 0;\n    a = 1\n    void *never = NULL;\n    return never + a;",
+}
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_a_missing_semicolon_is_a_syntax_error_and_not_an_unknown_name(build, name):
+    with pytest.raises(InputError, match=r"does not compile:\n.*expected") as caught:
+        build(f"{POINTER}\n{{\n{LOST[name]}\n}}\n")
+    assert "does not know" not in str(caught.value)
+
+
+def test_an_unknown_macro_is_told_although_it_makes_a_syntax_error_too(build):
+    with pytest.raises(InputError, match="does not know `FOREACH_THING`"):
+        build(f"{POINTER}\n{{\n    FOREACH_THING(iov) {{\n        n++;\n    }}\n    return NULL;\n}}\n")
+
+
+def test_a_header_that_is_nowhere_is_named_if_a_name_is_unknown(build):
+    text = f'#include "own.h"\n#include <vfio-verify-nowhere.h>\n{POINTER}\n{{\n    return own(iov);\n}}\n'
+    with pytest.raises(InputError, match=r'Not found: "own.h", <vfio-verify-nowhere.h>\. -I DIR'):
+        build(text)
+
+
+def test_a_compiler_is_found_without_any_environment(tmp_path):
+    path = tmp_path / "x.c"
+    path.write_text(f"{POINTER}\n{{\n    return NULL;\n}}\n")
+    script = (
+        "import sys, pathlib; from vfio_verify.subject import compiler, source; "
+        "print(compiler.build(source.read_source(sys.argv[1]), pathlib.Path(sys.argv[2])).path)"
+    )
+    command = [sys.executable, "-P", "-c", script, str(path), str(tmp_path)]
+    done = subprocess.run(command, env={}, capture_output=True, text=True, check=False)
+    assert done.stdout == f"{tmp_path}/subject.so\n", done.stderr
 
 
 def test_a_text_that_speaks_of_a_full_disk_is_not_taken_for_one(build):
-    with pytest.raises(InputError, match=r"does not compile:\n.*subject file.c:5: .*expected expression"):
+    with pytest.raises(InputError, match=r"does not compile:\n.*subject file.c:5:\d+: .*expected expression"):
         build(f"{POINTER}\n{{\n#warning No space left on device\n\n    return 1 +;\n}}\n")
 
 
 def test_only_a_handful_of_errors_is_shown(build):
     with pytest.raises(InputError, match=r"and [0-9]+ more") as caught:
         build(f"{POINTER}\n{{\n" + "    1 +;\n" * 15 + "    return NULL;\n}\n")
-    assert len(str(caught.value).splitlines()) == 7
+    assert len(str(caught.value).splitlines()) == 9
 
 
 REFUSED = {

@@ -13,6 +13,7 @@ from vfio_verify.cli.common import (
     cluster_option,
     console,
     executor_on,
+    given_options,
     jobs_option,
     policy_option,
     private_hypothesis,
@@ -23,11 +24,12 @@ from vfio_verify.errors import InputError
 
 if TYPE_CHECKING:
     from vfio_verify.judge import Violation
+    from vfio_verify.subject.source.given import Given
     from vfio_verify.values.case import Policy
 
 
 @click.command(short_help="Check a helper against the spec: the core, a C file or a patch.")
-@click.argument("subject")
+@click.argument("subject", nargs=-1, required=True)
 @click.option("--function", metavar="NAME", help="The function to check, if the source has several.")
 @click.option("--examples", default=1000, show_default=True, type=click.IntRange(1), help="Number of layouts to run.")
 @click.option(
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     type=click.IntRange(0, (1 << 32) - 1),
     help="The same seed gives the same report.",
 )
+@given_options
 @policy_option
 @jobs_option
 @cluster_option
@@ -59,11 +62,13 @@ if TYPE_CHECKING:
     type=click.Path(file_okay=False, resolve_path=True),
     help="Write each layout to DIR in the form of Hypothesis's observations, for tools that display those.",
 )
+@click.option("--explain", is_flag=True, help="Say first what was taken from the tree, and where it is there.")
 @sandbox_option
 def check(
-    subject: str,
+    subject: tuple[str, ...],
     *,
     function: str | None,
+    given: Given,
     examples: int,
     seed: int,
     policy: Policy,
@@ -74,10 +79,11 @@ def check(
     corpus: str | None,
     distribution: bool,
     observe: str | None,
+    explain: bool,
     no_sandbox: bool,
 ) -> None:
-    """Check SUBJECT against the spec. SUBJECT is "core", a C file, a patch or mail in any usual form, or - for standard
-    input.
+    """Check SUBJECT against the spec. SUBJECT is "core", a C file, a patch or mail in any usual form, an address or
+    message-id of one, or - for standard input. Several, or a directory, are one series.
 
     Exit status: 0 it conforms, 1 it violates a clause, 2 the input cannot be used, 3 the harness itself failed, 4
     unconfirmed (nothing is confirmed, but a violation was seen once and not again, or part of the check was left out),
@@ -101,7 +107,9 @@ def check(
         )
         if case is not None:
             check_values(case)  # one for pages of another size is read, and cannot be run
-        with open_subject(subject, function, options.parts) as opened:
+        with open_subject(subject, function, options.parts, given) as opened:
+            if explain:
+                _explain(opened.taken)
             if case is not None:
                 result = check_case(opened, options, case)
             else:
@@ -126,6 +134,14 @@ def _make_directory(path: str) -> None:
         tempfile.TemporaryFile(dir=path).close()
     except OSError as error:
         raise InputError(f"cannot write observations to {path}: {error.strerror}") from error
+
+
+def _explain(taken: tuple[str, ...]) -> None:
+    """Say on standard error what a subject uses of its tree."""
+    for line in taken:
+        click.echo(f"taken: {line}", err=True)
+    if not taken:
+        click.echo("nothing was taken from a tree", err=True)
 
 
 def _say_found(violation: Violation) -> None:

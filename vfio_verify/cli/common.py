@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,10 +51,45 @@ sandbox_option = click.option(
 )
 
 
+def given_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how a subject is read. The command is given them as `given`."""
+
+    @wraps(command)
+    def gathered(
+        *arguments: Any,
+        tree: str | None,
+        version: int | None,
+        defines: tuple[str, ...],
+        directories: tuple[str, ...],
+        **options: Any,
+    ) -> None:
+        from vfio_verify.subject.source.given import Given
+
+        command(*arguments, given=Given(tree, version, defines, directories), **options)
+
+    decorated: Callable[..., Any] = gathered
+    for option in (
+        click.option(
+            "-I", "directories", metavar="DIR", multiple=True, help="Look for included headers in DIR as well."
+        ),
+        click.option(
+            "-D", "defines", metavar="NAME[=VALUE]", multiple=True, help="Define NAME, as the compiler's -D does."
+        ),
+        click.option("--version", type=click.IntRange(1), help="Which version to take of several in SUBJECT."),
+        click.option(
+            "--tree",
+            metavar="DIR[@COMMIT]",
+            help="The sources that SUBJECT is a part of: they supply the rest of a file, and what it uses of others.",
+        ),
+    ):
+        decorated = option(decorated)
+    return decorated
+
+
 def of_subject(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of commands that run cases on a subject."""
     function = click.option("--function", metavar="NAME", help="The function to run, if the source has several.")
-    return function(kept_policy_option(sandbox_option(command)))
+    return function(given_options(kept_policy_option(sandbox_option(command))))
 
 
 def refuse_unwritable(path: str, what: str = "") -> None:

@@ -12,6 +12,7 @@ from vfio_verify.cli.common import (
     cluster_option,
     console,
     executor_on,
+    given_options,
     jobs_option,
     policy_option,
     private_hypothesis,
@@ -20,6 +21,7 @@ from vfio_verify.cli.common import (
 from vfio_verify.cli.outputs import Outputs, output_options
 
 if TYPE_CHECKING:
+    from vfio_verify.subject.source.given import Given
     from vfio_verify.values.case import Policy
 
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -43,7 +45,7 @@ def _part(_context: click.Context, _option: click.Parameter, value: str) -> tupl
 
 
 @click.command(short_help="Search for violations until a budget is spent.")
-@click.argument("subject")
+@click.argument("subject", nargs=-1, required=True)
 @click.option("--function", metavar="NAME", help="The function to search, if the source has several.")
 @click.option(
     "--time",
@@ -84,6 +86,7 @@ def _part(_context: click.Context, _option: click.Parameter, value: str) -> tupl
     type=click.IntRange(0, (1 << 32) - 1),
     help="Another seed gives other layouts.",
 )
+@given_options
 @policy_option
 @click.option(
     "--interval",
@@ -97,9 +100,10 @@ def _part(_context: click.Context, _option: click.Parameter, value: str) -> tupl
 @output_options
 @sandbox_option
 def fuzz(
-    subject: str,
+    subject: tuple[str, ...],
     *,
     function: str | None,
+    given: Given,
     seconds: float | None,
     examples: int | None,
     until_found: bool,
@@ -149,7 +153,7 @@ def fuzz(
             watcher.note(line)
 
         with (
-            open_subject(subject, function, options.parts) as opened,
+            open_subject(subject, function, options.parts, given) as opened,
             executor_on(cluster, say) as executor,
         ):
             if err.is_terminal and not err.is_dumb_terminal and not plain:

@@ -14,6 +14,7 @@ from vfio_verify.cli.common import jobs_option, of_subject, refuse_unwritable
 
 if TYPE_CHECKING:
     from vfio_verify.campaign.replay import Outcome, ReplayReport
+    from vfio_verify.subject.source.given import Given
     from vfio_verify.values.case import Policy
 
 _INDENT = 15
@@ -31,6 +32,7 @@ def replay(
     *,
     subject: str,
     function: str | None,
+    given: Given,
     policy: Policy | None,
     no_sandbox: bool,
     jobs: int,
@@ -58,7 +60,7 @@ def replay(
     parts = SandboxFeature.NONE if no_sandbox else SandboxFeature.ALL
     outcomes: list[Outcome] = []
     interrupted = False
-    with open_subject(subject, function, parts) as opened:
+    with open_subject(subject, function, parts, given) as opened:
         running = run_replay(opened, [one.entry for one in kept], policy=policy, parts=parts, jobs=jobs)
         try:
             with contextlib.closing(running):

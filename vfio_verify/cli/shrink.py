@@ -11,6 +11,7 @@ from vfio_verify.cli.cases import known_clause, read_case, write
 from vfio_verify.cli.common import of_subject, refuse_unwritable
 
 if TYPE_CHECKING:
+    from vfio_verify.subject.source.given import Given
     from vfio_verify.values.case import Policy
 
 
@@ -27,6 +28,7 @@ def shrink(
     *,
     subject: str,
     function: str | None,
+    given: Given,
     policy: Policy | None,
     no_sandbox: bool,
     clause: str | None,
@@ -45,7 +47,7 @@ def shrink(
         refuse_unwritable(out)
     entry = read_case(case)
     parts = SandboxFeature.NONE if no_sandbox else SandboxFeature.ALL
-    with open_subject(subject, function, parts) as opened:
+    with open_subject(subject, function, parts, given) as opened:
         result = reduced(opened, entry, clause, policy=policy, parts=parts)
     if result.entry is None:
         instead = f"; it violates {', '.join(result.instead)}" if result.instead else ""

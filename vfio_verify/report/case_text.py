@@ -172,7 +172,7 @@ def fault_text(fault: Fault) -> str:
 
 def reproduce_line(case: Case, report: Report) -> str:
     """The command that judges this case alone, or where the case is if no command line can hold it."""
-    name = shlex.quote(report.subject.name)
+    name = shlex.join((report.subject.name, *report.subject.arguments))
     function = f" --function {report.subject.function}" if report.subject.kind == "C" else ""
     policy = "" if report.policy == "same-block" else f" --policy {report.policy}"
     text = shlex.quote(_short_json(case))

@@ -29,8 +29,8 @@ UNCONFIRMED_STATUS = 4
 """The exit status if nothing is confirmed, but something was seen that is not, or a part was left out."""
 
 
-class SubjectEntry(Struct, frozen=True):
-    """What was verified."""
+class SubjectEntry(Struct, frozen=True, omit_defaults=True):
+    """What was verified. `arguments` are what the user gave after the name: further files, and options."""
 
     name: str
     kind: str
@@ -38,6 +38,7 @@ class SubjectEntry(Struct, frozen=True):
     signature: str
     place: str | None
     title: str | None
+    arguments: tuple[str, ...] = ()
 
     @property
     def has_errp(self) -> bool:
@@ -169,7 +170,7 @@ def make_report(subject: Subject, options: Options, result: Result) -> Report:
         policy=options.policy,
         interrupted=result.interrupted,
         unconfirmed=tuple(unconfirmed),
-        notes=_notes(result),
+        notes=(*subject.notes, *_notes(result)),
         kernel_faults=result.kernel_faults,
         version=__version__,
         features=tally.features,

@@ -97,8 +97,8 @@ def _invocation(report: Report) -> dict[str, Any]:
 def _properties(report: Report) -> dict[str, Any]:
     return {
         "subject": {
-            name: value if value is None else visible(value)
-            for name, value in msgspec.structs.asdict(report.subject).items()
+            name: visible(value) if isinstance(value, str) else value and [visible(one) for one in value]
+            for name, value in msgspec.to_builtins(report.subject).items()
         },
         "verdict": report.verdict,
         "seed": report.seed,

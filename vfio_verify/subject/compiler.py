@@ -9,7 +9,7 @@ import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import as_file, files
 from itertools import chain, compress, repeat
@@ -19,9 +19,9 @@ from subprocess import CalledProcessError
 from msgspec import Struct
 
 from vfio_verify.errors import InputError, starting
+from vfio_verify.subject import messages
 from vfio_verify.subject.debuginfo import undefined_names
 from vfio_verify.subject.source import Source, branches, world_names
-from vfio_verify.subject.source.unit import ADAPTER_FILE, OF_THE_WORLD
 from vfio_verify.values.source_line import LeftOut
 from vfio_verify.worker import sandbox
 from vfio_verify.worker.children import wait_for
@@ -40,7 +40,6 @@ _MEMORY_LIMIT = 4 << 20  # KiB of address space, for `ulimit -v`
 _FILE_LIMIT = 512 << 10  # blocks of 512 bytes, for `ulimit -f`
 _CPU_LIMIT = 120  # seconds, for `ulimit -t`; the limit on time ends it sooner
 _MOST_PREPROCESSED = 64 << 20  # bytes
-_SHOWN = 5
 # The first two make files. What is preloaded is meant for this process: a sanitizer's runtime cannot start within
 # the compiler's limit on address space.
 _NOT_THE_COMPILERS = ("DEPENDENCIES_OUTPUT", "SUNPRO_DEPENDENCIES", "LD_PRELOAD")
@@ -85,21 +84,6 @@ _LINK_FLAGS = (
     *(f"-Wl,--wrap={name}" for name in WRAPPED),
 )
 
-_ERROR = re.compile(r"^(?P<file>.+?):(?P<line>\d+):(?:\d+:)? (?:fatal )?error: (?P<text>.*)$")
-_UNKNOWN = re.compile(
-    r"implicit declaration of function '(\w+)'|call to undeclared (?:library )?function '(\w+)'"
-    r"|'(\w+)' undeclared|use of undeclared identifier '(\w+)'|unknown type name '(\w+)'"
-    r"|(?:invalid use of|dereferencing pointer to) (?:undefined|incomplete) type '(?:struct |union )?(\w+)"
-    r"|incomplete (?:definition of )?type '(?:struct |union )?(\w+)|'(\w+)' has (?:an )?incomplete type"
-)
-_NO_MEMBER = re.compile(
-    r"'(?:const )?(?:struct |union )?(?P<a>\w+)'[^']*(?:'[^']*'\})? has no member named '(?P<b>\w+)'"
-    r"|no member named '(?P<c>\w+)' in '(?:struct |union )?(?P<d>\w+)'"
-)
-_CONFINED = re.compile(
-    r"Permission denied|Operation not permitted|file not found: /|[Cc]an(?:'t|not) open|cannot execute"
-)
-"""How a compiler complains of what its sandbox refuses."""
 _ASSEMBLED = re.compile(r"\.(?:incbin|include|macro|irpc?|rept|altmacro)\b", re.IGNORECASE)
 """What makes the assembler read a file, or hides that it does."""
 
@@ -123,8 +107,10 @@ def find_compiler() -> list[str]:
     except ValueError as error:
         raise InputError(f"CC={given} cannot be read as a command: {error}") from None
     tried = command[:1] or ["cc", "gcc", "clang"]
-    for name in filter(shutil.which, tried):
-        return command or [name]
+    for name in tried:
+        # By its full path: a compiler finds its own programs by where it is itself.
+        if found := shutil.which(name):
+            return [found, *command[1:]]
     looked_for = f"{'CC names' if command else 'tried'} {', '.join(tried)}"
     raise InputError(
         f"no C compiler found ({looked_for}). A C subject needs one. On Debian: "
@@ -147,19 +133,40 @@ def build(source: Source, directory: Path, *, parts: SandboxFeature = SandboxFea
         programs = tuple(sandbox.used_by_compiler(compiler))
         start = Start(programs, (Path(include).resolve(), *source.readable), directory, parts)
         known = _known_flags(compiler, start)
-        command = [*compiler, *_FLAGS, *(word for flag in known if flag not in _VARIABLES for word in flag.split())]
+        defines = [f"-D{define}" for define in source.defines]
+        command = [
+            *compiler,
+            *defines,
+            *_FLAGS,
+            *(word for flag in known if flag not in _VARIABLES for word in flag.split()),
+        ]
         command += [f"-I{include}", *([f"-iquote{source.text.directory}"] if source.text.directory else []), str(text)]
         try:
             if parts and not (parts & SandboxFeature.LANDLOCK and sandbox.landlock_version()):
                 _refuse_foreign(source, command, start)
             objects = _compile(command, known, start)
-            messages = _run([*compiler, *_LINK_FLAGS, "-o", str(library), *objects], start)
+            told = _run([*compiler, *_LINK_FLAGS, "-o", str(library), *objects], start)
         except CalledProcessError as failed:
-            raise _refusal(source, failed.returncode, failed.output, parts) from None
+            raise messages.refusal(source, failed.returncode, failed.output, parts) from None
         if not library.is_file():
-            raise _refusal(source, 0, messages, parts)
+            raise messages.refusal(source, 0, told, parts)
         _refuse_unresolved(source, library)
         return Library(library, _ZEROED in objects, _left_out(source, command, start))
+
+
+def system_words(directory: Path, *, parts: SandboxFeature = SandboxFeature.ALL) -> frozenset[str]:
+    """The words of the system's headers that the world includes; none where that cannot be told. What the compiler
+    makes lies in the directory."""
+    compiler = find_compiler()
+    preprocessed = directory.resolve() / "system.i"
+    with as_file(files("vfio_verify") / "include") as include:
+        start = Start(tuple(sandbox.used_by_compiler(compiler)), (Path(include).resolve(),), directory.resolve(), parts)
+        header = str(Path(include) / "vfio_verify" / "qemu.h")
+        command = [*compiler, *_FLAGS, f"-I{include}", "-E", "-dD", "-P", "-o", str(preprocessed), "-x", "c", header]
+        if not _succeeds(command, start):
+            return frozenset()
+    with preprocessed.open("rb") as file:
+        return frozenset(re.findall(r"[A-Za-z_]\w*", file.read(_MOST_PREPROCESSED).decode("utf-8", "replace")))
 
 
 def _compile(command: Sequence[str], known: Sequence[str], start: Start) -> list[str]:
@@ -221,7 +228,7 @@ def _run(command: Sequence[str], start: Start) -> str:
     """
     directory = start.writable
     environment = {k: v for k, v in os.environ.items() if k not in _NOT_THE_COMPILERS}
-    environment |= {"LC_ALL": "C", "TMPDIR": str(directory)}
+    environment = {"PATH": os.defpath} | environment | {"LC_ALL": "C", "TMPDIR": str(directory)}
     if start.parts:
         environment["CCACHE_DISABLE"] = "1"  # it would write into the user's cache
     limits = {"v": _MEMORY_LIMIT, "f": _FILE_LIMIT, "t": _CPU_LIMIT, "c": 0}
@@ -249,13 +256,11 @@ def _run(command: Sequence[str], start: Start) -> str:
                 os.killpg(process.pid, signal.SIGKILL)  # the driver's own children too
                 process.wait()
         output.seek(0)
-        messages = output.read(1 << 20).decode("utf-8", "replace")
+        told = output.read(1 << 20).decode("utf-8", "replace")
     if status != 0:
-        raise CalledProcessError(status, command, messages)
-    return messages
+        raise CalledProcessError(status, command, told)
+    return told
 
-
-_NO_SPACE = "No space left on device"
 
 _flags_of: dict[tuple[object, ...], list[str]] = {}
 """The optional flags that a compiler knows, by its command and its program's file. A process asks once."""
@@ -281,51 +286,6 @@ def _known_flags(compiler: Sequence[str], start: Start) -> list[str]:
     return _flags_of[asked]
 
 
-def _refusal(source: Source, status: int, messages: str, parts: SandboxFeature) -> InputError:
-    """What the compiler's messages say, by the lines of the user's files."""
-    target = source.target
-    unknown: dict[str, str] = {}
-    errors: list[str] = []
-    in_adapter = False
-    for match in filter(None, map(_ERROR.match, messages.replace(OF_THE_WORLD, "").splitlines())):
-        place, text = f"{match['file']}:{match['line']}", match["text"]
-        names, field = _UNKNOWN.search(text), _NO_MEMBER.search(text)
-        if text.endswith(_NO_SPACE):
-            return InputError(f"{source.name}: the C compiler failed: {_NO_SPACE}; TMPDIR can name another directory")
-        if match["file"] == ADAPTER_FILE:
-            in_adapter = True
-        elif field and (owner := field["a"] or field["d"]) and owner not in source.cut.claims:
-            unknown.setdefault(f"{owner}.{field['b'] or field['c']}", place)
-        elif names and (name := next(filter(None, names.groups()))):
-            unknown.setdefault(name, place)
-        else:
-            errors.append(f"{place}: {text}")
-    if unknown:
-        return _unknown_names(unknown)
-    if in_adapter and not errors:
-        return InputError(
-            f"{target.item.place}: {target.name}() is there, but its #if leaves it out when it is compiled; "
-            "define what the condition asks for at the top of the file"
-        )
-    hint = f"\n{sandbox.HINT}" if parts and _CONFINED.search(messages) else ""
-    if not errors:
-        # Not an error in the text: the linker, a signal, a limit.
-        tail = "; ".join(messages.strip().splitlines()[-3:]) or "no message"
-        return InputError(f"{source.name}: the C compiler failed (status {status}): {tail}{hint}")
-    more = f"\n  and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
-    listed = "".join(f"\n  {error}" for error in errors[:_SHOWN])
-    return InputError(f"{source.name}: {target.name}() does not compile:{listed}{more}{hint}")
-
-
-def _unknown_names(unknown: Mapping[str, str]) -> InputError:
-    """The refusal of names that nobody defines, each with its place."""
-    lines = [f"the world does not know `{name}` ({place})" for name, place in list(unknown.items())[:_SHOWN]]
-    if len(unknown) > _SHOWN:
-        lines.append(f"nor {len(unknown) - _SHOWN} other names")
-    lines.append("Define such names in the file that you give, or open an issue so that the world learns them.")
-    return InputError("\n".join(lines))
-
-
 def _refuse_unresolved(source: Source, library: Path) -> None:
     """Refuse a library that has declared names which nobody defines, as far as that can be told."""
     c_library, declared = ctypes.CDLL(None), world_names.read_names().words
@@ -337,4 +297,4 @@ def _refuse_unresolved(source: Source, library: Path) -> None:
         and not hasattr(c_library, name)
     ]
     if missing:
-        raise _unknown_names({name: source.cut.first_use(name) for name in missing})
+        raise messages.unknown_names(source, {name: source.cut.first_use(name) for name in missing})

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,6 +18,7 @@ from vfio_verify.worker.sandbox import SandboxFeature
 
 if TYPE_CHECKING:
     from vfio_verify.subject.debuginfo import Lines
+    from vfio_verify.subject.source.given import Given
 
 
 class Subject(Struct, frozen=True):
@@ -42,6 +43,12 @@ class Subject(Struct, frozen=True):
     """What of its functions was not compiled."""
     told_total: bool = True
     """Whether the total size is given to it. If not, it is the sum of the lengths, as iov_size() has it."""
+    arguments: tuple[str, ...] = ()
+    """What the user gave after the name: further files, and options by which they are read."""
+    notes: tuple[str, ...] = ()
+    """What is to be told of how it was read."""
+    taken: tuple[str, ...] = ()
+    """What comes from its tree, and where it is there."""
     is_built_twice: bool = False
     """Whether it is also there with automatic variables that are zero until they are set."""
 
@@ -86,26 +93,40 @@ CORE = Subject("core", "core", "core_map", "bool f(struct iovec *, unsigned int,
 
 @contextmanager
 def open_subject(
-    name: str, function: str | None = None, parts: SandboxFeature = SandboxFeature.ALL
+    name: str | Sequence[str],
+    function: str | None = None,
+    parts: SandboxFeature = SandboxFeature.ALL,
+    given: Given | None = None,
 ) -> Iterator[Subject]:
     """Make a subject of what the user named: ``core``, or C code in any form that `read_source` knows.
 
     What is compiled, confined by `parts` of the sandbox, lies in a private temporary directory, and is gone at the
     end. Raises InputError.
     """
-    if name == "core":
+    names = [name] if isinstance(name, str) else list(name)
+    if names == ["core"]:
         yield CORE
         return
     # Parsing C needs libraries that a check of the core can do without.
-    from vfio_verify.subject.compiler import build
-    from vfio_verify.subject.source import read_source
+    from vfio_verify.subject import compiler
+    from vfio_verify.subject.messages import UnknownNamesError
+    from vfio_verify.subject.source import Given, read_source
 
-    source = read_source(name, function, any_include=not parts)
-    target = source.target
     with private_directory() as directory:
-        library = build(source, Path(directory), parts=parts)
+        system = partial(compiler.system_words, Path(directory), parts=parts)
+        source = read_source(names, function, any_include=not parts, given=given or Given(), system=system)
+        while True:
+            try:
+                library = compiler.build(source, Path(directory), parts=parts)
+                break
+            except UnknownNamesError as error:
+                more = source.with_names(error.names)
+                if more is None:
+                    raise
+                source = more
+        target = source.target
         yield Subject(
-            name=name,
+            name=source.name,
             kind="C",
             function=target.name,
             signature=target.signature.value,
@@ -116,5 +137,8 @@ def open_subject(
             text=source.text,
             left_out=library.left_out,
             told_total=target.signature.is_told_total,
+            arguments=(*names[1:], *(given.arguments if given else ())),
+            notes=source.notes,
+            taken=source.taken,
             is_built_twice=library.is_built_twice,
         )

@@ -67,6 +67,10 @@ class SourceText(Struct, frozen=True, dict=True):
         named = os.path.join(self.prefix, below)
         return None if below.split(os.sep, 1)[0] == os.pardir else self._by_name.get(os.path.normpath(named), named)
 
+    def whole_line(self, file: str, number: int) -> str:
+        """A line as it is, or "" if it is not known."""
+        return self._lines.get(self.own(file) or file, {}).get(number, "")
+
     def line(self, file: str, number: int) -> str:
         """A line without its margins, or "" if it is not known; with the next ones where a parenthesis stays open."""
         lines = self._lines.get(file, {})

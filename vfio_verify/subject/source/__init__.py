@@ -1,6 +1,11 @@
 """From what a reviewer has in hand to the C text of a subject. Each step makes a value out of the one before.
 
-formats.py      what the input is: tracker page, JSON, mail, diff or C text; its diffs (`Patch`)
+given.py        what a user says beside it: a version, a tree, definitions and directories
+raw.py          files, standard input and addresses to text
+formats.py      what an input is, told by its content; its diffs (`Patch`, in diff.py)
+page.py, mail.py, log.py    the diffs in web pages, in mails, and in what `git log` prints
+order.py        patches in the order in which they apply
+tree.py         a source tree beside the subject: a directory, or a commit
 patch.py        diffs to the lines that they leave behind (`Fragment`)
 text.py         comments, strings, preprocessor lines (`Preprocessed`)
 includes.py     which files beside a C file it may include, and what they hold
@@ -8,6 +13,7 @@ items.py        the definitions in a piece of text, with exact bounds (`Item`)
 declarations.py what one declaration is, and which names it brings
 signatures.py   the shapes such a function has had
 cut.py          the function, and what it reaches (`Target`, `Cut`)
+linked.py       what of it other files of the tree define
 world_names.py  what the world declares, and what of it stays the world's
 unit.py         the text to compile, with the adapter that calls the function
 branches.py     what of the function a condition leaves out
@@ -17,19 +23,24 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from vfio_verify.errors import InputError
-from vfio_verify.subject.source import cut, formats, includes, items, patch, unit, world_names
+from vfio_verify.subject.source import cut, formats, includes, items, order, patch, raw, unit, world_names
 from vfio_verify.subject.source.cut import Cut, Target
-from vfio_verify.subject.source.formats import Patch
-from vfio_verify.subject.source.text import Fragment, preprocess
+from vfio_verify.subject.source.diff import Patch, WithoutDiffError
+from vfio_verify.subject.source.given import Given
+from vfio_verify.subject.source.items import Parsed
+from vfio_verify.subject.source.linked import Linked, Linker
+from vfio_verify.subject.source.text import Fragment, Preprocessed, preprocess
+from vfio_verify.subject.source.tree import Directory, Tree, open_tree
 from vfio_verify.values.source_line import Piece, SourceText
 
-__all__ = ["Source", "read_source"]
+__all__ = ["Given", "Source", "read_source"]
 
 
 class Source(Struct, frozen=True):
@@ -46,50 +57,161 @@ class Source(Struct, frozen=True):
     """The files that were read."""
     readable: tuple[Path, ...] = ()
     """A C file given by path, and the headers that it includes: what the compiler may read of the user's files."""
+    defines: tuple[str, ...] = ()
+    """``NAME`` or ``NAME=VALUE`` each: what the compiler is told with `-D`."""
+    missing: tuple[str, ...] = ()
+    """Headers that are included and were not found."""
+    notes: tuple[str, ...] = ()
+    """How patches were applied, and what a tree defines more than once."""
+    taken: tuple[str, ...] = ()
+    """What comes from the tree, and where it is there."""
+    linker: Linker | None = None
+    """Finds further names, if there is a tree."""
+    given: tuple[Parsed, ...] = ()
+    """The subject's own files, without those of the tree."""
 
     @property
     def target(self) -> Target:
         return self.cut.target
 
+    def with_names(self, names: Collection[str]) -> Source | None:
+        """This subject with further names from its tree; None if that has none of them."""
+        if self.linker is None:
+            return None
+        linked = self.linker.link(self.target, self.given, names)
+        found = _linked(self, linked)
+        return None if found.unit == self.unit else found
 
-def read_source(path: str, function: str | None = None, *, any_include: bool = False) -> Source:
+
+class _Read(Struct, frozen=True):
+    """The files of a subject, before its function is looked for."""
+
+    files: list[Preprocessed]
+    patches: list[Patch]
+    notes: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    gone: frozenset[str] = frozenset()
+    readable: tuple[Path, ...] = ()
+    directory: str | None = None
+    prefix: str = ""
+
+
+def read_source(
+    path: str | Sequence[str],
+    function: str | None = None,
+    *,
+    any_include: bool = False,
+    given: Given = Given(),  # noqa: B008  a frozen value
+    system: Callable[[], frozenset[str]] = frozenset,
+) -> Source:
     """Read a patch, a series, a mail or a C file ("-": standard input), and cut out the function.
 
-    `function` is its name; else it is `vfio_device_mmap_dmabuf`, else the one function whose
-    types make a known signature. Raises InputError if the input cannot be read, or the function
-    cannot be told, is there only in part, or has an unknown signature; also if a C file includes
-    what is not a source of C, unless `any_include` allows it.
+    Several paths, or a folder, are one series. `function` is its name; else it is `vfio_device_mmap_dmabuf`, else the
+    one function whose types make a known signature. `system` gives the words of the system's headers: no tree is
+    searched for those. Raises InputError if the input cannot be read, or the function cannot be told, is there only in
+    part, or has an unknown signature; also if a C file includes what is not a source of C, unless `any_include` allows
+    it.
     """
-    name = formats.name_of(path)
+    paths = [path] if isinstance(path, str) else list(path)
+    name = raw.name_of(paths[0]) if len(paths) == 1 else f"{raw.name_of(paths[0])} and {len(paths) - 1} more"
     if function is not None and not re.fullmatch(r"[A-Za-z_]\w*", function, re.ASCII):
         raise InputError(f"{function!r} is not the name of a C function")
-    content = formats.read_text(path)
-    patches = formats.interpret(content, name)
-    directory: str | None = None
-    readable: tuple[Path, ...] = ()
-    if patches:
-        fragments = [preprocess(fragment) for fragment in patch.post_image(patches, name)]
-    elif path == "-":
-        fragments = [preprocess(Fragment("<standard input>", 1, content))]
-    else:
-        own = preprocess(Fragment(path, 1, content))
-        headers = includes.headers_of(own, any_include=any_include)
-        fragments = [*headers.values(), own]
-        readable = (Path(path).resolve(), *headers)
-        directory = str(Path(path).parent.resolve())
-    sources = [items.read(fragment) for fragment in fragments]
+    tree = open_tree(given.tree) if given.tree is not None else None
+    read = _read(paths, name, given, tree, any_include=any_include)
+    sources = tuple(items.read(file) for file in read.files)
     world = world_names.read_names()
-    chosen = cut.reach(cut.find(sources, function, name), sources, world)
-    files = (source.fragment for source in fragments)
-    pieces = tuple(Piece(file.file, file.first_line, file.text) for file in files)
-    return Source(
-        name=path,
-        title=_title(patches, chosen.target),
-        cut=chosen,
-        unit=unit.write(chosen, world),
-        text=SourceText(pieces, directory, os.path.dirname(path) if directory else ""),
-        readable=readable,
+    target = cut.find(sources, function, name)
+    linker = None
+    if tree is not None:
+        own = _path_in(tree, target.item.file, is_patch=bool(read.patches))
+        linker = Linker(tree, world, own, directories=given.directories, gone=read.gone, system=system)
+        linked = linker.link(target, sources)
+    else:
+        linked = Linked(cut.reach(target, sources, world), sources, ())
+    source = Source(
+        name=paths[0],
+        title=_title(read.patches, target),
+        cut=linked.cut,
+        unit="",
+        text=SourceText((), read.directory, read.prefix),
+        readable=read.readable,
+        defines=given.defines,
+        missing=read.missing,
+        notes=read.notes,
+        linker=linker,
+        given=sources,
     )
+    return _linked(source, linked)
+
+
+def _linked(source: Source, linked: Linked) -> Source:
+    """A subject as it is with what its tree adds."""
+    files = (parsed.source.fragment for parsed in linked.sources)
+    pieces = tuple(Piece(file.file, file.first_line, file.text) for file in files)
+    notes = tuple(dict.fromkeys((*source.notes, *linked.notes)))
+    text = SourceText(pieces, source.text.directory, source.text.prefix)
+    return replace(source, cut=linked.cut, unit=unit.write(linked.cut, world_names.read_names()), text=text, notes=notes, taken=linked.taken)
+
+
+def _read(paths: list[str], name: str, given: Given, tree: Tree | None, *, any_include: bool) -> _Read:
+    """Read what the user named: patches, which are one series, or else C files."""
+    if len(paths) == 1 and Path(paths[0]).is_dir():
+        paths = raw.files_in(Path(paths[0]))
+    texts = {path: _text_of(path, tree) for path in paths}
+    patches: list[Patch] = []
+    without: list[WithoutDiffError] = []
+    for path, text in texts.items():
+        try:
+            patches += formats.interpret(text, raw.name_of(path))
+        except WithoutDiffError as error:  # such as a cover letter
+            without.append(error)
+    if without and not patches:
+        raise without[0]
+    if not patches:
+        return _read_c_files(texts, given, any_include=any_include)
+    image = patch.post_image(order.in_order(patches, name, given.version), name, tree)
+    return _Read([preprocess(fragment) for fragment in image.fragments], patches, image.notes, gone=image.gone)
+
+
+def _text_of(path: str, tree: Tree | None) -> str:
+    """The text of a file. One that is only in the tree is read there."""
+    is_relative = path != "-" and not os.path.lexists(path) and not os.path.isabs(path)
+    text = tree.read(os.path.normpath(path)) if tree is not None and is_relative else None
+    return raw.read_text(path) if text is None else text
+
+
+def _read_c_files(texts: dict[str, str], given: Given, *, any_include: bool) -> _Read:
+    """C files, with the headers that they include."""
+    files: list[Preprocessed] = []
+    readable: dict[Path, None] = {}
+    missing: dict[str, None] = {}
+    for path, text in texts.items():
+        if path == "-" or not os.path.lexists(path):
+            files.append(preprocess(Fragment("<standard input>" if path == "-" else path, 1, text)))
+            continue
+        own = preprocess(Fragment(path, 1, text))
+        included = includes.headers_of(own, given.directories, any_include=any_include)
+        files += [header for real, header in included.headers.items() if real not in readable]
+        files.append(own)
+        readable.update(dict.fromkeys((Path(path).resolve(), *included.headers)))
+        missing.update(dict.fromkeys(included.missing))
+    last = next((path for path in reversed(texts) if path != "-" and os.path.lexists(path)), None)
+    return _Read(
+        files,
+        [],
+        missing=tuple(missing),
+        readable=tuple(readable),
+        directory=str(Path(last).parent.resolve()) if last else None,
+        prefix=os.path.dirname(last) if last else "",
+    )
+
+
+def _path_in(tree: Tree, file: str, *, is_patch: bool) -> str | None:
+    """The path in the tree of a subject's file."""
+    if is_patch or not isinstance(tree, Directory):
+        return file
+    real = Path(file).resolve()
+    return str(real.relative_to(tree.root)) if real.is_relative_to(tree.root) else None
 
 
 def _title(patches: Sequence[Patch], target: Target) -> str | None:

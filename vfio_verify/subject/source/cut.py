@@ -126,7 +126,10 @@ def _refuse_partial(sources: Sequence[Parsed], name: str, *, only_if_changed: bo
                 raise InputError(
                     f"{fragment.file}:{partial.line}: the end of {name}() was not found; its braces do not match"
                 )
-            raise InputError(f"{fragment.file}: the patch holds only a part of {name}(); give the whole file")
+            raise InputError(
+                f"{fragment.file}: the patch holds only a part of {name}(); give it with --tree DIR, "
+                "or as `git diff -W` makes it, or give the whole file"
+            )
 
 
 def _listed(items: list[Item], functions: Functions) -> str:
@@ -172,7 +175,7 @@ class _Reach:
         self.reached: set[str] = set()
         self.waiting: list[Item] = []
         for item in self.items:
-            if item is not target.item and world.keeps(item):
+            if item is not target.item and (world.keeps(item) or _is_the_worlds(item, world)):
                 continue
             if item.kind != "invocation":
                 for name in item.names:
@@ -242,6 +245,12 @@ class _Reach:
             if known and any(argument in words for argument in item.arguments):
                 self._keep(item)
         return len(self.kept) > before
+
+
+def _is_the_worlds(item: Item, world: WorldNames) -> bool:
+    """Whether a tree defines what the world declares. What was given wins over the world, and this was not."""
+    declared = {name.removeprefix("struct ") for name in item.names if item.source.fragment.is_linked}
+    return not declared.isdisjoint(world.guarded | world.structs | world.variables)
 
 
 def _is_kept_always(item: Item) -> bool:

@@ -37,7 +37,7 @@ def describe(written: str) -> Declaration:
     root = parse(re.sub(r"\bg_autofree\b", "          ", written))
     names: set[str] = set()
     has_body = root.has_error and "{" in written
-    for node in _walk(root):
+    for node in walk(root):
         name = node.child_by_field_name("name")
         if node.type in _SPECIFIERS and node.child_by_field_name("body"):
             has_body = True
@@ -71,7 +71,7 @@ def describe(written: str) -> Declaration:
     return Declaration(kind, frozenset(names), aliases, tag, has_body)
 
 
-def _walk(root: tree_sitter.Node) -> Iterator[tree_sitter.Node]:
+def walk(root: tree_sitter.Node) -> Iterator[tree_sitter.Node]:
     """All nodes, by a loop: hostile text nests deeper than the stack."""
     waiting = [root]
     while waiting:

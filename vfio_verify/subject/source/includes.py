@@ -7,42 +7,61 @@ itself. A stranger's text could name any file that the user can read, and errors
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from msgspec import Struct
+
 from vfio_verify.errors import InputError
-from vfio_verify.subject.source import formats
+from vfio_verify.subject.source import raw
 from vfio_verify.subject.source.text import Fragment, Preprocessed, preprocess
 
 _SUFFIXES = frozenset((".h", ".c", ".i", ".inc", ".def", ".tbl"))
 _MOST = 100
 
 
-def headers_of(source: Preprocessed, *, any_include: bool) -> dict[Path, Preprocessed]:
-    """The headers that a C file includes, and those that these include, by their real names.
+class Included(Struct, frozen=True):
+    """What a C file includes."""
 
-    Each comes after those that it includes itself. Raises InputError for an include that is refused, unless
-    `any_include` allows it.
+    headers: dict[Path, Preprocessed]
+    """By their real names; each comes after those that it includes itself."""
+    missing: tuple[str, ...]
+    """The names of those that are nowhere, with their quotes."""
+
+
+def headers_of(source: Preprocessed, directories: Sequence[str] = (), *, any_include: bool) -> Included:
+    """The headers that a C file includes, and those that these include: beside it, and in these directories.
+
+    Raises InputError for an include that is refused, unless `any_include` allows it.
     """
     own = Path(source.fragment.file)
+    further = [Path(directory) for directory in directories]
     seen = {own.resolve()}
     found: dict[Path, Preprocessed] = {}
+    missing: dict[str, None] = {}
 
     def add(source: Preprocessed) -> None:
-        directories = dict.fromkeys((Path(source.fragment.file).parent, own.parent))
+        beside = dict.fromkeys((Path(source.fragment.file).parent, own.parent))
         for directive in source.directives:
-            if not directive.included or directive.included[0] != '"' or source.is_dead(directive.start):
+            if not directive.included or source.is_dead(directive.start):
                 continue
-            header = _find(directive.included[1:-1], directories, None if any_include else own.parent.resolve())
+            is_quoted = directive.included[0] == '"'
+            name = directive.included[1:-1]
+            root = None if any_include else own.parent.resolve()
+            header = _find(name, beside, root) if is_quoted else None
+            for directory in further if header is None else ():
+                header = header or _find(name, [directory], None if any_include else directory.resolve())
+            if header is None and is_quoted:
+                missing[directive.included] = None
             if header is None or (real := header.resolve()) in seen or len(seen) > _MOST:
                 continue
             seen.add(real)
-            inner = preprocess(Fragment(str(header), 1, formats.read_text(str(header))))
+            inner = preprocess(Fragment(str(header), 1, raw.read_text(str(header))))
             add(inner)
             found[real] = inner
 
     add(source)
-    return found
+    return Included(found, tuple(missing))
 
 
 def _find(name: str, directories: Iterable[Path], root: Path | None) -> Path | None:

@@ -33,6 +33,8 @@ class Fragment(Struct, frozen=True, eq=False):
     """What diff printed of the function that it begins in."""
     changed: Mapping[int, str | None] = {}
     """The numbers of the lines that a patch added, or removed something at, each with that patch's title."""
+    is_linked: bool = False
+    """A tree has it, and the subject was given without it: what the world declares stays the world's."""
 
     @property
     def is_header(self) -> bool:

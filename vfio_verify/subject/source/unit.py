@@ -93,7 +93,7 @@ def _pieces(items: list[Item]) -> Iterator[str]:
         yield line_marker(source.fragment.line(start), source.fragment.file)
         if header := headers.get(start):
             # A header that this machine lacks matters only if something of it is used.
-            yield f"#if __has_include({header})\n#include {header}\n#endif"
+            yield f"#if __has_include({header})\n#include {header}\n#else\n#warning {header} was not found\n#endif"
         else:
             yield source.text[start:end]
 

@@ -1,0 +1,105 @@
+"""What lies at an address: a patch in Patchwork or in a mailing list's archive, or a mail by its message-id."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import time
+import urllib.error
+import urllib.request
+from typing import IO
+from urllib.parse import quote, urlsplit
+
+from vfio_verify import __version__
+from vfio_verify.errors import InputError
+
+TIME_LIMIT = 30.0  # seconds, for all of it
+_SILENCE = 10.0  # seconds without a byte
+_ARCHIVE = "https://lore.kernel.org/all"
+_ADDRESS = re.compile(r"https?://", re.IGNORECASE)
+_MESSAGE_ID = re.compile(r"<[^<>@\s/]+@[^<>@\s/]+>|[^<>@\s/]+@[^<>@\s/]+\.[^<>@\s/]+")
+_PATCHWORK = re.compile(r"/(?:project/[^/]+/)?(?:patch|series|cover)/[^/]+$")
+_LORE = re.compile(r"/[^/]+/[^/]+@[^/]+$")
+
+
+def is_address(path: str) -> bool:
+    """Whether what the user named is an address or a message-id, and no file."""
+    return bool(_ADDRESS.match(path)) or bool(_MESSAGE_ID.fullmatch(path) and not os.path.lexists(path))
+
+
+def fetch(address: str, limit: int) -> bytes:
+    """What lies at an address, up to `limit` bytes. Of a patch's page, its mail is taken.
+
+    A message-id is looked for in the archive that `VFIO_VERIFY_ARCHIVE` names, else at lore.kernel.org. Raises
+    InputError if that fails, takes too long, is too large, or leads to an address of another scheme.
+    """
+    url = _source_of(address)
+    deadline = time.monotonic() + TIME_LIMIT
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        _SameScheme(),
+    ):
+        opener.add_handler(handler)
+    request = urllib.request.Request(url, headers={"User-Agent": f"vfio-verify/{__version__}"})
+    try:
+        with opener.open(request, timeout=_SILENCE) as answer:
+            return _read(answer, url, limit, deadline)
+    except urllib.error.HTTPError as error:
+        raise InputError(f"{url} cannot be fetched: {error.code} {error.reason}") from None
+    except TimeoutError:
+        raise InputError(f"{url} does not answer") from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        if isinstance(reason, TimeoutError):
+            raise InputError(f"{url} does not answer") from None
+        raise InputError(f"{url} cannot be fetched: {reason}") from None
+
+
+def _source_of(address: str) -> str:
+    """Where the text of a patch lies whose page, or message-id, this is."""
+    if not _ADDRESS.match(address):
+        archive = os.environ.get("VFIO_VERIFY_ARCHIVE", _ARCHIVE).rstrip("/")
+        return f"{archive}/{quote(address.strip('<>'), safe='@+=')}/raw"
+    parts = urlsplit(address)
+    path = parts.path.rstrip("/")
+    if series := re.search(r"(?:^|&)series=(\d+)", parts.query):
+        path = f"/series/{series[1]}/mbox/"
+    elif _PATCHWORK.search(path) and "/api/" not in path:
+        path += "/mbox/"
+    elif _LORE.search(path):
+        path += "/raw"
+    else:
+        return address
+    return parts._replace(path=path, query="", fragment="").geturl()
+
+
+def _read(answer: IO[bytes], url: str, limit: int, deadline: float) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    while size <= limit:
+        if time.monotonic() > deadline:
+            raise InputError(f"{url} did not end within {TIME_LIMIT:g} seconds")
+        piece = answer.read1(1 << 16)  # type: ignore[attr-defined]
+        if not piece:
+            return b"".join(pieces)
+        pieces.append(piece)
+        size += len(piece)
+    raise InputError(f"{url} is larger than {limit >> 20} MiB, the most that is read")
+
+
+class _SameScheme(urllib.request.HTTPRedirectHandler):
+    """Follows a redirect only to an address of the same scheme, or from http to https."""
+
+    def redirect_request(  # noqa: PLR0917  urllib's
+        self, request: urllib.request.Request, file: IO[bytes], code: int, message: str, headers: object, url: str
+    ) -> urllib.request.Request | None:
+        before, after = urlsplit(request.full_url).scheme, urlsplit(url).scheme
+        if after not in (before, "https"):
+            raise InputError(f"{request.full_url} leads to {url}, of another scheme, which is refused")
+        return super().redirect_request(request, file, code, message, headers, url)  # type: ignore[arg-type]
