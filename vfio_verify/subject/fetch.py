@@ -34,7 +34,10 @@ def fetch(address: str, limit: int) -> bytes:
     A message-id is looked for in the archive that `VFIO_VERIFY_ARCHIVE` names, else at lore.kernel.org. Raises
     InputError if that fails, takes too long, is too large, or leads to an address of another scheme.
     """
-    url = _source_of(address)
+    try:
+        url = _source_of(address)
+    except ValueError as error:
+        raise InputError(f"{address} cannot be fetched: {error}") from None
     deadline = time.monotonic() + TIME_LIMIT
     opener = urllib.request.OpenerDirector()
     for handler in (

@@ -85,9 +85,11 @@ class Linker:
     def _missing(self, cut: Cut) -> set[str]:
         """The names that the kept text uses and nobody defines."""
         defined = {name.removeprefix("struct ") for item in cut.kept if item.is_definition for name in item.names}
-        declared = defined | self._asked | self._world.guarded | self._world.structs | self._world.variables
-        free = {name for item in cut.kept for name in _free_names(item)} - declared
-        return {name for name in free - self._system() if not name.startswith(("trace_", "__")) and not _is_libc(name)}
+        declared = {name for item in cut.kept if item.kind in ("prototype", "extern") for name in item.identifiers}
+        free = {name for item in cut.kept for name in _free_names(item)} - self._system()
+        world = self._world.guarded | self._world.structs | self._world.variables
+        missing = (free | declared) - defined - self._asked - world
+        return {name for name in missing if not name.startswith(("trace_", "__")) and not _is_libc(name)}
 
     def _definers(self, names: Collection[str], files: Collection[str]) -> list[str]:
         """The file to take for each name that the tree defines."""
