@@ -19,7 +19,7 @@ import pytest
 from vfio_verify import _world
 from vfio_verify.errors import InputError
 from vfio_verify.subject import compiler
-from vfio_verify.subject.source import read_source
+from vfio_verify.subject.source import Given, read_source
 from vfio_verify.subject.source.world_names import read_names
 from vfio_verify.values.case import Case
 from vfio_verify.worker.worker import Worker
@@ -212,6 +212,37 @@ def test_signed_overflow_wraps_as_in_qemu(build):
 
 def test_a_pointer_of_another_type_is_no_reason_to_refuse(build):
     assert ask(build(f"struct odd;\n{POINTER}\n{{\n    struct odd *o = iov;\n    return o;\n}}\n"), iov=64) == (1, 64)
+
+
+def test_what_the_compiler_warns_of_in_the_function_is_told(tmp_path):
+    path = tmp_path / "x.c"
+    path.write_text(
+        f"int other(int n)\n{{\n    int unused_elsewhere;\n    return n;\n}}\n{POINTER}\n{{\n    int unused;\n"
+        "    for (int i = 0; i < n; i++) {\n        other(i);\n    }\n    return NULL;\n}\n"
+    )
+    warnings = compiler.build(read_source(str(path), "subject"), tmp_path).warnings
+    assert warnings[0] == f"{path}:8: the compiler warns: unused variable 'unused'"
+    assert not any("elsewhere" in one or "errp" in one for one in warnings)
+    path.write_text(f"{POINTER}\n{{\n    return NULL;\n}}\n")
+    assert compiler.build(read_source(str(path), "subject"), tmp_path).warnings == ()
+
+
+def test_what_is_defined_for_the_compiler_counts(tmp_path):
+    path = tmp_path / "x.c"
+    path.write_text(
+        f"{POINTER}\n{{\n#ifdef CONFIG_OWN\n    return (void *)(uintptr_t)OWN_VALUE;\n#else\n    return NULL;\n#endif\n}}\n"
+    )
+
+    def answer(*defines: str) -> tuple[int, int | None]:
+        directory = tmp_path / "-".join(("out", *defines))
+        directory.mkdir()
+        return ask(compiler.build(read_source(str(path), "subject", given=Given(defines=defines)), directory).path)
+
+    assert answer() == (0, None)
+    assert answer("CONFIG_OWN", "OWN_VALUE=32 + 32") == (1, 64)
+    for bad in ("1X", "X Y", "-DX", "X\n"):
+        with pytest.raises(InputError, match="write NAME or NAME=VALUE"):
+            Given(defines=(bad,))
 
 
 # ---- what does not compile -------------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -354,3 +356,129 @@ def test_a_directory_with_a_sign_in_its_name_is_a_directory(tree, tmp_path):
     named = tmp_path / "tree@v1"
     tree.rename(named)
     assert '"never %d"' in read(tmp_path, follow_up(named), named).unit
+
+
+# ---- how the tree compiles it -------------------------------------------------------------------------------
+
+
+def commands_for(tree: Path, arguments: str) -> None:
+    entry = {
+        "directory": str(tree / "build"),
+        "command": f"cc {arguments} -c ../hw/vfio/map.c",
+        "file": "../hw/vfio/map.c",
+    }
+    other = {"directory": str(tree / "build"), "arguments": ["cc", "-DNOT_THIS"], "file": "../hw/core/own.c"}
+    (tree / "build").mkdir()
+    (tree / "build/compile_commands.json").write_text(json.dumps([other, entry]))
+
+
+def test_the_trees_own_compile_commands_are_used(tree, tmp_path):
+    (tree / "special").mkdir()
+    (tree / "aaa").mkdir()
+    (tree / "include/own.h").rename(tree / "special/own.h")
+    (tree / "aaa/own.h").write_text(FILES["include/own.h"].replace("OWN_LIMIT 10", "OWN_LIMIT 99"))
+    commands_for(tree, "-I../special -I/etc -DOWN_FEATURE='a b' -D OTHER=1 -D_FORTIFY_SOURCE=2")
+    source = read(tmp_path, follow_up(tree), tree, defines=("OTHER=2",))
+    assert source.defines == ("OWN_FEATURE=a b", "OTHER=1", "OTHER=2")
+    assert "OWN_LIMIT from special/own.h:4" in source.taken
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '[{"directory": "/", "file": "x", "command": "\'"}]', "[" * 99999])
+def test_compile_commands_that_cannot_be_read_are_passed_over(tree, tmp_path, text):
+    (tree / "compile_commands.json").write_text(text)
+    assert read(tmp_path, follow_up(tree), tree).defines == ()
+
+
+def test_directories_of_headers_are_searched(tmp_path):
+    (tmp_path / "headers/sub").mkdir(parents=True)
+    (tmp_path / "headers/own.h").write_text('#include "sub/deep.h"\n')
+    (tmp_path / "headers/sub/deep.h").write_text('#include "beside.h"\n#define DEEP BESIDE\n')
+    (tmp_path / "headers/sub/beside.h").write_text("#define BESIDE 77\n")
+    text = f'#include "own.h"\n#include <own.h>\n{HEAD}\n{{\n    return n > DEEP;\n}}\n'
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/x.c").write_text(text)
+    lines = text.splitlines()
+    diff = f"--- /dev/null\n+++ b/src/x.c\n@@ -0,0 +1,{len(lines)} @@\n" + "".join(f"+{line}\n" for line in lines)
+    (tmp_path / "x.patch").write_text(diff)
+    for name in ("src/x.c", "x.patch"):
+        given = Given(directories=(str(tmp_path / "headers"),))
+        unit = read_source(str(tmp_path / name), "subject", given=given).unit
+        assert "#define DEEP BESIDE" in unit
+        assert "#define BESIDE 77" in unit
+    (tmp_path / "headers/own.h").unlink()
+    (tmp_path / "headers/own.h").symlink_to("/etc/passwd")
+    with pytest.raises(InputError, match="is refused: it is not a header"):
+        read_source(str(tmp_path / "src/x.c"), "subject", given=given)
+
+
+KCONFIG = """diff --git a/hw/vfio/Kconfig b/hw/vfio/Kconfig
+--- a/hw/vfio/Kconfig
++++ b/hw/vfio/Kconfig
+@@ -1,2 +1,10 @@
+ config VFIO
+     bool
++config OWN_MAP
++    bool "Map it"
++    default y if VFIO
++    depends on LINUX
++
++config OWN_OFF
++    bool
++    default n
+"""
+
+
+def test_a_symbol_that_the_patch_turns_on_is_offered(tmp_path):
+    lines = [
+        HEAD,
+        "{",
+        "#ifdef CONFIG_OWN_MAP",
+        "    n++;",
+        "#endif",
+        "#ifdef CONFIG_OWN_OFF",
+        "    n--;",
+        "#endif",
+        "}",
+    ]
+    diff = f"--- /dev/null\n+++ b/x.c\n@@ -0,0 +1,{len(lines)} @@\n" + "".join(f"+{line}\n" for line in lines)
+    (tmp_path / "x.patch").write_text(KCONFIG + diff)
+    source = read_source(str(tmp_path / "x.patch"), "subject")
+    (note,) = source.notes
+    assert note.startswith("hw/vfio/Kconfig sets CONFIG_OWN_MAP by default in this patch")
+    given = Given(defines=("CONFIG_OWN_MAP",))
+    assert read_source(str(tmp_path / "x.patch"), "subject", given=given).notes == ()
+    (tmp_path / "y.patch").write_text(KCONFIG + diff.replace("#ifdef CONFIG_OWN_MAP", "#if 1"))
+    assert read_source(str(tmp_path / "y.patch"), "subject").notes == ()
+
+
+# ---- other languages ------------------------------------------------------------------------------------------
+
+OTHERS = {
+    "x.rs": ("x", "Rust"),
+    "rust": ("use std::ffi;\n\npub unsafe fn map(iov: &[u8]) -> bool {\n    let n = 1;\n    true\n}\n", "Rust"),
+    "x.cc": ("int f() { return 1; }\n", "C++"),
+    "with a vector": ("#include <vector>\nint f(void) { return 1; }\n", "C++"),
+    "namespace": ("namespace vfio {\nint f(void) { return 1; }\n}\n", "C++"),
+    "class": ("class Map : public Base {\n    int n;\n};\n", "C++"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_another_language_is_named_and_not_parsed_as_c(tmp_path, name):
+    text, language = OTHERS[name]
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=f"is {re.escape(language)}, and only C is read"):
+        read_source(str(tmp_path / name))
+
+
+def test_a_patch_of_another_language_names_it(tmp_path):
+    (tmp_path / "x.patch").write_text("--- /dev/null\n+++ b/src/map.rs\n@@ -0,0 +1,1 @@\n+fn f() {}\n")
+    with pytest.raises(InputError, match=r"changes no C file \(files: src/map.rs is Rust\)"):
+        read_source(str(tmp_path / "x.patch"))
+
+
+def test_c_that_speaks_of_other_languages_is_c(tmp_path):
+    text = "/* class Map { std::vector */\nextern int fn(int class);\nint template, namespace;\n"
+    text += f"{HEAD}\n{{\n    return n;\n}}\n"
+    (tmp_path / "x.c").write_text(text)
+    assert read_source(str(tmp_path / "x.c"), "subject").target.name == "subject"

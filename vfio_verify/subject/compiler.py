@@ -64,6 +64,8 @@ _FLAGS = (
     "-Wno-error=incompatible-pointer-types",
     "-fmax-errors=20",
 )
+# Of parameters QEMU's build does not warn either; a type that differs may be the world's.
+_WARNINGS = ("-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-incompatible-pointer-types")
 # What a variable that is never set holds is the same in each run. QEMU has zero there, which may be taken for success;
 # a pattern is wrong nearly everywhere.
 _PATTERN, _ZERO = "-ftrivial-auto-var-init=pattern", "-ftrivial-auto-var-init=zero"
@@ -97,6 +99,8 @@ class Library(Struct, frozen=True):
     """Whether it also has the subject with automatic variables that are zero until they are set."""
     left_out: tuple[LeftOut, ...]
     """What of the subject's functions was not compiled."""
+    warnings: tuple[str, ...] = ()
+    """What the compiler warns of in the function."""
 
 
 def find_compiler() -> list[str]:
@@ -144,14 +148,14 @@ def build(source: Source, directory: Path, *, parts: SandboxFeature = SandboxFea
         try:
             if parts and not (parts & SandboxFeature.LANDLOCK and sandbox.landlock_version()):
                 _refuse_foreign(source, command, start)
-            objects = _compile(command, known, start)
+            objects, said = _compile(command, known, start)
             told = _run([*compiler, *_LINK_FLAGS, "-o", str(library), *objects], start)
         except CalledProcessError as failed:
             raise messages.refusal(source, failed.returncode, failed.output, parts) from None
         if not library.is_file():
             raise messages.refusal(source, 0, told, parts)
         _refuse_unresolved(source, library)
-        return Library(library, _ZEROED in objects, _left_out(source, command, start))
+        return Library(library, _ZEROED in objects, _left_out(source, command, start), messages.warnings(source, said))
 
 
 def system_words(directory: Path, *, parts: SandboxFeature = SandboxFeature.ALL) -> frozenset[str]:
@@ -169,19 +173,19 @@ def system_words(directory: Path, *, parts: SandboxFeature = SandboxFeature.ALL)
         return frozenset(re.findall(r"[A-Za-z_]\w*", file.read(_MOST_PREPROCESSED).decode("utf-8", "replace")))
 
 
-def _compile(command: Sequence[str], known: Sequence[str], start: Start) -> list[str]:
+def _compile(command: Sequence[str], known: Sequence[str], start: Start) -> tuple[list[str], str]:
     """Compile the text, twice where that can be done: with a pattern in automatic variables, and with zero. All names
-    of the second object are its own, but for that of its entry. The objects that were made."""
+    of the second object are its own, but for that of its entry. The objects that were made, and the warnings."""
     pattern = [_PATTERN] if _PATTERN in known else []
     twice = pattern and _ZERO in known and shutil.which("objcopy")
-    commands = [[*command, *pattern, "-c", "-o", _PATTERNED]]
+    commands = [[*command, *_WARNINGS, *pattern, "-c", "-o", _PATTERNED]]
     if twice:
         commands.append([*command, _ZERO, "-c", "-o", _ZEROED])
     with starting("the compiler"), ThreadPoolExecutor(len(commands)) as pool:
-        list(pool.map(_run, commands, repeat(start)))
+        said, *_ = pool.map(_run, commands, repeat(start))
     entry = "vfio_verify_entry"
     rename = ["objcopy", f"--redefine-sym={entry}={entry}_zeroed", f"--keep-global-symbol={entry}_zeroed", _ZEROED]
-    return [_PATTERNED, _ZEROED] if twice and _succeeds(rename, start) else [_PATTERNED]
+    return [_PATTERNED, _ZEROED] if twice and _succeeds(rename, start) else [_PATTERNED], said
 
 
 def _left_out(source: Source, command: Sequence[str], start: Start) -> tuple[LeftOut, ...]:

@@ -16,6 +16,7 @@ from vfio_verify.worker.sandbox import SandboxFeature
 _SHOWN = 5
 _WIDEST = 200
 _ERROR = re.compile(r"^(?P<file>.+?):(?P<line>\d+):(?:(?P<column>\d+):)? (?:fatal )?error: (?P<text>.*)$", re.MULTILINE)
+_WARNING = re.compile(r"^(?P<file>.+?):(?P<line>\d+):(?:\d+:)? warning: (?P<text>.*)$", re.MULTILINE)
 _NOT_FOUND = re.compile(r"warning: (?:#warning )?\"?(<[^>\n]+>) was not found")
 _UNKNOWN = re.compile(
     r"implicit declaration of function '(\w+)'|call to undeclared (?:library )?function '(\w+)'"
@@ -106,6 +107,18 @@ def _caret(source: Source, error: _Error) -> list[str]:
     if not error.column or not line.strip() or error.column > min(len(line) + 1, _WIDEST):
         return []
     return [f"    {line[:_WIDEST]}", f"    {' ' * (error.column - 1)}^"]
+
+
+def warnings(source: Source, told: str) -> tuple[str, ...]:
+    """What a compiler warns of in the function under test, by its lines."""
+    item = source.target.item
+    first, last = item.line, item.source.fragment.line(item.end)
+    found = {
+        (int(match["line"]), match["text"]): None
+        for match in _WARNING.finditer(told)
+        if match["file"] == item.file and first <= int(match["line"]) <= last
+    }
+    return tuple(f"{item.file}:{line}: the compiler warns: {text}" for line, text in sorted(found)[:_SHOWN])
 
 
 def unknown_names(source: Source, unknown: Mapping[str, str], told: str = "") -> UnknownNamesError:

@@ -138,7 +138,7 @@ def open_subject(
             left_out=library.left_out,
             told_total=target.signature.is_told_total,
             arguments=(*names[1:], *(given.arguments if given else ())),
-            notes=source.notes,
+            notes=(*source.notes, *library.warnings),
             taken=source.taken,
             is_built_twice=library.is_built_twice,
         )

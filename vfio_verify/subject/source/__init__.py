@@ -5,6 +5,8 @@ raw.py          files, standard input and addresses to text
 formats.py      what an input is, told by its content; its diffs (`Patch`, in diff.py)
 page.py, mail.py, log.py    the diffs in web pages, in mails, and in what `git log` prints
 order.py        patches in the order in which they apply
+languages.py    other languages, which are not parsed as C
+kconfig.py      symbols that a patch turns on by default
 tree.py         a source tree beside the subject: a directory, or a commit
 patch.py        diffs to the lines that they leave behind (`Fragment`)
 text.py         comments, strings, preprocessor lines (`Preprocessed`)
@@ -13,6 +15,7 @@ items.py        the definitions in a piece of text, with exact bounds (`Item`)
 declarations.py what one declaration is, and which names it brings
 signatures.py   the shapes such a function has had
 cut.py          the function, and what it reaches (`Target`, `Cut`)
+compile_commands.py    how the tree's own build compiles a file
 linked.py       what of it other files of the tree define
 world_names.py  what the world declares, and what of it stays the world's
 unit.py         the text to compile, with the adapter that calls the function
@@ -23,14 +26,28 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from vfio_verify.errors import InputError
-from vfio_verify.subject.source import cut, formats, includes, items, order, patch, raw, unit, world_names
+from vfio_verify.subject.source import (
+    compile_commands,
+    cut,
+    formats,
+    includes,
+    items,
+    kconfig,
+    languages,
+    order,
+    patch,
+    raw,
+    unit,
+    world_names,
+)
+from vfio_verify.subject.source.compile_commands import Flags
 from vfio_verify.subject.source.cut import Cut, Target
 from vfio_verify.subject.source.diff import Patch, WithoutDiffError
 from vfio_verify.subject.source.given import Given
@@ -69,6 +86,8 @@ class Source(Struct, frozen=True):
     """Finds further names, if there is a tree."""
     given: tuple[Parsed, ...] = ()
     """The subject's own files, without those of the tree."""
+    offered: Mapping[str, str] = {}
+    """Macros that its patches turn on by default, each with the Kconfig file."""
 
     @property
     def target(self) -> Target:
@@ -121,10 +140,13 @@ def read_source(
     sources = tuple(items.read(file) for file in read.files)
     world = world_names.read_names()
     target = cut.find(sources, function, name)
-    linker = None
+    linker, defines = None, given.defines
     if tree is not None:
-        own = _path_in(tree, target.item.file, is_patch=bool(read.patches))
-        linker = Linker(tree, world, own, directories=given.directories, gone=read.gone, system=system)
+        own = target.item.file if read.patches else _path_in(tree, target.item.file)
+        flags = compile_commands.flags_for(tree, own) if own and isinstance(tree, Directory) else Flags()
+        defines = (*flags.defines, *given.defines)
+        directories = (*flags.directories, *(_path_in(tree, one) or one for one in given.directories))
+        linker = Linker(tree, world, own, directories=directories, gone=read.gone, system=system)
         linked = linker.link(target, sources)
     else:
         linked = Linked(cut.reach(target, sources, world), sources, ())
@@ -135,11 +157,12 @@ def read_source(
         unit="",
         text=SourceText((), read.directory, read.prefix),
         readable=read.readable,
-        defines=given.defines,
+        defines=defines,
         missing=read.missing,
         notes=read.notes,
         linker=linker,
         given=sources,
+        offered=kconfig.offered(read.patches, name),
     )
     return _linked(source, linked)
 
@@ -148,9 +171,11 @@ def _linked(source: Source, linked: Linked) -> Source:
     """A subject as it is with what its tree adds."""
     files = (parsed.source.fragment for parsed in linked.sources)
     pieces = tuple(Piece(file.file, file.first_line, file.text) for file in files)
-    notes = tuple(dict.fromkeys((*source.notes, *linked.notes)))
     text = SourceText(pieces, source.text.directory, source.text.prefix)
-    return replace(source, cut=linked.cut, unit=unit.write(linked.cut, world_names.read_names()), text=text, notes=notes, taken=linked.taken)
+    written = unit.write(linked.cut, world_names.read_names())
+    offers = kconfig.notes(source.offered, linked.cut.kept, written, source.defines)
+    notes = tuple(dict.fromkeys((*source.notes, *linked.notes, *offers)))
+    return replace(source, cut=linked.cut, unit=written, text=text, notes=notes, taken=linked.taken)
 
 
 def _read(paths: list[str], name: str, given: Given, tree: Tree | None, *, any_include: bool) -> _Read:
@@ -170,7 +195,12 @@ def _read(paths: list[str], name: str, given: Given, tree: Tree | None, *, any_i
     if not patches:
         return _read_c_files(texts, given, any_include=any_include)
     image = patch.post_image(order.in_order(patches, name, given.version), name, tree)
-    return _Read([preprocess(fragment) for fragment in image.fragments], patches, image.notes, gone=image.gone)
+    headers: dict[Path, Preprocessed] = {}
+    files = [preprocess(fragment) for fragment in image.fragments]
+    for file in files if given.directories else ():
+        included = includes.headers_of(file, given.directories, any_include=any_include, beside=False)
+        headers = included.headers | headers
+    return _Read([*headers.values(), *files], patches, image.notes, gone=image.gone)
 
 
 def _text_of(path: str, tree: Tree | None) -> str:
@@ -186,6 +216,7 @@ def _read_c_files(texts: dict[str, str], given: Given, *, any_include: bool) -> 
     readable: dict[Path, None] = {}
     missing: dict[str, None] = {}
     for path, text in texts.items():
+        languages.refuse_others(path, raw.name_of(path), text)
         if path == "-" or not os.path.lexists(path):
             files.append(preprocess(Fragment("<standard input>" if path == "-" else path, 1, text)))
             continue
@@ -206,11 +237,11 @@ def _read_c_files(texts: dict[str, str], given: Given, *, any_include: bool) -> 
     )
 
 
-def _path_in(tree: Tree, file: str, *, is_patch: bool) -> str | None:
-    """The path in the tree of a subject's file."""
-    if is_patch or not isinstance(tree, Directory):
-        return file
-    real = Path(file).resolve()
+def _path_in(tree: Tree, path: str) -> str | None:
+    """The path in the tree of what is named by a path of this machine, or of the tree; None if it is elsewhere."""
+    if not isinstance(tree, Directory) or not os.path.lexists(path):
+        return path
+    real = Path(path).resolve()
     return str(real.relative_to(tree.root)) if real.is_relative_to(tree.root) else None
 
 

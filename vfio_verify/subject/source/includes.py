@@ -29,26 +29,33 @@ class Included(Struct, frozen=True):
     """The names of those that are nowhere, with their quotes."""
 
 
-def headers_of(source: Preprocessed, directories: Sequence[str] = (), *, any_include: bool) -> Included:
+def headers_of(
+    source: Preprocessed, directories: Sequence[str] = (), *, any_include: bool, beside: bool = True
+) -> Included:
     """The headers that a C file includes, and those that these include: beside it, and in these directories.
+
+    Without `beside` there is nothing beside it, since it is no file.
 
     Raises InputError for an include that is refused, unless `any_include` allows it.
     """
     own = Path(source.fragment.file)
     further = [Path(directory) for directory in directories]
+    outermost = source
     seen = {own.resolve()}
     found: dict[Path, Preprocessed] = {}
     missing: dict[str, None] = {}
 
     def add(source: Preprocessed) -> None:
-        beside = dict.fromkeys((Path(source.fragment.file).parent, own.parent))
+        near = [own.parent] if beside else []
+        if source is not outermost:
+            near = [Path(source.fragment.file).parent, *near]
         for directive in source.directives:
             if not directive.included or source.is_dead(directive.start):
                 continue
             is_quoted = directive.included[0] == '"'
             name = directive.included[1:-1]
             root = None if any_include else own.parent.resolve()
-            header = _find(name, beside, root) if is_quoted else None
+            header = _find(name, dict.fromkeys(near), root) if is_quoted else None
             for directory in further if header is None else ():
                 header = header or _find(name, [directory], None if any_include else directory.resolve())
             if header is None and is_quoted:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from unidiff.patch import Hunk, Line, PatchedFile
 
 from vfio_verify.errors import InputError
-from vfio_verify.subject.source import diff
+from vfio_verify.subject.source import diff, languages
 from vfio_verify.subject.source.diff import Patch
 from vfio_verify.subject.source.text import Fragment
 from vfio_verify.subject.source.tree import Tree
@@ -186,7 +186,8 @@ def post_image(patches: Iterable[Patch], name: str, tree: Tree | None = None) ->
             notes += _apply(changed, images[path], patch.title, tree)
     found = [fragment for file, image in images.items() for fragment in image.fragments(file)]
     if not found:
-        listed = ", ".join(dict.fromkeys(touched)) or "none"
+        named = [(path, languages.language_of(path)) for path in dict.fromkeys(touched)]
+        listed = ", ".join(f"{path} is {of}" if of != "C" else path for path, of in named) or "none"
         raise InputError(f"{name} changes no C file (files: {listed})")
     ordered = sorted(found, key=lambda fragment: not fragment.is_header)
     return PostImage(ordered, frozenset(gone - set(images)), tuple(notes))
