@@ -67,10 +67,10 @@ def command_work(*arguments: object) -> float:
     return after.children_user + after.children_system - before.children_user - before.children_system
 
 
-def first_violation_seconds(*arguments: object) -> float:
+def first_violation_seconds(subject: Path, *arguments: object) -> float:
     """From the start of a check of a C subject until it says "found"; the subject is compiled in between."""
     start = time.monotonic()
-    with _running("check", SUBJECT, *arguments, status=1) as process:
+    with _running("check", subject, *arguments, status=1) as process:
         assert process.stderr is not None  # it is a pipe
         for line in process.stderr:
             if line.startswith("found: "):

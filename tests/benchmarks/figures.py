@@ -11,7 +11,7 @@ from functools import partial
 from statistics import median
 from typing import NamedTuple
 
-from benchmarks import campaigns, pairs
+from benchmarks import campaigns, inputs, pairs
 from benchmarks.pairs import FEW
 
 from vfio_verify.cli.main import cli
@@ -65,6 +65,7 @@ def figures(*, quick: bool = False) -> list[Figure]:
     helps = [("--help",), *((name, "--help") for name in cli.commands)]
     searched = (size(250, 10), size(2250, 50))  # layouts between which a search is timed
     watched = size(6000, 250)  # layouts of the search whose memory is sampled
+    tree, long = size(10_000, 100), size(4000, 400)
     kept = size(10_000, 100)  # cases that are replayed
     return [
         *(
@@ -88,7 +89,19 @@ def figures(*, quick: bool = False) -> list[Figure]:
         Figure(
             "first violation in a C subject",
             3,
-            lambda: repeated(lambda: campaigns.first_violation_seconds(*short)),
+            lambda: repeated(lambda: campaigns.first_violation_seconds(campaigns.SUBJECT, *short)),
+            "s",
+        ),
+        Figure(
+            f"first violation in a patch with a tree of {tree:,} files",
+            2,
+            lambda: repeated(lambda: inputs.follow_up_seconds(tree, *short)),
+            "s",
+        ),
+        Figure(
+            f"the function in a file of {long:,} lines",
+            0.3,
+            lambda: repeated(lambda: inputs.reading_seconds(long)),
             "s",
         ),
         Figure(
