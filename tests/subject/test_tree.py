@@ -221,6 +221,17 @@ def test_a_patch_that_the_tree_already_has_is_not_applied_again(tree, tmp_path):
     assert note.startswith("hw/vfio/map.c is in ")
 
 
+def test_a_file_that_the_patch_renames_is_found_by_its_old_name(tree, tmp_path):
+    git = git_in(tree)
+    git("mv", "hw/vfio/map.c", "hw/vfio/mapped.c")
+    path = tree / "hw/vfio/mapped.c"
+    path.write_text(path.read_text().replace("not yet", "never"))
+    for prefix in ("diff.noprefix=true", "diff.mnemonicPrefix=true", "core.quotePath=true"):
+        diff = git("-c", prefix, "diff", "-M", "HEAD")
+        source = read(tmp_path, diff, f"{tree}@HEAD")
+        assert (source.target.item.place, '"never %d"' in source.unit) == ("hw/vfio/mapped.c:9", True), prefix
+
+
 def test_git_applies_the_same(tree, tmp_path):
     """Lines are moved about; where git applies the patch, the result is the same."""
     diff = follow_up(tree)

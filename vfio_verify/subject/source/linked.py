@@ -94,12 +94,12 @@ class Linker:
     def _definers(self, names: Collection[str], files: Collection[str]) -> list[str]:
         """The file to take for each name that the tree defines."""
         by_name: dict[str, list[str]] = {name: [] for name in names}
-        for path in self._tree.holding(names):
+        patterns = {name: _definition(name) for name in names}
+        for path, data in self._tree.holding(names):
             if path in files:
                 continue
-            text = self._tree.read(path) or ""
             for name, found in by_name.items():
-                if name in text and len(found) < _MOST_FILES and _may_define(text, name):
+                if name.encode() in data and len(found) < _MOST_FILES and patterns[name].search(data):
                     found.append(path)
         chosen: dict[str, None] = {}
         for name, paths in by_name.items():
@@ -174,20 +174,17 @@ def normal(path: str) -> str | None:
     return "/".join(parts)
 
 
-def _may_define(text: str, name: str) -> bool:
-    """Whether a text looks as if it defined a name: this decides only whether it is parsed."""
+def _definition(name: str) -> re.Pattern[bytes]:
+    """What looks like a definition of a name: this decides only whether a file is parsed."""
     n = re.escape(name)
-    return bool(
-        re.search(
-            rf"^[ \t]*#[ \t]*define[ \t]+{n}\b"
-            rf"|\b(?:struct|union|enum)\s+(?:\w+\s+)?{n}\s*\{{"
-            rf"|^(?!extern\b|return\b)[A-Za-z_}}][^;\n]*(?<!\w){n}[ \t]*(?:[=;,\[]|\)\s*\(|$)"  # variables, typedefs
-            rf"|^(?:[A-Za-z_][^;\n={{]*\W)?{n}\s*\([^;{{}}]*\)[^;{{}}]*\{{"  # functions
-            rf"|^[ \t]+{n}[ \t]*(?:=[^;\n]*)?,?[ \t]*(?:/[/*].*)?$",  # enumerators
-            text,
-            re.MULTILINE,
-        )
+    patterns = (
+        rf"^[ \t]*#[ \t]*define[ \t]+{n}\b",
+        rf"\b(?:struct|union|enum)\s{{1,9}}(?:\w+\s{{1,9}})?{n}\s*\{{",
+        rf"^(?!extern\b|return\b)[A-Za-z_}}][^;\n]*(?<!\w){n}[ \t]*(?:[=;,\[]|\)\s*\(|$)",  # variables, typedefs
+        rf"^(?:[A-Za-z_][^;\n={{]*\W)?{n}\s*\([^;{{}}]{{0,1000}}\{{",  # functions
+        rf"^[ \t]+{n}[ \t]*(?:=[^;\n]*)?,?[ \t]*(?:/[/*].*)?$",  # enumerators
     )
+    return re.compile("|".join(patterns).encode(), re.MULTILINE)
 
 
 def _free_names(item: Item) -> set[str]:

@@ -168,7 +168,8 @@ def post_image(patches: Iterable[Patch], name: str, tree: Tree | None = None) ->
             touched.append(path)
             if PurePosixPath(path).suffix not in _C_SUFFIXES:
                 continue
-            before = _strip(changed.source_file)
+            # Without the prefix that diff puts before both, such as `a/` and `b/`.
+            before = path if not changed.is_rename else changed.source_file[len(changed.target_file) - len(path) :]
             if changed.is_removed_file:
                 images.pop(path, None)
                 gone.add(path)
@@ -256,7 +257,3 @@ def _lines(hunk: Hunk) -> list[Line]:
 
 def _text(line: Line) -> str:
     return str(line.value).rstrip("\n")
-
-
-def _strip(path: str) -> str:
-    return path[2:] if path.startswith(("a/", "b/")) else path

@@ -9,17 +9,21 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from vfio_verify.errors import InputError
 from vfio_verify.subject.source import raw
 
 _SUFFIXES = (".c", ".h", ".inc")
 _MOST_FILES = 200_000
+_LARGEST = 4 << 20  # bytes of a file in which names are looked for
 _TIME_LIMIT = 60.0  # seconds, for one command of git's
 # What a repository's own configuration could have git run or fetch.
 _GIT = ("git", "--no-pager", "--no-optional-locks", "-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}")
@@ -65,8 +69,8 @@ class Tree(ABC):
     def _read(self, path: str) -> bytes | None: ...
 
     @abstractmethod
-    def holding(self, names: Collection[str]) -> list[str]:
-        """The paths of C files in which any of these words stands, in order."""
+    def holding(self, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
+        """The paths of C files in which any of these words stands, and what they hold."""
 
 
 class Directory(Tree):
@@ -93,20 +97,17 @@ class Directory(Tree):
         found: list[str] = []
         for directory, below, files in os.walk(self.root):
             below[:] = sorted(name for name in below if not name.startswith("."))
-            found += [os.path.join(directory, name) for name in files if name.endswith(_SUFFIXES)]
+            found += [os.path.join(directory, name) for name in sorted(files) if name.endswith(_SUFFIXES)]
             if len(found) > _MOST_FILES:
                 raise InputError(f"--tree {self.name} has more than {_MOST_FILES:,} C files; name a smaller directory")
         return found
 
-    def holding(self, names: Collection[str]) -> list[str]:
+    def holding(self, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
         wanted = [name.encode() for name in names]
-        word = re.compile(rb"(?<!\w)(?:" + b"|".join(map(re.escape, wanted)) + rb")(?!\w)")
-        found = []
         for path in self._paths:
             data = _contents(path)
-            if any(name in data for name in wanted) and word.search(data):
-                found.append(os.path.relpath(path, self.root))
-        return sorted(found)
+            if any(name in data for name in wanted):  # a scan for many words at once would be slower
+                yield os.path.relpath(path, self.root), data
 
 
 def _contents(path: str) -> bytes:
@@ -117,7 +118,7 @@ def _contents(path: str) -> bytes:
         return b""
     try:
         size = os.fstat(descriptor).st_size
-        return os.read(descriptor, size) if 0 < size <= raw.LIMIT else b""
+        return os.read(descriptor, size) if 0 < size <= _LARGEST else b""
     except OSError:
         return b""
     finally:
@@ -148,42 +149,51 @@ class Commit(Tree):
         blob = self._blobs.get(path)
         return None if blob is None else self._git("cat-file", "blob", blob)
 
-    def holding(self, names: Collection[str]) -> list[str]:
+    def holding(self, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
         words = [word for name in sorted(names) for word in ("-e", name)]
-        patterns = [f"*{suffix}" for suffix in _SUFFIXES]
-        listed = self._git(
-            "grep",
-            "-l",
-            "-z",
-            "-w",
-            "-F",
-            "-I",
-            "--no-textconv",
-            "--no-recurse-submodules",
-            *words,
-            self.commit,
-            "--",
-            *patterns,
+        how = ("-l", "-z", "-w", "-F", "-I", "--no-textconv", "--no-recurse-submodules")
+        listed = self._git("grep", *how, *words, self.commit, "--", *(f"*{suffix}" for suffix in _SUFFIXES))
+        names_of = (
+            path.removeprefix(f"{self.commit}:") for path in listed.decode("utf-8", "surrogateescape").split("\0")
         )
-        paths = listed.decode("utf-8", "surrogateescape").split("\0")
-        return sorted(path.removeprefix(f"{self.commit}:") for path in paths if path)
+        paths = [path for path in sorted(names_of) if path in self._blobs]
+        with self._started("cat-file", "--batch", given="".join(f"{self._blobs[path]}\n" for path in paths)) as output:
+            for path in paths:
+                _, _, size = output.readline().rpartition(b" ")
+                if not size.strip().isdigit():
+                    continue  # it is missing
+                left = int(size) + 1  # a newline ends each
+                if left <= _LARGEST:
+                    yield path, output.read(left)[:-1]
+                    continue
+                while left and (piece := output.read(min(left, _LARGEST))):
+                    left -= len(piece)
 
     def _git(self, *arguments: str) -> bytes:
         """What a command of git's prints, up to the limit; nothing if it fails."""
-        command = [*_GIT, "-C", self.directory, *arguments]
+        with self._started(*arguments) as output:
+            return output.read(raw.LIMIT + 1)
+
+    @contextmanager
+    def _started(self, *arguments: str, given: str = "") -> Iterator[IO[bytes]]:
+        """The output of a command of git's, which is ended after it."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-        with subprocess.Popen(
-            command,
-            env=environment | _GIT_ENVIRONMENT,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        ) as process:
+        with tempfile.TemporaryFile() as asked:
+            asked.write(given.encode())
+            asked.seek(0)
+            process = subprocess.Popen(
+                [*_GIT, "-C", self.directory, *arguments],
+                env=environment | _GIT_ENVIRONMENT,
+                stdin=asked,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+        timer = threading.Timer(_TIME_LIMIT, process.kill)
+        timer.start()
+        with process:
             assert process.stdout is not None
-            timer = threading.Timer(_TIME_LIMIT, process.kill)
-            timer.start()
-            printed = process.stdout.read(raw.LIMIT + 1)
-            timer.cancel()
-            if len(printed) > raw.LIMIT:
+            try:
+                yield process.stdout
+            finally:
+                timer.cancel()
                 process.kill()
-        return printed if process.returncode == 0 or len(printed) > raw.LIMIT else b""
