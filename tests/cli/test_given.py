@@ -184,3 +184,13 @@ def test_a_subject_is_checked_without_any_environment(desk):
     command = [sys.executable, "-P", "-m", "vfio_verify", "check", "reply.eml", "--examples", "1", "--jobs", "1"]
     done = subprocess.run(command, cwd=desk, env={}, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
+
+
+def test_kept_cases_are_replayed_on_a_patch_with_its_tree(desk):
+    given = ("fix.patch", "--tree", "qemu@v10.0.0")
+    assert check(desk, *given, "--corpus", "kept").returncode == 1
+    program = [sys.executable, "-P", "-m", "vfio_verify"]
+    done = subprocess.run([*program, "replay", "kept", "--jobs", "1", "--subject", *given], cwd=desk, check=False)
+    assert done.returncode == 1
+    done = subprocess.run([*program, "replay", "kept", "--jobs", "1", "--subject", "fix.patch"], cwd=desk, check=False)
+    assert done.returncode == 2

@@ -318,6 +318,23 @@ def test_several_c_files_are_one_subject(tmp_path):
     assert "return n;" in source.unit
 
 
+def test_a_c_file_among_patches_is_not_passed_over(tmp_path):
+    (tmp_path / "a.patch").write_text(PLAIN)
+    (tmp_path / "b.c").write_text(function())
+    with pytest.raises(InputError, match=r"b.c is no patch, as others are; --tree DIR"):
+        read_source([str(tmp_path / "a.patch"), str(tmp_path / "b.c")])
+    (tmp_path / "notes.txt").write_text("These are the patches.\n")
+    assert text_of(read_source(str(tmp_path))) == function()
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "<a@b.org", "https://"])
+def test_names_that_no_file_can_have_are_refused(name):
+    with pytest.raises(InputError):
+        read_source(name)
+    with pytest.raises(InputError):
+        read_source("-", given=Given(tree=name))
+
+
 def test_a_folder_that_is_no_series_is_refused(tmp_path):
     with pytest.raises(InputError, match="is a directory without patches"):
         read_source(str(tmp_path))

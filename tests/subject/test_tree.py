@@ -270,6 +270,24 @@ def test_of_two_headers_the_included_one_is_taken(tree, tmp_path):
     assert any("defines OWN_LIMIT more than once; include/own.h is taken" in note for note in source.notes)
 
 
+def test_a_struct_and_its_name_may_lie_in_two_headers(tree, tmp_path):
+    """A header that only names structs, as QEMU has one; a struct that is only pointed to is not taken."""
+    diff = follow_up(tree)
+    for n in (1, 2):
+        (tree / f"include/names{n}.h").write_text("typedef struct OwnState OwnState;\ntypedef struct Far Far;\n")
+    (tree / "lib/far.h").write_text("struct Far { int never; };\n")
+    text = FILES["include/own.h"].replace("typedef struct OwnState {", "struct OwnState {\n    Far *far;")
+    (tree / "include/own.h").write_text(text.replace("} OwnState;", "};"))
+    source = read(tmp_path, diff, tree)
+    assert {"OwnState from include/names1.h:1", "struct OwnState from include/own.h:5"} <= set(source.taken)
+    assert not any("struct Far" in line for line in source.taken)
+    assert source.notes == ()
+    with_far = source.with_names({"Far"})
+    assert with_far is not None
+    assert "struct Far from lib/far.h:1" in with_far.taken
+    assert with_far.with_names({"Far", "nowhere_at_all"}) is None
+
+
 def test_what_the_world_declares_stays_the_worlds(tree, tmp_path):
     source = read(tmp_path, follow_up(tree), tree)
     assert "broken(errp)" not in source.unit

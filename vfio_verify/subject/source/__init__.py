@@ -11,6 +11,7 @@ tree.py         a source tree beside the subject: a directory, or a commit
 patch.py        diffs to the lines that they leave behind (`Fragment`)
 text.py         comments, strings, preprocessor lines (`Preprocessed`)
 includes.py     which files beside a C file it may include, and what they hold
+reading.py      what the user named, as files (`Files`)
 items.py        the definitions in a piece of text, with exact bounds (`Item`)
 declarations.py what one declaration is, and which names it brings
 signatures.py   the shapes such a function has had
@@ -36,24 +37,19 @@ from vfio_verify.errors import InputError
 from vfio_verify.subject.source import (
     compile_commands,
     cut,
-    formats,
-    includes,
     items,
     kconfig,
-    languages,
-    order,
-    patch,
     raw,
+    reading,
     unit,
     world_names,
 )
 from vfio_verify.subject.source.compile_commands import Flags
 from vfio_verify.subject.source.cut import Cut, Target
-from vfio_verify.subject.source.diff import Patch, WithoutDiffError
+from vfio_verify.subject.source.diff import Patch
 from vfio_verify.subject.source.given import Given
 from vfio_verify.subject.source.items import Parsed
 from vfio_verify.subject.source.linked import Linked, Linker
-from vfio_verify.subject.source.text import Fragment, Preprocessed, preprocess
 from vfio_verify.subject.source.tree import Directory, Tree, open_tree
 from vfio_verify.values.source_line import Piece, SourceText
 
@@ -102,19 +98,6 @@ class Source(Struct, frozen=True):
         return None if found.unit == self.unit else found
 
 
-class _Read(Struct, frozen=True):
-    """The files of a subject, before its function is looked for."""
-
-    files: list[Preprocessed]
-    patches: list[Patch]
-    notes: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-    gone: frozenset[str] = frozenset()
-    readable: tuple[Path, ...] = ()
-    directory: str | None = None
-    prefix: str = ""
-
-
 def read_source(
     path: str | Sequence[str],
     function: str | None = None,
@@ -136,7 +119,7 @@ def read_source(
     if function is not None and not re.fullmatch(r"[A-Za-z_]\w*", function, re.ASCII):
         raise InputError(f"{function!r} is not the name of a C function")
     tree = open_tree(given.tree) if given.tree is not None else None
-    read = _read(paths, name, given, tree, any_include=any_include)
+    read = reading.read(paths, name, given, tree, any_include=any_include)
     sources = tuple(items.read(file) for file in read.files)
     world = world_names.read_names()
     target = cut.find(sources, function, name)
@@ -176,65 +159,6 @@ def _linked(source: Source, linked: Linked) -> Source:
     offers = kconfig.notes(source.offered, linked.cut.kept, written, source.defines)
     notes = tuple(dict.fromkeys((*source.notes, *linked.notes, *offers)))
     return replace(source, cut=linked.cut, unit=written, text=text, notes=notes, taken=linked.taken)
-
-
-def _read(paths: list[str], name: str, given: Given, tree: Tree | None, *, any_include: bool) -> _Read:
-    """Read what the user named: patches, which are one series, or else C files."""
-    if len(paths) == 1 and Path(paths[0]).is_dir():
-        paths = raw.files_in(Path(paths[0]))
-    texts = {path: _text_of(path, tree) for path in paths}
-    patches: list[Patch] = []
-    without: list[WithoutDiffError] = []
-    for path, text in texts.items():
-        try:
-            patches += formats.interpret(text, raw.name_of(path))
-        except WithoutDiffError as error:  # such as a cover letter
-            without.append(error)
-    if without and not patches:
-        raise without[0]
-    if not patches:
-        return _read_c_files(texts, given, any_include=any_include)
-    image = patch.post_image(order.in_order(patches, name, given.version), name, tree)
-    headers: dict[Path, Preprocessed] = {}
-    files = [preprocess(fragment) for fragment in image.fragments]
-    for file in files if given.directories else ():
-        included = includes.headers_of(file, given.directories, any_include=any_include, beside=False)
-        headers = included.headers | headers
-    return _Read([*headers.values(), *files], patches, image.notes, gone=image.gone)
-
-
-def _text_of(path: str, tree: Tree | None) -> str:
-    """The text of a file. One that is only in the tree is read there."""
-    is_relative = path != "-" and not os.path.lexists(path) and not os.path.isabs(path)
-    text = tree.read(os.path.normpath(path)) if tree is not None and is_relative else None
-    return raw.read_text(path) if text is None else text
-
-
-def _read_c_files(texts: dict[str, str], given: Given, *, any_include: bool) -> _Read:
-    """C files, with the headers that they include."""
-    files: list[Preprocessed] = []
-    readable: dict[Path, None] = {}
-    missing: dict[str, None] = {}
-    for path, text in texts.items():
-        languages.refuse_others(path, raw.name_of(path), text)
-        if path == "-" or not os.path.lexists(path):
-            files.append(preprocess(Fragment("<standard input>" if path == "-" else path, 1, text)))
-            continue
-        own = preprocess(Fragment(path, 1, text))
-        included = includes.headers_of(own, given.directories, any_include=any_include)
-        files += [header for real, header in included.headers.items() if real not in readable]
-        files.append(own)
-        readable.update(dict.fromkeys((Path(path).resolve(), *included.headers)))
-        missing.update(dict.fromkeys(included.missing))
-    last = next((path for path in reversed(texts) if path != "-" and os.path.lexists(path)), None)
-    return _Read(
-        files,
-        [],
-        missing=tuple(missing),
-        readable=tuple(readable),
-        directory=str(Path(last).parent.resolve()) if last else None,
-        prefix=os.path.dirname(last) if last else "",
-    )
 
 
 def _path_in(tree: Tree, path: str) -> str | None:

@@ -68,11 +68,11 @@ class Linker:
     def link(self, target: Target, given: Sequence[Parsed], names: Collection[str] = ()) -> Linked:
         """The target with all that it reaches in the given sources and in the tree; `names` are looked for as well."""
         files = {parsed.source.fragment.file for parsed in given} | set(self._gone)
-        wanted = set(names) - self._asked
+        wanted = {form for name in names for form in (name, f"struct {name}")}
         for _ in range(_ROUNDS):
             sources = _in_order([*self._parsed.values(), *given])
             cut = reach(target, sources, self._world)
-            wanted |= self._missing(cut)
+            wanted = (wanted | self._missing(cut)) - _defined(cut) - self._asked
             self._asked |= wanted
             found = [path for path in self._definers(wanted, files) if path not in self._parsed] if wanted else []
             if not found:
@@ -83,46 +83,59 @@ class Linker:
         return Linked(cut, tuple(sources), tuple(self._notes))
 
     def _missing(self, cut: Cut) -> set[str]:
-        """The names that the kept text uses and nobody defines."""
-        defined = {name.removeprefix("struct ") for item in cut.kept if item.is_definition for name in item.names}
+        """The names that the kept text uses and nobody defines. Structs are needed where functions use them; elsewhere
+        a pointer to one may do, and the compiler tells if it does not."""
         declared = {name for item in cut.kept if item.kind in ("prototype", "extern") for name in item.identifiers}
         free = {name for item in cut.kept for name in _free_names(item)} - self._system()
-        world = self._world.guarded | self._world.structs | self._world.variables
-        missing = (free | declared) - defined - self._asked - world
-        return {name for name in missing if not name.startswith(("trace_", "__")) and not _is_libc(name)}
+        known = self._world.guarded | self._world.structs | self._world.variables
+        identifiers = {
+            name
+            for name in (free | declared) - known
+            if not name.startswith(("struct ", "trace_", "__")) and not _is_libc(name)
+        }
+        forward = {
+            name: f"struct {item.declaration.tag}"
+            for item in cut.kept
+            if item.kind == "typedef" and item.declaration and item.declaration.tag
+            for name in item.identifiers
+        }
+        used = {forward.get(name, name) for item in cut.kept if item.kind == "function" for name in item.uses.names}
+        tags = {name for name in used if name.startswith("struct ")}
+        return identifiers | {tag for tag in tags if tag.removeprefix("struct ") not in known | self._system()}
 
     def _definers(self, names: Collection[str], files: Collection[str]) -> list[str]:
         """The file to take for each name that the tree defines."""
         by_name: dict[str, list[str]] = {name: [] for name in names}
-        patterns = {name: _definition(name) for name in names}
-        for path, data in self._tree.holding(names):
+        patterns = {name: _definition(name.removeprefix("struct ")) for name in names}
+        for path, data in self._tree.holding({name.removeprefix("struct ") for name in names}):
             if path in files:
                 continue
             for name, found in by_name.items():
-                if name.encode() in data and len(found) < _MOST_FILES and patterns[name].search(data):
+                if len(found) < _MOST_FILES and patterns[name].search(data):
                     found.append(path)
         chosen: dict[str, None] = {}
         for name, paths in by_name.items():
-            defining = [path for path in paths if self._defines(path, name)]
-            if len(defining) > 1:
-                defining.sort(key=self._distance)
+            defining = sorted((path for path in paths if self._definitions(path, name)), key=self._distance)
+            chosen.update(dict.fromkeys(defining[:1]))
+            if len(defining) > 1 and not all(map(_is_forward, self._definitions(defining[0], name))):
                 others = ", ".join(defining[1:3]) + (" and more" if len(defining) > 3 else "")
                 self._notes.append(
                     f"{self._tree.name} defines {name} more than once; {defining[0]} is taken, not {others}."
                 )
-            chosen.update(dict.fromkeys(defining[:1]))
         return list(chosen)
 
-    def _defines(self, path: str, name: str) -> bool:
-        """Whether a file defines a name for others: static functions and macros only if it is a header."""
+    def _definitions(self, path: str, name: str) -> list[Item]:
+        """What a file defines by a name for others: static functions and macros only if it is a header."""
         parsed = self._parsed.get(path) or self._parse(path)
-        return any(
-            item.is_definition
-            and item.kind != "invocation"
-            and bool(item.names & {name, f"struct {name}"})
-            and (parsed.source.fragment.is_header or (item.kind in ("function", "declaration") and not item.static))
+        is_header = parsed.source.fragment.is_header
+        return [
+            item
             for item in parsed.items
-        )
+            if name in item.names
+            and item.is_definition
+            and item.kind != "invocation"
+            and (is_header or (item.kind in ("function", "declaration") and not item.static))
+        ]
 
     def _parse(self, path: str) -> Parsed:
         text = self._tree.read(path) or ""
@@ -202,8 +215,16 @@ def _free_names(item: Item) -> set[str]:
                 for declarator in node.children_by_field_name("declarator"):
                     *_, name = declarators(declarator)
                     own.add(node_text(name))
-    names = {name.removeprefix("struct ") for name in item.uses.names}
-    return names - own - KEYWORDS
+    return set(item.uses.names) - own - KEYWORDS
+
+
+def _defined(cut: Cut) -> set[str]:
+    return {name for item in cut.kept if item.is_definition for name in item.names}
+
+
+def _is_forward(item: Item) -> bool:
+    """Whether it only names a struct, as several headers may do."""
+    return item.declaration is not None and item.declaration.tag is not None
 
 
 def _is_libc(name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import lzma
+import os
 import re
 import sys
 import zlib
@@ -83,7 +84,7 @@ def _read_bytes(path: str, name: str) -> bytes:
     try:
         if path == "-":
             data = sys.stdin.buffer.read(LIMIT + 1)
-        elif Path(path).is_dir():
+        elif os.path.isdir(path):
             raise InputError(f"{path} is a directory; give a patch, a mail or a C file")
         else:
             with open(path, "rb") as file:

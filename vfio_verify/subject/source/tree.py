@@ -38,10 +38,10 @@ _GIT_ENVIRONMENT = {
 
 def open_tree(given: str) -> Tree:
     """The tree that ``DIR`` or ``DIR@COMMIT`` names. Raises InputError if there is none."""
-    if Path(given).is_dir():
+    if os.path.isdir(given):
         return Directory(given)
     directory, at, commit = given.rpartition("@")
-    if at and Path(directory or ".").is_dir():
+    if at and os.path.isdir(directory or "."):
         return Commit(directory or ".", commit)
     raise InputError(f"--tree {given}: no such directory; write DIR, or DIR@COMMIT")
 
