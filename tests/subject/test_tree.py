@@ -293,6 +293,18 @@ def test_what_the_world_declares_stays_the_worlds(tree, tmp_path):
     assert "broken(errp)" not in source.unit
 
 
+def test_a_header_that_a_patch_changes_replaces_the_world_only_where_it_is_changed(tree, tmp_path):
+    path = tree / "include/own.h"
+    path.write_text(path.read_text() + "#define QEMU_IS_ALIGNED(n, m) broken(n)\n\n\n\n#define GiB old\n")
+    git_in(tree)("add", ".")
+    git_in(tree)("commit", "-qm", "a header")
+    source_file = tree / "hw/vfio/map.c"
+    source_file.write_text(source_file.read_text().replace("if (!n)", "if (!n || !QEMU_IS_ALIGNED(total, GiB))"))
+    source = read(tmp_path, follow_up(tree, "GiB old", "GiB new", "include/own.h"), tree)
+    assert "#define GiB new" in source.unit
+    assert "broken(n)" not in source.unit
+
+
 # ---- trees and patches that are not to be trusted ------------------------------------------------------------
 
 

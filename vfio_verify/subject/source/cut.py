@@ -249,7 +249,12 @@ class _Reach:
 
 def _is_the_worlds(item: Item, world: WorldNames) -> bool:
     """Whether a tree defines what the world declares. What was given wins over the world, and this was not."""
-    declared = {name.removeprefix("struct ") for name in item.names if item.source.fragment.is_linked}
+    fragment = item.source.fragment
+    if not fragment.is_linked or any(
+        line in fragment.changed for line in range(item.line, fragment.line(item.end) + 1)
+    ):
+        return False
+    declared = {name.removeprefix("struct ") for name in item.names}
     return not declared.isdisjoint(world.guarded | world.structs | world.variables)
 
 

@@ -40,6 +40,8 @@ class _Image(Struct):
 
     whole: bool
     """All of the file is known: the patches made it, or a tree has it."""
+    is_supplied: bool = False
+    """A tree has it."""
     lines: dict[int, str] = {}
     changed: dict[int, str | None] = {}
     """The title of the patch that added a line, or removed something at it."""
@@ -139,6 +141,7 @@ class _Image(Struct):
                 whole=self.whole or start == 1,
                 section=self.sections.get(start, ""),
                 changed={n: title for n, title in self.changed.items() if start <= n <= end},
+                is_linked=self.is_supplied and PurePosixPath(file).suffix != ".c",
             )
 
 
@@ -200,7 +203,7 @@ def _image_in(tree: Tree | None, path: str) -> _Image:
     if text is None:
         return _Image(False)
     lines = dict(enumerate(text.removesuffix("\n").split("\n"), 1))
-    return _Image(True, lines, last=len(lines))
+    return _Image(True, True, lines, last=len(lines))
 
 
 def _apply(changed: PatchedFile, image: _Image, title: str | None, tree: Tree | None) -> Iterator[str]:

@@ -34,7 +34,8 @@ class Fragment(Struct, frozen=True, eq=False):
     changed: Mapping[int, str | None] = {}
     """The numbers of the lines that a patch added, or removed something at, each with that patch's title."""
     is_linked: bool = False
-    """A tree has it, and the subject was given without it: what the world declares stays the world's."""
+    """A tree has it, as a header or beside what was given. What the world declares of it stays the world's, except
+    where a patch has changed it."""
 
     @property
     def is_header(self) -> bool:
