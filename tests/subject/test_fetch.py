@@ -26,7 +26,7 @@ PLACES = {
     "/qemu-devel/1-2-a@b.org/raw": PATCH,
     "/all/1-2-a@b.org/raw": PATCH,
     "/plain.patch": PATCH,
-    "/list/t.mbox.gz": gzip.compress(PATCH),
+    "/qemu-devel/1-2-a@b.org/t.mbox.gz": gzip.compress(PATCH),
 }
 
 
@@ -84,7 +84,7 @@ PAGES = (
     "/qemu-devel/1-2-a@b.org/",
     "/qemu-devel/1-2-a@b.org/raw",
     "/plain.patch",
-    "/list/t.mbox.gz",
+    "/qemu-devel/1-2-a@b.org/t.mbox.gz",
 )
 
 

@@ -17,15 +17,8 @@ from vfio_verify.errors import InputError
 TIME_LIMIT = 30.0  # seconds, for all of it
 _SILENCE = 10.0  # seconds without a byte
 _ARCHIVE = "https://lore.kernel.org/all"
-_ADDRESS = re.compile(r"https?://", re.IGNORECASE)
-_MESSAGE_ID = re.compile(r"<[^<>@\s/]+@[^<>@\s/]+>|[^<>@\s/]+@[^<>@\s/]+\.[^<>@\s/]+")
 _PATCHWORK = re.compile(r"/(?:project/[^/]+/)?(?:patch|series|cover)/[^/]+$")
 _LORE = re.compile(r"/[^/]+/[^/]+@[^/]+$")
-
-
-def is_address(path: str) -> bool:
-    """Whether what the user named is an address or a message-id, and no file."""
-    return bool(_ADDRESS.match(path)) or bool(_MESSAGE_ID.fullmatch(path) and not os.path.lexists(path))
 
 
 def fetch(address: str, limit: int) -> bytes:
@@ -66,7 +59,7 @@ def fetch(address: str, limit: int) -> bytes:
 
 def _source_of(address: str) -> str:
     """Where the text of a patch lies whose page, or message-id, this is."""
-    if not _ADDRESS.match(address):
+    if not address.lower().startswith(("http://", "https://")):
         archive = os.environ.get("VFIO_VERIFY_ARCHIVE", _ARCHIVE).rstrip("/")
         return f"{archive}/{quote(address.strip('<>'), safe='@+=')}/raw"
     parts = urlsplit(address)

@@ -11,10 +11,11 @@ import zlib
 from pathlib import Path
 
 from vfio_verify.errors import InputError
-from vfio_verify.subject import fetch
 
 LIMIT = 16 << 20  # bytes
 _XZ_MEMORY = 128 << 20  # bytes; more than `xz -9` asks for
+_ADDRESS = re.compile(r"https?://", re.IGNORECASE)
+_MESSAGE_ID = re.compile(r"<[^<>@\s/]+@[^<>@\s/]+>|[^<>@\s/]+@[^<>@\s/]+\.[^<>@\s/]+")
 _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _SERIES_SUFFIXES = frozenset((".patch", ".diff", ".eml", ".mbox", ".mbx", ".txt", ".gz", ".xz", ""))
 _MOST_FILES = 1000
@@ -27,7 +28,7 @@ def read_text(path: str) -> str:
     Line ends become newlines. InputError says why the file cannot be read, or that it holds no text.
     """
     name = name_of(path)
-    data = fetch.fetch(path, LIMIT) if fetch.is_address(path) else _read_bytes(path, name)
+    data = _fetched(path) if _is_address(path) else _read_bytes(path, name)
     data = _unpacked(data, name)
     if data.startswith(_WIDE):
         return with_newlines(data.decode("utf-16", "replace"))
@@ -78,6 +79,17 @@ def files_in(directory: Path) -> list[str]:
 
 def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(digits or 0), text) for digits, text in re.findall(r"(\d{0,18})(\D*)", name)]
+
+
+def _is_address(path: str) -> bool:
+    """Whether what the user named is an address or a message-id, and no file."""
+    return bool(_ADDRESS.match(path)) or bool(_MESSAGE_ID.fullmatch(path) and not os.path.lexists(path))
+
+
+def _fetched(address: str) -> bytes:
+    from vfio_verify.subject.fetch import fetch  # what it imports is slow to load
+
+    return fetch(address, LIMIT)
 
 
 def _read_bytes(path: str, name: str) -> bytes:
