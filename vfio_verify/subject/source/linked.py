@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import PurePosixPath
 
@@ -58,7 +59,8 @@ class Linker:
         gone: Collection[str] = (),
         system: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
-        self._tree, self._world, self._own, self._gone, self._system = tree, world, own, gone, system
+        self._tree, self._world, self._own, self._gone = tree, world, own, gone
+        self._system = cache(system)
         self._directories = [*directories, "include", "."]
         self._asked: set[str] = set()
         self._parsed: dict[str, Parsed] = {}
@@ -67,7 +69,7 @@ class Linker:
 
     def link(self, target: Target, given: Sequence[Parsed], names: Collection[str] = ()) -> Linked:
         """The target with all that it reaches in the given sources and in the tree; `names` are looked for as well."""
-        files = {parsed.source.fragment.file for parsed in given} | set(self._gone)
+        files = {parsed.source.fragment.file for parsed in given} | {*self._gone, self._own}
         wanted = {form for name in names for form in (name, f"struct {name}")}
         for _ in range(_ROUNDS):
             sources = _in_order([*self._parsed.values(), *given])
@@ -103,7 +105,7 @@ class Linker:
         tags = {name for name in used if name.startswith("struct ")}
         return identifiers | {tag for tag in tags if tag.removeprefix("struct ") not in known | self._system()}
 
-    def _definers(self, names: Collection[str], files: Collection[str]) -> list[str]:
+    def _definers(self, names: Collection[str], files: Collection[str | None]) -> list[str]:
         """The file to take for each name that the tree defines."""
         by_name: dict[str, list[str]] = {name: [] for name in names}
         patterns = {name: _definition(name.removeprefix("struct ")) for name in names}

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from graphlib import CycleError, TopologicalSorter
+from typing import Any
 
 from vfio_verify.errors import InputError
 from vfio_verify.subject.source.diff import Patch
@@ -55,7 +56,7 @@ def _of_version(patches: Iterable[Patch], name: str, version: int | None) -> lis
     return found
 
 
-def by_parents(patches: Sequence[Patch], otherwise: Callable[[int], object] = lambda position: position) -> list[Patch]:
+def by_parents(patches: Sequence[Patch], otherwise: Callable[[int], Any] = lambda position: position) -> list[Patch]:
     """Patches sorted so that each comes after those that left a file as it found it, by the hashes in their diffs.
 
     Where these do not tell, `otherwise` gives a key for a patch's position in the list.
@@ -73,12 +74,12 @@ def by_parents(patches: Sequence[Patch], otherwise: Callable[[int], object] = la
     try:
         sorter.prepare()
     except CycleError:  # such as a revert
-        return [patches[i] for i in sorted(range(len(patches)), key=otherwise)]  # type: ignore[arg-type]
+        return [patches[i] for i in sorted(range(len(patches)), key=otherwise)]
     ordered: list[int] = []
     ready: list[int] = []
     while sorter.is_active():
         ready += sorter.get_ready()
-        ready.sort(key=otherwise)  # type: ignore[arg-type]
+        ready.sort(key=otherwise)
         ordered.append(ready.pop(0))
         sorter.done(ordered[-1])
     return [patches[i] for i in ordered]
