@@ -210,6 +210,26 @@ def test_offset_and_fuzz_are_told(tree, tmp_path):
         read(tmp_path, diff, tree)
 
 
+def test_many_moved_hunks_are_told_in_one_note_and_too_many_are_refused(tree, tmp_path):
+    def numbered(count: int, prefix: str = "") -> str:
+        return prefix + "".join(f"int v{i};\n" for i in range(count)) + FILES["hw/vfio/map.c"]
+
+    def hunks(count: int) -> str:
+        every = (
+            f"@@ -{9 * i + 1},2 +{9 * i + 1},2 @@\n int v{9 * i};\n-int v{9 * i + 1};\n+int w{i};\n"
+            for i in range(count)
+        )
+        return "--- a/hw/vfio/map.c\n+++ b/hw/vfio/map.c\n" + "".join(every)
+
+    path = tree / "hw/vfio/map.c"
+    path.write_text(numbered(200, "/* moved */\n"))
+    source = read(tmp_path, hunks(20), tree)
+    assert source.notes == ("hw/vfio/map.c: hunks 1, 2, 3, 4, 5, 6, 7, 8 and others applied with offset 1.",)
+    path.write_text(numbered(100_000))
+    with pytest.raises(InputError, match=r"map.c has 100,0\d\d lines, too many for a patch of 3,000 hunks"):
+        read(tmp_path, hunks(3000), tree)
+
+
 def test_a_patch_that_the_tree_already_has_is_not_applied_again(tree, tmp_path):
     diff = follow_up(tree)
     path = tree / "hw/vfio/map.c"
@@ -446,6 +466,8 @@ def test_directories_of_headers_are_searched(tmp_path):
         unit = read_source(str(tmp_path / name), "subject", given=given).unit
         assert "#define DEEP BESIDE" in unit
         assert "#define BESIDE 77" in unit
+    with pytest.raises(InputError, match="-I nowhere: no such directory"):
+        read_source(str(tmp_path / "src/x.c"), "subject", given=Given(directories=("nowhere",)))
     (tmp_path / "headers/own.h").unlink()
     (tmp_path / "headers/own.h").symlink_to("/etc/passwd")
     with pytest.raises(InputError, match="is refused: it is not a header"):
@@ -467,6 +489,17 @@ KCONFIG = """diff --git a/hw/vfio/Kconfig b/hw/vfio/Kconfig
 +    bool
 +    default n
 """
+
+
+def test_what_the_user_defines_is_not_looked_for_in_the_tree(tree, tmp_path):
+    (tree / "lib/odd.h").write_text("#define OWN_ODD 5\n")
+    path = tree / "hw/vfio/map.c"
+    path.write_text(path.read_text().replace("if (!n)", "if (!n || n == OWN_ODD)"))
+    git_in(tree)("commit", "-qam", "odd")
+    diff = follow_up(tree)
+    assert "OWN_ODD from lib/odd.h:1" in read(tmp_path, diff, tree).taken
+    source = read(tmp_path, diff, tree, defines=("OWN_ODD=99",))
+    assert not any(line.startswith("OWN_ODD") for line in source.taken)
 
 
 def test_a_symbol_that_the_patch_turns_on_is_offered(tmp_path):

@@ -129,7 +129,7 @@ def read_source(
         flags = compile_commands.flags_for(tree, own) if own and isinstance(tree, Directory) else Flags()
         defines = (*flags.defines, *given.defines)
         directories = (*flags.directories, *(_path_in(tree, one) or one for one in given.directories))
-        linker = Linker(tree, world, own, directories=directories, gone=read.gone, system=system)
+        linker = Linker(tree, world, own, directories=directories, defines=defines, gone=read.gone, system=system)
         linked = linker.link(target, sources)
     else:
         linked = Linked(cut.reach(target, sources, world), sources, ())

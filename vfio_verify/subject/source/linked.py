@@ -46,8 +46,12 @@ class Linked(Struct, frozen=True):
 
 
 class Linker:
-    """Finds names in a tree. `own` is the path there of the subject's file, None if it is not in the tree; `gone` are
-    files that a patch removes; `system` gives the words of the system's headers, which nobody looks for."""
+    """Finds names in a tree.
+
+    `own` is the path there of the subject's file, None if it is not in the tree; `directories` are searched for the
+    headers that it includes, and `gone` are files that a patch removes. Not looked for are the macros that the compiler
+    is told of (`defines`) and the words of the system's headers, which `system` gives.
+    """
 
     def __init__(
         self,
@@ -56,13 +60,14 @@ class Linker:
         own: str | None,
         *,
         directories: Sequence[str] = (),
+        defines: Collection[str] = (),
         gone: Collection[str] = (),
         system: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
         self._tree, self._world, self._own, self._gone = tree, world, own, gone
         self._system = cache(system)
         self._directories = [*directories, "include", "."]
-        self._asked: set[str] = set()
+        self._asked = {define.partition("=")[0] for define in defines}
         self._parsed: dict[str, Parsed] = {}
         self._notes: list[str] = []
         self._headers: dict[str, int] | None = None

@@ -23,6 +23,8 @@ _C_SUFFIXES = {".c", ".h", ".inc"}
 
 _MOST_FUZZ = 2
 _NEAR = 500  # lines
+_MOST_WORK = 200_000_000  # lines times hunks; some ten seconds
+_SHOWN = 8
 
 
 class _Place(Struct, frozen=True):
@@ -108,10 +110,11 @@ class _Image(Struct):
 
         if agrees(expected, needed=is_fuzzy):
             return expected
-        reach = max(_NEAR, self.last) if self.whole else _NEAR
-        near = sorted(range(max(1, expected - reach), expected + reach), key=lambda at: abs(at - expected))
-        if self.whole and source:  # the first line tells most places apart
-            near = [at for at in near if self.lines.get(at) == source[0]]
+        if self.whole:
+            near = [at for at, line in self.lines.items() if source and line == source[0]]
+        else:
+            near = list(range(max(1, expected - _NEAR), expected + _NEAR))
+        near.sort(key=lambda at: abs(at - expected))
         return next((at for at in near if agrees(at, needed=True)), None)
 
     def _move(self, at: int, length: int, growth: int) -> None:
@@ -209,7 +212,10 @@ def _image_in(tree: Tree | None, path: str) -> _Image:
 def _apply(changed: PatchedFile, image: _Image, title: str | None, tree: Tree | None) -> Iterator[str]:
     """Apply the hunks of one file; what is to be told of that."""
     file = changed.path
+    if len(changed) * image.last > _MOST_WORK:
+        raise InputError(f"{file} has {image.last:,} lines, too many for a patch of {len(changed):,} hunks")
     untouched = not image.changed
+    moved: dict[str, list[int]] = {}
     # Each hunk's own numbers count on the hunks before it: source numbers drift by what those added, and by how far
     # the numbers of the one before were off.
     grown = offset = 0
@@ -225,8 +231,11 @@ def _apply(changed: PatchedFile, image: _Image, title: str | None, tree: Tree | 
         image.apply(place, hunk.section_header, title)
         offset = place.at - place.skipped - begin
         grown += hunk.target_length - hunk.source_length
-        if tree and image.whole and (offset or place.fuzz):
-            yield f"{file}: hunk {number} applied with {_how(offset, place.fuzz)}."
+        if image.is_supplied and (offset or place.fuzz):
+            moved.setdefault(_how(offset, place.fuzz), []).append(number)
+    for how, numbers in moved.items():
+        shown = ", ".join(map(str, numbers[:_SHOWN])) + (" and others" if len(numbers) > _SHOWN else "")
+        yield f"{file}: hunk{'s' * (len(numbers) > 1)} {shown} applied with {how}."
 
 
 def _how(offset: int, fuzz: int) -> str:

@@ -36,6 +36,9 @@ class Files(Struct, frozen=True):
 
 def read(paths: list[str], name: str, given: Given, tree: Tree | None, *, any_include: bool) -> Files:
     """Read what the user named: patches, which are one series, or else C files. Raises InputError."""
+    for directory in () if tree else given.directories:
+        if not os.path.isdir(directory):
+            raise InputError(f"-I {directory}: no such directory")
     folder = paths[0] if len(paths) == 1 and os.path.isdir(paths[0]) else None
     texts = {path: _text_of(path, tree) for path in (raw.files_in(Path(folder)) if folder else paths)}
     patches: list[Patch] = []
