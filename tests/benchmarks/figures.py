@@ -93,7 +93,7 @@ def figures(*, quick: bool = False) -> list[Figure]:
             "s",
         ),
         Figure(
-            f"first violation in a patch with a tree of {tree:,} files",
+            f"first violation, tree of {tree:,} files",
             2,
             lambda: repeated(lambda: inputs.follow_up_seconds(tree, *short)),
             "s",

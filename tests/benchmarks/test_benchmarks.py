@@ -31,7 +31,7 @@ def test_every_promised_figure_is_a_positive_number_beside_its_target(subtests: 
         "among",
         "check core",
         "violation in a C subject",
-        "patch with a tree",
+        "first violation, tree",
         "function in a file",
         "peak memory",
         "crashes",
