@@ -255,7 +255,7 @@ def _is_the_worlds(item: Item, world: WorldNames) -> bool:
     ):
         return False
     declared = {name.removeprefix("struct ") for name in item.names}
-    return not declared.isdisjoint(world.guarded | world.structs | world.variables)
+    return not declared.isdisjoint(world.declared)
 
 
 def _is_kept_always(item: Item) -> bool:

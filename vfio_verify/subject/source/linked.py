@@ -94,7 +94,7 @@ class Linker:
         a pointer to one may do, and the compiler tells if it does not."""
         declared = {name for item in cut.kept if item.kind in ("prototype", "extern") for name in item.identifiers}
         free = {name for item in cut.kept for name in _free_names(item)} - self._system()
-        known = self._world.guarded | self._world.structs | self._world.variables
+        known = self._world.declared
         identifiers = {
             name
             for name in (free | declared) - known
