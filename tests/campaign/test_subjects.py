@@ -20,12 +20,15 @@ LAYOUTS = 50
 MORE_LAYOUTS = {
     60: {
         *("counted_in_8_bits", "over_128_entries_refused", "prefix_in_int", "prefix_in_unsigned"),
-        "tail_of_batch_forgotten",
+        *("region_offset_ignored", "tail_of_batch_forgotten"),
     },
-    100: {"bounded_by_region_size", "hint_taken_for_answer", "last_page_clipped", "status_never_set"},
-    150: {"bound_wraps", "end_in_32_bits", "guard_pages_of_4096", "noreplace_not_compared"},
+    100: {
+        *("bound_wraps", "bounded_by_region_size", "hint_taken_for_answer", "last_page_clipped"),
+        *("other_capabilities_refused", "refused_info_taken_as_zero", "status_never_set", "wrapped_end_and_sum"),
+    },
+    150: {"noreplace_not_compared"},
     250: {
-        *("array_of_64", "odd_list_never_ends", "offset_in_32_bits", "recursion_per_entry"),
+        *("array_of_64", "end_in_32_bits", "odd_list_never_ends", "offset_in_32_bits", "recursion_per_entry"),
         "touching_blocks_merged",
     },
     750: {"table_of_1000_overflowed"},

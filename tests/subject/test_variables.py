@@ -55,7 +55,7 @@ def test_a_finding_that_needs_zero_says_so_and_comes_again_by_its_case() -> None
     with open_subject(str(STATUS)) as subject:
         found = [
             v.case
-            for v in check(subject, Options(examples=100, seed=3), why_no_kernel_fault=no_kernel_faults).confirmed
+            for v in check(subject, Options(examples=100, seed=1), why_no_kernel_fault=no_kernel_faults).confirmed
         ]
         assert found
         assert {case.variables for case in found} == {"zero"}

@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from vfio_verify.campaign.options import Options
-from vfio_verify.generate.layouts import larger_than, off_by_4_gib, sums_past_4_gib
+from vfio_verify.generate.layouts import ends_past_4_gib, larger_than, off_by_4_gib, sums_past_4_gib
 from vfio_verify.generate.long_lists import long_list
 from vfio_verify.generate.malformed import malformed
 from vfio_verify.values.case import Case
@@ -67,6 +67,8 @@ def _of_large_numbers(number: int) -> Case | None:
             return off_by_4_gib()
         case 2:
             return sums_past_4_gib()
+        case 3:
+            return ends_past_4_gib()
         case _:
             return None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from vfio_verify.generate.layouts import OTHER_HOSTS, any_case, any_layout, on_host
+from vfio_verify.generate.layouts import OTHER_HOSTS, any_case, any_layout, on_host, well_formed
 from vfio_verify.generate.sequences import with_sequence
 from vfio_verify.values.case import Case
 
@@ -47,15 +47,17 @@ def packed_cases(seed: int, examples: int) -> Iterator[Case]:
     """So many packed cases, the simplest first. The same seed makes the same cases.
 
     Those on another host than ours come last, those of a host together: a process stays on one host, and what fills up
-    in it is to be seen.
+    in it is to be seen. The first on each host is well-formed.
     """
     bits = random.Random(seed)
     elsewhere = examples // _ELSEWHERE
+    for number in range(examples - elsewhere):
+        yield any_layout(_Decoded(bits.randbytes(CASE_BYTES) if number else bytes(CASE_BYTES)))
     hosts = min(len(OTHER_HOSTS), elsewhere)
-    for number in range(examples):
-        choices = _Decoded(bits.randbytes(CASE_BYTES) if number else bytes(CASE_BYTES))
-        case = any_layout(choices)
-        if (other := number - examples + elsewhere) >= 0:
-            # They are shared among the other hosts, of which a seed has each as the first.
-            case = on_host(choices, case, OTHER_HOSTS[(seed + other * hosts // elsewhere) % len(OTHER_HOSTS)])
-        yield case
+    for host in range(hosts):
+        of_host = (host + 1) * elsewhere // hosts - host * elsewhere // hosts
+        for number in range(of_host):
+            choices = _Decoded(bits.randbytes(CASE_BYTES))
+            case = any_layout(choices) if number else well_formed(choices)
+            # A seed has each host as the first.
+            yield on_host(choices, case, OTHER_HOSTS[(seed + host) % len(OTHER_HOSTS)])
