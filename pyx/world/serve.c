@@ -43,6 +43,14 @@ static ssize_t hear(int socket, void *buffer, size_t size)
     return got;
 }
 
+/* Have the C library's heap grown before a snapshot: what a call allocates there must not change mappings. */
+static void reserve_heap(size_t bytes)
+{
+    void *volatile reserve = malloc(bytes);     /* volatile: a compiler leaves both out otherwise */
+
+    free(reserve);
+}
+
 /* The subject's undefined names are looked for in the global scope: put this module there. */
 static int load_subject(const char *library)
 {
@@ -136,13 +144,10 @@ static void usual_stack(void)
 /* The C library allocates for itself too, in fopen() or qsort(), and must not change mappings by it. */
 static void steady_heap(void)
 {
-    void *reserve;
-
     mallopt(M_MMAP_MAX, 0);
     mallopt(M_TRIM_THRESHOLD, INT_MAX);
     mallopt(M_ARENA_MAX, 1);        /* a thread's own one would be 64 MiB of pages that stay */
-    reserve = malloc(HEAP_RESERVE);
-    free(reserve);
+    reserve_heap(HEAP_RESERVE);
 #ifdef __SANITIZE_ADDRESS__
     /* Its allocator has an area for each size of a chunk, and maps the first part of it when one is asked for. */
     for (size_t size = 16; size < HEAP_RESERVE; size += size / 16 + 16) {
