@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 import msgspec
@@ -115,9 +115,16 @@ class Report(Struct, frozen=True, tag_field="schema", tag="vfio-verify/report@1"
         """Why no run exercised a clause."""
         if clause == "ERROR_SET" and not self.subject.has_errp:
             return "the subject has no errp"
+        if self.maps_unseen:
+            return _UNSEEN
         if any("ACCEPTS_VALID" in violation.clauses for violation in self.violations):
             return "the subject maps no layout that gets that far"
         return "no run got that far"
+
+    @property
+    def maps_unseen(self) -> bool:
+        """Whether it mapped memory, and no call that did so was seen: then none could be made to fail."""
+        return _maps_unseen({clause.id: clause.checked for clause in self.clauses})
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -131,6 +138,7 @@ class Report(Struct, frozen=True, tag_field="schema", tag="vfio-verify/report@1"
             *([f"{number_of(untried, 'violation')} seen, but not yet run again"] if untried else []),
             *(["the check was interrupted"] if self.interrupted else []),
             *(["part of it was left out"] if self.left_out else []),
+            *([_UNSEEN] if self.maps_unseen else []),
         )
 
     def to_json(self) -> bytes:
@@ -185,7 +193,15 @@ def _verdict(result: Result, violated: Collection[str], doubted: Collection[str]
     if not result.tally.runs and not doubted:
         return None
     doubtful = any(clauses()[name].fails_a_check for name in doubted)
-    return "unconfirmed" if doubtful or result.interrupted or result.tally.left_out else "conforms"
+    is_part = result.interrupted or result.tally.left_out or _maps_unseen(result.tally.checked)
+    return "unconfirmed" if doubtful or is_part else "conforms"
+
+
+_UNSEEN = "it maps memory by system calls that could not be seen"
+
+
+def _maps_unseen(checked: Mapping[str, int]) -> bool:
+    return bool(checked.get("CONTIGUOUS")) and not checked.get("CONFINED")
 
 
 _VERY_LONG = "segments: 4097 to 65536"
