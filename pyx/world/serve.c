@@ -29,6 +29,12 @@
 #include "serve.h"
 
 #define HEAP_RESERVE (8u << 20)
+#define LINKED_HEAP_RESERVE (64u << 20)     /* libraries allocate from the C library's heap */
+#if defined(__SANITIZE_ADDRESS__) || !defined(RTLD_DEEPBIND)
+#define DEEPBIND 0                  /* its runtime refuses it: what libraries call is not seen in such a build */
+#else
+#define DEEPBIND RTLD_DEEPBIND
+#endif
 #define STACK_BYTES (8u << 20)
 
 #define VV_UNABLE_TO_ANSWER 4       /* a worker's exit status */
@@ -51,6 +57,27 @@ static void reserve_heap(size_t bytes)
     free(reserve);
 }
 
+/*
+ * The libraries that a subject is linked with, if there are any: beside it lies linked/names.so, which needs them, and
+ * which defines mmap() and others of the world's names without __wrap_. With RTLD_DEEPBIND they look for their names
+ * there, before the C library. The subject finds theirs in the global scope.
+ */
+static bool load_linked(const char *library)
+{
+    char names[PATH_MAX];
+    const char *const slash = strrchr(library, '/');
+
+    snprintf(names, sizeof(names), "%.*s/linked/names.so", slash ? (int)(slash - library) : 0, library);
+    if (access(names, F_OK) < 0) {
+        return true;
+    }
+    if (!dlopen(names, RTLD_NOW | RTLD_GLOBAL | DEEPBIND)) {
+        return false;
+    }
+    reserve_heap(LINKED_HEAP_RESERVE);
+    return true;
+}
+
 /* The subject's undefined names are looked for in the global scope: put this module there. */
 static int load_subject(const char *library)
 {
@@ -62,6 +89,7 @@ static int load_subject(const char *library)
         return 0;                   /* the core is set already */
     }
     if (!dladdr((void *)vv_start, &self) || !dlopen(self.dli_fname, RTLD_NOW | RTLD_GLOBAL | RTLD_NOLOAD)
+        || !load_linked(library)
         || !(handle = dlopen(library, RTLD_NOW | RTLD_LOCAL))
         || !(entry = (vv_entry)dlsym(handle, "vfio_verify_entry"))) {
         vv_progress->note_bytes = (u64)snprintf(vv_progress->note, sizeof(vv_progress->note), "%s", dlerror());

@@ -109,6 +109,13 @@ def desk(tmp_path: Path) -> Path:
     (tmp_path / "helper.c").write_text('#include "limits-of-it.h"\n' + WHOLE.replace('"%s"', '"%d %d", DEPTH, LIMIT'))
     (tmp_path / "include").mkdir()
     (tmp_path / "include/limits-of-it.h").write_text("#define LIMIT 3\n")
+    parameters = "(const struct vfio_verify_segment *segments, unsigned int n, size_t size, void **address)"
+    (tmp_path / "adapter.c").write_text(
+        f"#include <vfio_verify.h>\nint own_map();\nint {NAME}{parameters}\n{{\n    return own_map();\n}}\n"
+    )
+    library = tmp_path / "library.c"
+    library.write_text("int own_map(void) { return 1; }\n")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", tmp_path / "libhelper.so", library], check=True)
     (tmp_path / "thread.mbox").write_text(
         mail("[PATCH 1/1] a", new(WHOLE % "one")) + mail("[PATCH v2 1/1] a", new(WHOLE % "two"))
     )

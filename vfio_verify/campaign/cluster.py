@@ -73,16 +73,22 @@ def _with_library(subject: Subject) -> Any:
     """How a subject is pickled. Every worker runs the same machine code, and needs no compiler."""
     if subject.library is None:
         return subject.__reduce__()
-    return _unpacked, (replace(subject, library=None), subject.library.read_bytes())
+    files = [*subject.linked, subject.library]
+    root = subject.library.parent
+    packed = tuple((str(path.relative_to(root)), path.read_bytes()) for path in files)
+    return _unpacked, (replace(subject, library=None), packed)
 
 
-def _unpacked(subject: Subject, data: bytes) -> Subject:
-    library = _home() / hashlib.sha256(data).hexdigest() / "subject.so"
-    if not library.exists():
-        library.parent.mkdir(mode=0o700, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=library.parent, delete=False) as file:
+def _unpacked(subject: Subject, packed: tuple[tuple[str, bytes], ...]) -> Subject:
+    """`packed` has the names and contents of the files to load; the subject itself is the last."""
+    digest = hashlib.sha256(repr([(name, hashlib.sha256(data).digest()) for name, data in packed]).encode())
+    home = _home() / digest.hexdigest()
+    library = home / packed[-1][0]
+    for name, data in () if library.exists() else packed:
+        (home / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=home, delete=False) as file:
             file.write(data)
-        os.replace(file.name, library)  # another thread may do the same
+        os.replace(file.name, home / name)  # another thread may do the same
     return replace(subject, library=library)
 
 

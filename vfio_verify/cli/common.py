@@ -61,14 +61,18 @@ def given_options(command: Callable[..., Any]) -> Callable[..., Any]:
         version: int | None,
         defines: tuple[str, ...],
         directories: tuple[str, ...],
+        links: tuple[str, ...],
         **options: Any,
     ) -> None:
         from vfio_verify.subject.source.given import Given
 
-        command(*arguments, given=Given(tree, version, defines, directories), **options)
+        command(*arguments, given=Given(tree, version, defines, directories, links), **options)
 
     decorated: Callable[..., Any] = gathered
     for option in (
+        click.option(
+            "--link", "links", metavar="FILE.so", multiple=True, help="Load a shared library, which SUBJECT calls."
+        ),
         click.option(
             "-I", "directories", metavar="DIR", multiple=True, help="Look for included headers in DIR as well."
         ),

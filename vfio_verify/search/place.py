@@ -148,8 +148,10 @@ def identity(subject: Subject) -> str:
     """A digest of the code that is run: what the compiler made of a subject, without the debug information, which names
     the directory of the compilation."""
     library = subject.library or _core_library()
-    data = library.read_bytes()
     digest = hashlib.sha256(subject.function.encode())
+    for path in subject.linked:
+        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    data = library.read_bytes()
     offset, size, number = _SECTIONS.unpack_from(data)
     for i in range(number):
         kind, flags, start, length = _SECTION.unpack_from(data, offset + i * size)

@@ -19,8 +19,9 @@ from subprocess import CalledProcessError
 from msgspec import Struct
 
 from vfio_verify.errors import InputError, starting
-from vfio_verify.subject import messages
+from vfio_verify.subject import linking, messages
 from vfio_verify.subject.debuginfo import undefined_names
+from vfio_verify.subject.linking import Linked
 from vfio_verify.subject.source import Source, branches, world_names
 from vfio_verify.values.source_line import LeftOut
 from vfio_verify.worker import sandbox
@@ -81,10 +82,7 @@ _CLANGS_FLAGS = (
     # It would make one call of two that are alike, as those of error_setg() are.
     *("-mllvm -simplifycfg-sink-common=false", "-mllvm -enable-tail-merge=false"),
 )
-_LINK_FLAGS = (
-    *("-shared", "-pthread", "-Wl,-Bsymbolic", "-Wl,--emit-relocs", "-Wl,-z,noexecstack"),
-    *(f"-Wl,--wrap={name}" for name in WRAPPED),
-)
+_LINK_FLAGS = ("-shared", "-pthread", "-Wl,-Bsymbolic", "-Wl,--emit-relocs", "-Wl,-z,noexecstack")
 
 _ASSEMBLED = re.compile(r"\.(?:incbin|include|macro|irpc?|rept|altmacro)\b", re.IGNORECASE)
 """What makes the assembler read a file, or hides that it does."""
@@ -122,14 +120,18 @@ def find_compiler() -> list[str]:
     )
 
 
-def build(source: Source, directory: Path, *, parts: SandboxFeature = SandboxFeature.ALL) -> Library:
-    """Compile a subject to a shared object in an existing directory; nothing is written elsewhere.
+def build(
+    source: Source, directory: Path, *, parts: SandboxFeature = SandboxFeature.ALL, links: Sequence[str] = ()
+) -> Library:
+    """Compile a subject to a shared object in an existing directory; nothing is written elsewhere. `links` are paths of
+    shared libraries that it calls.
 
     The compiler is confined by `parts` of the sandbox. Raises InputError if there is no compiler, if the text does
     not compile, if it uses names that neither the world nor the C library has, or reads a file that it may not.
     """
     directory = directory.resolve()
     compiler = find_compiler()
+    linked = linking.read(links)
     text, library = directory / "subject.c", directory / "subject.so"
     library.unlink(missing_ok=True)
     text.write_text(source.unit, encoding="utf-8", errors="surrogateescape")  # file names are in it
@@ -149,12 +151,15 @@ def build(source: Source, directory: Path, *, parts: SandboxFeature = SandboxFea
             if parts and not (parts & SandboxFeature.LANDLOCK and sandbox.landlock_version()):
                 _refuse_foreign(source, command, start)
             objects, said = _compile(command, known, start)
-            told = _run([*compiler, *_LINK_FLAGS, "-o", str(library), *objects], start)
+            if linked:
+                linking.prepare(linked, library, WRAPPED, lambda options, at: _run([*compiler, *options], start, at))
+            wraps = [f"-Wl,--wrap={name}" for name in WRAPPED if not (linked and name in linking.ALLOCATORS)]
+            told = _run([*compiler, *_LINK_FLAGS, *wraps, "-o", str(library), *objects], start)
         except CalledProcessError as failed:
             raise messages.refusal(source, failed.returncode, failed.output, parts) from None
         if not library.is_file():
             raise messages.refusal(source, 0, told, parts)
-        _refuse_unresolved(source, library)
+        _refuse_unresolved(source, library, linked)
         return Library(library, _ZEROED in objects, _left_out(source, command, start), messages.warnings(source, said))
 
 
@@ -225,14 +230,13 @@ def _succeeds(command: Sequence[str], start: Start) -> bool:
     return True
 
 
-def _run(command: Sequence[str], start: Start) -> str:
-    """Run a compiler confined, with limits on time, memory and output. Its messages.
+def _run(command: Sequence[str], start: Start, directory: Path | None = None) -> str:
+    """Run a compiler confined, with limits on time, memory and output, in a directory. Its messages.
 
     Raises CalledProcessError, which has the messages, where it fails; InputError where it does not end.
     """
-    directory = start.writable
     environment = {k: v for k, v in os.environ.items() if k not in _NOT_THE_COMPILERS}
-    environment = {"PATH": os.defpath} | environment | {"LC_ALL": "C", "TMPDIR": str(directory)}
+    environment = {"PATH": os.defpath} | environment | {"LC_ALL": "C", "TMPDIR": str(start.writable)}
     if start.parts:
         environment["CCACHE_DISABLE"] = "1"  # it would write into the user's cache
     limits = {"v": _MEMORY_LIMIT, "f": _FILE_LIMIT, "t": _CPU_LIMIT, "c": 0}
@@ -242,7 +246,7 @@ def _run(command: Sequence[str], start: Start) -> str:
     with open(os.memfd_create("compiler's messages", os.MFD_CLOEXEC), "w+b") as output:
         process = start.run(
             ["/bin/sh", "-c", limited, "sh", *command],
-            cwd=directory,
+            cwd=directory or start.writable,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -290,9 +294,10 @@ def _known_flags(compiler: Sequence[str], start: Start) -> list[str]:
     return _flags_of[asked]
 
 
-def _refuse_unresolved(source: Source, library: Path) -> None:
+def _refuse_unresolved(source: Source, library: Path, linked: Sequence[Linked]) -> None:
     """Refuse a library that has declared names which nobody defines, as far as that can be told."""
-    c_library, declared = ctypes.CDLL(None), world_names.read_names().words
+    c_library = ctypes.CDLL(None)
+    declared = world_names.read_names().words.union(*(one.symbols for one in linked))
     missing = [
         name
         for name in undefined_names(library)

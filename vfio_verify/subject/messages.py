@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from vfio_verify.errors import InputError
 from vfio_verify.subject.source import Source
+from vfio_verify.subject.source.signatures import Signature
 from vfio_verify.subject.source.unit import ADAPTER_FILE, OF_THE_WORLD
 from vfio_verify.worker import sandbox
 from vfio_verify.worker.sandbox import SandboxFeature
@@ -129,10 +130,10 @@ def unknown_names(source: Source, unknown: Mapping[str, str], told: str = "") ->
     missing = dict.fromkeys((*source.missing, *_NOT_FOUND.findall(told)))
     if missing:
         lines.append(f"Not found: {', '.join(list(missing)[:_SHOWN])}. -I DIR names a directory of headers.")
-    where = (
-        "in the file that you give"
-        if source.linker
-        else "in the file that you give, or give their sources with --tree DIR"
-    )
+    where = "in the file that you give"
+    if source.target.signature is Signature.SEGMENTS:
+        where += ", or give the library that has them with --link FILE.so"
+    elif not source.linker:
+        where += ", or give their sources with --tree DIR"
     lines.append(f"Define such names {where}, or open an issue so that the world learns them.")
     return UnknownNamesError("\n".join(lines), frozenset(unknown))

@@ -52,6 +52,11 @@ class Subject(Struct, frozen=True):
     is_built_twice: bool = False
     """Whether it is also there with automatic variables that are zero until they are set."""
 
+    @property
+    def linked(self) -> list[Path]:
+        """The files that are loaded before its library, if it is linked with others (`linking`)."""
+        return sorted(self.library.parent.glob("linked/*")) if self.library else []
+
     def line_at(self, place: int) -> SourceLine | None:
         """The line of the subject's text that an address in its library belongs to, as events and frames have it. None
         for the core, and where it cannot be told."""
@@ -117,7 +122,7 @@ def open_subject(
         source = read_source(names, function, any_include=not parts, given=given or Given(), system=system)
         while True:
             try:
-                library = compiler.build(source, Path(directory), parts=parts)
+                library = compiler.build(source, Path(directory), parts=parts, links=given.links if given else ())
                 break
             except UnknownNamesError as error:
                 more = source.with_names(error.names)

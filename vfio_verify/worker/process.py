@@ -142,7 +142,7 @@ class Process:
                     return
                 time.sleep(0 if notice else TICK_SECONDS)  # a process that ends closes this before it has ended
                 lost = self.parent_end()
-                why = lost.damage if lost else self.memory.note() or "no reason given"
+                why = lost.damage if lost else self._load_error()
                 raise InputError(f"the subject cannot be loaded: {why}")
             if self.control in ready:
                 notice = self.notice(self.control)
@@ -163,6 +163,14 @@ class Process:
             if self.pid and self.library is not None and patience.end(0, *usage.activity(self.pid)):
                 raise InputError("the subject does not return while it is loaded")
         raise HarnessError(f"no worker starts within {_START_SECONDS:.0f} seconds{self._complaint()}")
+
+    def _load_error(self) -> str:
+        """What the loader says, by the names that the user gave."""
+        said = self.memory.note() or "no reason given"
+        if self.library is not None:
+            said = said.replace(f"{self.library.parent}/linked/", "")
+        hint = "; --link FILE.so gives it too" if "cannot open shared object file" in said else ""
+        return said + hint
 
     def _compare_machine(self) -> None:
         """An emulated one may be fifty times slower than others: its limits are raised, by what a start takes."""

@@ -94,7 +94,7 @@ def _why(error: int) -> str:
 
 def readable_by_subject(library: Path | None) -> list[Path]:
     """What a worker may open: the system's libraries, and the subject's own."""
-    own = [] if library is None else [library.resolve()]
+    own = [] if library is None else [library.resolve(), library.resolve().parent / "linked"]
     named = _directories(os.environ.get("LD_LIBRARY_PATH", ""))
     return _existing([*_LIBRARIES, *_STORES, *_LOADER, *_DEVICES, *named, *own])
 

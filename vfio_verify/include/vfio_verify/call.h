@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <sys/uio.h>
 
+#include "vfio_verify.h"
+
 struct Error;
 struct VFIODevice;
 struct virtio_gpu_simple_resource;
@@ -28,6 +30,10 @@ struct vv_call {
     int mapped;                               /* did it claim success? */
     void *address;                            /* where, if it did */
 };
+
+/* For a subject that takes segments: the function that it is, called with those of the call's iovec. */
+typedef int vfio_verify_function(const struct vfio_verify_segment *, unsigned int, size_t, void **);
+void vv_map_segments(struct vv_call *call, vfio_verify_function *map);
 
 /* What the adapter beside a subject defines; the world finds it by this name. */
 void vfio_verify_entry(struct vv_call *call);

@@ -22,6 +22,8 @@ class Given(Struct, frozen=True):
     """``NAME`` or ``NAME=VALUE`` each, as the compiler's `-D` takes them."""
     directories: tuple[str, ...] = ()
     """Where further headers lie, as for the compiler's `-I`."""
+    links: tuple[str, ...] = ()
+    """Shared libraries that the subject calls."""
 
     def __post_init__(self) -> None:
         for define in self.defines:
@@ -36,4 +38,5 @@ class Given(Struct, frozen=True):
             *(("--version", str(self.version)) if self.version is not None else ()),
             *(word for define in self.defines for word in ("-D", define)),
             *(word for directory in self.directories for word in ("-I", directory)),
+            *(word for library in self.links for word in ("--link", library)),
         )

@@ -37,4 +37,6 @@ def language_of(path: str, text: str = "") -> str:
 def refuse_others(path: str, name: str, text: str) -> None:
     """Raise InputError for a file that is not C."""
     if (language := language_of(path, text)) != "C":
-        raise InputError(f"{name} is {language}, and only C is read; give a C file that holds the function")
+        raise InputError(
+            f"{name} is {language}, and only C is read; give a C file that holds the function, or calls it (--link)"
+        )

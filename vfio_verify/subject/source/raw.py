@@ -32,6 +32,8 @@ def read_text(path: str) -> str:
     data = _unpacked(data, name)
     if data.startswith(_WIDE):
         return with_newlines(data.decode("utf-16", "replace"))
+    if data.startswith(b"\x7fELF"):
+        raise InputError(f"{name} is compiled; give a C file that calls it, and {name} with --link")
     if b"\0" in data or len(re.findall(rb"[\x01-\x06\x0e-\x1a\x1c-\x1f]", data)) > len(data) // 100:
         raise InputError(f"{name} is a binary file, not text; give a patch, a mail or a C file")
     return decoded(data)

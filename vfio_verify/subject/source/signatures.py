@@ -21,6 +21,8 @@ class Signature(StrEnum):
     RESOURCE = "void *f(struct virtio_gpu_simple_resource *res)"
     BOOL = "bool f(struct iovec *iov, unsigned int n, void **addr, size_t total_size, Error **errp)"
     POINTER = "void *f(struct iovec *iov, unsigned int n, Error **errp)"
+    SEGMENTS = "int f(const struct vfio_verify_segment *segments, unsigned int n, size_t total_size, void **address)"
+    """That of an adapter (vfio_verify.h)."""
 
     @property
     def is_told_total(self) -> bool:
@@ -53,11 +55,13 @@ _INTEGER = "integer"
 _RESOURCE = CType("virtio_gpu_simple_resource", 1)
 _IOVEC = CType("iovec", 1)
 _ERRP = CType("Error", 2)
+_SEGMENTS = CType("vfio_verify_segment", 1)
 _KNOWN = {
     (CType("void", 1), (_RESOURCE, CType("VFIODevice", 1))): Signature.RESOURCE_DEVICE,
     (CType("void", 1), (_RESOURCE,)): Signature.RESOURCE,
     (CType("bool"), (_IOVEC, CType(_INTEGER), CType("void", 2), CType(_INTEGER), _ERRP)): Signature.BOOL,
     (CType("void", 1), (_IOVEC, CType(_INTEGER), _ERRP)): Signature.POINTER,
+    (CType(_INTEGER), (_SEGMENTS, CType(_INTEGER), CType(_INTEGER), CType("void", 2))): Signature.SEGMENTS,
 }
 _INTEGER_NAMES = re.compile(
     r"(?:(?:unsigned|signed|long|short|int|char|__u?int128)\b\s*)+"

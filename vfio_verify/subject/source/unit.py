@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from itertools import groupby
 
-from vfio_verify.subject.source.cut import Cut
+from vfio_verify.subject.source.cut import Cut, Target
 from vfio_verify.subject.source.items import Item
 from vfio_verify.subject.source.signatures import Signature
 from vfio_verify.subject.source.world_names import WorldNames
@@ -22,7 +22,7 @@ ADAPTER_FILE = "<adapter of vfio_verify>"
 # nothing else misses them.
 _WORDS = (
     "void struct vv_call iov iov_cnt total_size errp vbasedev res mapped address "
-    "vfio_verify_entry vfio_verify_given vfio_verify_answer"
+    "vfio_verify_entry vfio_verify_given vfio_verify_answer vv_map_segments"
 )
 _ARGUMENTS = {
     Signature.RESOURCE_DEVICE: "(void *)vfio_verify_given->res, (void *)vfio_verify_given->vbasedev",
@@ -126,6 +126,23 @@ def _adapter(cut: Cut) -> str:
     )
     words = [*_WORDS.split(), *([target.name] if later else [])]
     undefined = "\n".join(f"#undef {word}" for word in words)
+    if target.signature is Signature.SEGMENTS:
+        body = f"    vv_map_segments(vfio_verify_given, {target.name});"
+    else:
+        body = _qemu_call(target)
+    return f"""\
+{line_marker(1, ADAPTER_FILE)}
+{undefined}
+__attribute__((visibility("default")))
+void vfio_verify_entry(struct vv_call *vfio_verify_given)
+{{
+{body}
+}}
+"""
+
+
+def _qemu_call(target: Target) -> str:
+    """What calls a function of a signature that QEMU has had."""
     call = f"({target.name})({_ARGUMENTS[target.signature]})"
     if target.signature is Signature.BOOL:
         answer = f"    vfio_verify_given->mapped = !!{call};"
@@ -135,13 +152,6 @@ def _adapter(cut: Cut) -> str:
             f"    vfio_verify_answer = (void *){call};\n    vfio_verify_given->mapped = vfio_verify_answer != {failed};"
         )
     return f"""\
-{line_marker(1, ADAPTER_FILE)}
-{undefined}
-__attribute__((visibility("default")))
-void vfio_verify_entry(struct vv_call *vfio_verify_given)
-{{
     void *vfio_verify_answer = (void *)-1;
 {answer}
-    vfio_verify_given->address = vfio_verify_answer;
-}}
-"""
+    vfio_verify_given->address = vfio_verify_answer;"""
