@@ -1,4 +1,4 @@
-"""Compiling a subject: the adapter's answers, the flags, and what is said of a text that does not compile."""
+"""Compiling a subject: the entry's answers, the flags, and what is said of a text that does not compile."""
 
 # ruff: noqa: E501  a C text on one line shows what it is
 
@@ -64,7 +64,7 @@ def build(tmp_path):
 
 
 def ask(library: Path, **given: int) -> tuple[int, int | None]:
-    """Call the adapter; what it says the subject answered."""
+    """Call the entry; what it says the subject answered."""
     call = Call(**given, mapped=77, address=0x77)
     ctypes.CDLL(_world.__file__, mode=ctypes.RTLD_GLOBAL)  # has what each block calls
     ctypes.CDLL(str(library)).vfio_verify_entry(ctypes.byref(call))
@@ -76,7 +76,7 @@ def symbols(library: Path) -> set[str]:
     return {line.split()[-1].split("@")[0] for line in listed.splitlines()}
 
 
-# ---- the adapter ---------------------------------------------------------------------------------------
+# ---- the entry -----------------------------------------------------------------------------------------
 
 ANSWERS = [
     (BOOL, "*addr = (void *)64; return true;", (1, 64)),
@@ -95,7 +95,7 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(("head", "body", "answer"), ANSWERS)
-def test_the_adapter_knows_success_from_failure(build, head, body, answer):
+def test_the_entry_knows_success_from_failure(build, head, body, answer):
     assert ask(build(f"{head}\n{{\n    {body}\n}}\n")) == answer
 
 
@@ -112,7 +112,7 @@ ARGUMENTS = [
 
 
 @pytest.mark.parametrize(("head", "body", "sum_"), ARGUMENTS)
-def test_the_adapter_passes_each_argument_in_its_place(build, head, body, sum_):
+def test_the_entry_passes_each_argument_in_its_place(build, head, body, sum_):
     library = build(f"{head}\n{{\n    {body}\n}}\n")
     assert ask(library, iov=1, iov_cnt=10, total_size=100, errp=1000, vbasedev=10000, res=100000) == (1, sum_)
 
@@ -125,7 +125,7 @@ ODD_NAMES = [
 
 
 @pytest.mark.parametrize("before", ODD_NAMES)
-def test_names_and_macros_of_the_subject_do_not_touch_the_adapter(build, before):
+def test_names_and_macros_of_the_subject_do_not_touch_the_entry(build, before):
     uses = " ".join(re.findall(r"(?<=#define )\w+", before))
     text = f"{before}\n{BOOL}\n{{\n#ifdef NEVER\n    {uses} call entry mapped address result\n#endif\n    *addr = (void *)64;\n    return true;\n}}\n"
     assert ask(build(text)) == (1, 64)

@@ -165,6 +165,19 @@ bool mine(struct iovec *iov, unsigned int n, void **addr, size_t total, Error **
         assert not check_case(subject, Options(), CASE).confirmed
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        "long f(const struct vfio_verify_segment *segments, unsigned long n, uint64_t total_size, void **address)",
+        "static int8_t f(struct vfio_verify_segment *segments, int n, size_t total_size, void **address)",
+    ],
+)
+def test_integers_of_an_adapter_may_be_of_any_type(build: Build, tmp_path: Path, head: str) -> None:
+    own = ADAPTER[ADAPTER.index("int vfio_verify_map(") :].partition("\n")[0]
+    with linked(tmp_path, build("helper.c"), adapter=ADAPTER.replace(own, head)) as subject:
+        assert not check_case(subject, Options(), CASE).confirmed
+
+
 # ---- what a library does is seen ---------------------------------------------------------------------------
 
 
@@ -313,6 +326,13 @@ def test_a_library_that_fails_while_it_is_loaded_is_refused(build: Build, tmp_pa
     constructor = f"__attribute__((constructor)) static void at_first(void) {{ {deed} }}"
     library = build(f"#include <signal.h>\n#include <unistd.h>\n{constructor}\n{EMPTY}")
     assert refusal(tmp_path, library).startswith(said)
+
+
+def test_a_library_that_is_given_as_the_subject_is_refused(build: Build) -> None:
+    library = build("helper.c")
+    with pytest.raises(InputError) as refused, open_subject(str(library)):
+        pass
+    assert str(refused.value) == f"{library} is a binary file; give a C file that calls it, and --link {library}"
 
 
 # ---- elsewhere ---------------------------------------------------------------------------------------------

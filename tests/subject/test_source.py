@@ -81,8 +81,8 @@ def mail(diff: str, subject: str = "[PATCH] vfio: map it", encoding: str = "8bit
 
 
 def kept(source: Source) -> str:
-    """What the unit holds of the sources, without the prologue and the adapter."""
-    return source.unit.split('#include "vfio_verify/qemu.h"\n', 1)[1].split('#line 1 "<adapter', 1)[0]
+    """What the unit holds of the sources, without the prologue and the entry."""
+    return source.unit.split('#include "vfio_verify/qemu.h"\n', 1)[1].split('#line 1 "<entry', 1)[0]
 
 
 def lines_of(source: Source) -> dict[tuple[str, int], str]:

@@ -10,7 +10,7 @@ from msgspec import Struct
 from vfio_verify.errors import InputError
 from vfio_verify.subject.source import Source
 from vfio_verify.subject.source.signatures import Signature
-from vfio_verify.subject.source.unit import ADAPTER_FILE, OF_THE_WORLD
+from vfio_verify.subject.source.unit import ENTRY_FILE, OF_THE_WORLD
 from vfio_verify.worker import sandbox
 from vfio_verify.worker.sandbox import SandboxFeature
 
@@ -66,7 +66,7 @@ def refusal(source: Source, status: int, told: str, parts: SandboxFeature) -> In
     ]
     if any(error.text.endswith(_NO_SPACE) for error in errors):
         return InputError(f"{source.name}: the C compiler failed: {_NO_SPACE}; TMPDIR can name another directory")
-    own = [error for error in errors if error.file != ADAPTER_FILE]
+    own = [error for error in errors if error.file != ENTRY_FILE]
     unknown: dict[str, str] = {}
     others: list[_Error] = []
     for error in own:

@@ -1,5 +1,5 @@
 /*
- * One call of a subject, as the world makes it: what the adapter compiled beside the subject
+ * One call of a subject, as the world makes it: what the entry compiled beside the subject
  * receives, and where it leaves what the subject answered.
  *
  * SPDX-License-Identifier: MIT
@@ -24,9 +24,9 @@ struct vv_call {
     struct Error **errp;                      /* NULL, or points to NULL */
     struct VFIODevice *vbasedev;              /* the device of the first segment, NULL if none */
     struct virtio_gpu_simple_resource *res;   /* the same iovec and size, as virtio-gpu holds them */
-    void *context;                            /* for adapters that need an object of their own */
+    void *context;                            /* for entries that need an object of their own */
 
-    /* what the subject answered, filled in by the adapter */
+    /* what the subject answered, filled in by the entry */
     int mapped;                               /* did it claim success? */
     void *address;                            /* where, if it did */
 };
@@ -35,7 +35,7 @@ struct vv_call {
 typedef int vfio_verify_function(const struct vfio_verify_segment *, unsigned int, size_t, void **);
 void vv_map_segments(struct vv_call *call, vfio_verify_function *map);
 
-/* What the adapter beside a subject defines; the world finds it by this name. */
+/* The entry: it calls the subject, and the world finds it by this name. */
 void vfio_verify_entry(struct vv_call *call);
 
 #endif

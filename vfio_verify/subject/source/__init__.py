@@ -19,7 +19,7 @@ cut.py          the function, and what it reaches (`Target`, `Cut`)
 compile_commands.py    how the tree's own build compiles a file
 linked.py       what of it other files of the tree define
 world_names.py  what the world declares, and what of it stays the world's
-unit.py         the text to compile, with the adapter that calls the function
+unit.py         the text to compile, with the entry that calls the function
 branches.py     what of the function a condition leaves out
 """
 

@@ -33,7 +33,7 @@ def read_text(path: str) -> str:
     if data.startswith(_WIDE):
         return with_newlines(data.decode("utf-16", "replace"))
     if data.startswith(b"\x7fELF"):
-        raise InputError(f"{name} is compiled; give a C file that calls it, and {name} with --link")
+        raise InputError(f"{name} is a binary file; give a C file that calls it, and --link {name}")
     if b"\0" in data or len(re.findall(rb"[\x01-\x06\x0e-\x1a\x1c-\x1f]", data)) > len(data) // 100:
         raise InputError(f"{name} is a binary file, not text; give a patch, a mail or a C file")
     return decoded(data)

@@ -1,4 +1,4 @@
-"""The C text to compile: what the world needs to know first, the kept pieces, the adapter."""
+"""The C text to compile: what the world needs to know first, the kept pieces, the entry."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ _CONFIGURATION = ("CONFIG_LINUX", "CONFIG_POSIX", "CONFIG_VFIO")
 _DEFINED = re.compile(r"defined\s*\(\s*(\w+)\s*\)|defined\s+(\w+)")
 OF_THE_WORLD = "vfio_verify_world_"
 """Before the world's own names, where the sources define them too."""
-ADAPTER_FILE = "<adapter of vfio_verify>"
+ENTRY_FILE = "<entry of vfio_verify>"
 
-# The adapter's own words, which no macro of the sources may change. They end the unit, so
+# The own words of the entry, which no macro of the sources may change. They end the unit, so
 # nothing else misses them.
 _WORDS = (
     "void struct vv_call iov iov_cnt total_size errp vbasedev res mapped address "
-    "vfio_verify_entry vfio_verify_given vfio_verify_answer vv_map_segments"
+    "vfio_verify_entry vfio_verify_given vfio_verify_answer "
+    "vfio_verify_call vv_map_segments vfio_verify_segment const static int unsigned size_t return"
 )
 _ARGUMENTS = {
     Signature.RESOURCE_DEVICE: "(void *)vfio_verify_given->res, (void *)vfio_verify_given->vbasedev",
@@ -33,6 +34,15 @@ _ARGUMENTS = {
     ),
     Signature.POINTER: "(void *)vfio_verify_given->iov, vfio_verify_given->iov_cnt, (void *)vfio_verify_given->errp",
 }
+
+# Its integers may be of other types.
+_SEGMENTS_CALL = """\
+static int vfio_verify_call(const struct vfio_verify_segment *iov, unsigned int iov_cnt,
+                            size_t total_size, void **address)
+{{
+    return ({name})(iov, iov_cnt, total_size, address) != 0;
+}}
+"""
 
 
 def write(cut: Cut, world: WorldNames) -> str:
@@ -53,7 +63,7 @@ def write(cut: Cut, world: WorldNames) -> str:
         for _, kept in groupby(items, key=lambda item: item.source):
             pieces += _pieces(list(kept))
         pieces += [f"#undef {name}" for name in renamed]
-    return "\n".join([*pieces, _adapter(cut)])
+    return "\n".join([*pieces, _entry(cut)])
 
 
 def _headers(cut: Cut, world: WorldNames) -> Iterator[str]:
@@ -118,7 +128,7 @@ def line_marker(line: int, file: str) -> str:
     return f'#line {line} "{escaped}"'
 
 
-def _adapter(cut: Cut) -> str:
+def _entry(cut: Cut) -> str:
     """The function by which the world calls the subject (call.h)."""
     target = cut.target
     later = any(
@@ -127,13 +137,16 @@ def _adapter(cut: Cut) -> str:
     words = [*_WORDS.split(), *([target.name] if later else [])]
     undefined = "\n".join(f"#undef {word}" for word in words)
     if target.signature is Signature.SEGMENTS:
-        body = f"    vv_map_segments(vfio_verify_given, {target.name});"
+        before, body = (
+            _SEGMENTS_CALL.format(name=target.name),
+            "    vv_map_segments(vfio_verify_given, vfio_verify_call);",
+        )
     else:
-        body = _qemu_call(target)
+        before, body = "", _qemu_call(target)
     return f"""\
-{line_marker(1, ADAPTER_FILE)}
+{line_marker(1, ENTRY_FILE)}
 {undefined}
-__attribute__((visibility("default")))
+{before}__attribute__((visibility("default")))
 void vfio_verify_entry(struct vv_call *vfio_verify_given)
 {{
 {body}
