@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
 from vfio_verify.campaign.options import Options
 from vfio_verify.campaign.pool import Interrupts, LostProcessError, Pool
-from vfio_verify.campaign.shard import ShardResult, open_runner_for, run_kernel_faults, run_shard, unconfined
+from vfio_verify.campaign.shard import ShardResult, open_runner_for, run_kernel_faults, run_shard_on_each, unconfined
 from vfio_verify.campaign.shards import shards
 from vfio_verify.campaign.tally import LOST, Tally
 from vfio_verify.generate.kernel_faults import KernelRuns, account, layouts_again, permitted, reasons_against, why_not
@@ -49,7 +50,7 @@ class Result(Struct, frozen=True):
 def check(
     subject: Subject,
     options: Options,
-    on_candidate: Callable[[Violation], None] | None = None,
+    on_candidate: Callable[[Violation], None] = lambda _: None,
     why_no_kernel_fault: Callable[[KernelFaultKind], str | None] = why_not,
     executor: Executor | None = None,
 ) -> Result:
@@ -60,49 +61,92 @@ def check(
     Ctrl-C ends it early: what was found so far is in the result, which is then marked as interrupted. A process that is
     lost costs what it was at work on: the result says so.
     """
-    merged = _Merged(on_candidate or (lambda _: None), layouts_again(options.examples))
-    tasks = [(subject, options, part) for part in shards(options)]
+    with Pool(min(options.jobs, sum(1 for _ in shards(options))), executor) as pool:
+        (result,) = check_each((subject,), options, pool, lambda _, found: on_candidate(found), why_no_kernel_fault)
+    return result
+
+
+def check_each(
+    subjects: Sequence[Subject],
+    options: Options,
+    pool: Pool,
+    on_candidate: Callable[[Subject, Violation], None],
+    why_no_kernel_fault: Callable[[KernelFaultKind], str | None] = why_not,
+) -> list[Result]:
+    """Run one campaign on several subjects: each layout is drawn once, and run on all of them. The results are those of
+    a check of each."""
+    again = layouts_again(options.examples)
+    merged = [_Merged(partial(on_candidate, subject), again) for subject in subjects]
+    tasks = [(subjects, options, part) for part in shards(options)]
     reasons = reasons_against(why_no_kernel_fault)
-    kinds = permitted(reasons)
+    shared_out = _shared_out(permitted(reasons))
     interrupted = False
-    done: dict[Key, Confirmation] = {}
-    with Interrupts() as interrupts, Pool(min(options.jobs, len(tasks)), executor) as pool, ExitStack() as stack:
+    done: dict[tuple[int, Key], Confirmation] = {}
+
+    def add(results: Sequence[ShardResult]) -> None:
+        for one, result in zip(merged, results, strict=True):
+            one.add(result)
+
+    with Interrupts() as interrupts, ExitStack() as stack:
         try:
             interrupts.deferred = pool.is_here
             try:
-                # To start a worker takes longer than many a task: those that are run in this process share one. To
-                # confirm is left to another, to which nothing happened before.
-                shared = stack.enter_context(open_runner_for(subject, options)) if pool.is_here else None
+                # To start a worker takes longer than many a task: those that are run in this process share one for each
+                # subject. To confirm is left to another, to which nothing happened before.
+                here_only = subjects if pool.is_here else ()
+                shared = tuple(stack.enter_context(open_runner_for(subject, options)) for subject in here_only)
                 here = {"between_layouts": interrupts.raise_if_asked, "shared": shared}
                 faulty: Iterator[ShardResult] | None = None
-                for number, result in enumerate(pool.map(run_shard, tasks, **here, cut_short=merged.add), 1):
-                    merged.add(result)
-                    if faulty is None and (merged.has_enough_to_run_again or number == len(tasks)):
+                for number, results in enumerate(pool.map(run_shard_on_each, tasks, **here, cut_short=add), 1):
+                    add(results)
+                    if faulty is None and (number == len(tasks) or all(one.has_enough_to_run_again for one in merged)):
                         # As soon as may be, so that no process waits for the last shard.
-                        last = [(subject, options, merged.to_run_again(), some) for some in _shared_out(kinds)]
+                        last = [
+                            (subject, options, one.to_run_again(), some)
+                            for subject, one in zip(subjects, merged, strict=True)
+                            for some in shared_out
+                        ]
                         faulty = pool.map(run_kernel_faults, last, **here)
-                for result in faulty or ():
-                    merged.add(result)
+                for number, result in enumerate(faulty or ()):
+                    merged[number // len(shared_out)].add(result)
                 interrupts.deferred = False
-                names = merged.to_confirm()
-                jobs = [(subject, options, merged.candidates[name]) for name in names]
+                names = _to_confirm(merged)
+                jobs = [(subjects[i], options, merged[i].candidates[name]) for i, name in names]
                 done.update(zip(names, pool.map(confirm, jobs), strict=True))
             except LostProcessError:
-                if not merged.total.tally.runs:
+                if not any(one.total.tally.runs for one in merged):
                     raise
-                merged.total.tally.leave_out(LOST)
-                for name in merged.to_confirm():
-                    if name not in done:
-                        done[name] = confirm(subject, options, merged.candidates[name])
+                for one in merged:
+                    one.total.tally.leave_out(LOST)
+                for i, name in _to_confirm(merged):
+                    if (i, name) not in done:
+                        done[i, name] = confirm(subjects[i], options, merged[i].candidates[name])
         except KeyboardInterrupt:
             interrupted = True
             pool.kill()
+    return [
+        _result(subject, one, {name: by for (of, name), by in done.items() if of == i}, reasons, interrupted)
+        for i, (subject, one) in enumerate(zip(subjects, merged, strict=True))
+    ]
+
+
+def _to_confirm(merged: Sequence[_Merged]) -> list[tuple[int, Key]]:
+    return [(i, name) for i, one in enumerate(merged) for name in one.to_confirm()]
+
+
+def _result(
+    subject: Subject,
+    merged: _Merged,
+    done: Mapping[Key, Confirmation],
+    reasons: dict[KernelFaultKind, str],
+    interrupted: bool,
+) -> Result:
     confirmed = [one.violation for one in done.values() if one.violation is not None]
     doubtful = {name: first(candidates) for name, candidates in sorted(merged.candidates.items())}
     total, tally = merged.total, merged.total.tally
     return Result(
         tally=tally,
-        confirmed=told(confirmed, total.seen, _line_of(subject)),
+        confirmed=told(confirmed, total.seen, line_of(subject)),
         unconfirmed=tuple(doubtful[name] for name, one in done.items() if one.violation is None),
         untried=tuple(doubtful[name] for some in to_confirm(doubtful) for name in some if name not in done),
         interrupted=interrupted,
@@ -152,7 +196,7 @@ def _shared_out(kinds: Sequence[KernelFaultKind]) -> list[list[KernelFaultKind]]
     return [some for some in (dear, [kind for kind in kinds if kind not in dear]) if some]
 
 
-def _line_of(subject: Subject) -> Callable[[int], str | None]:
+def line_of(subject: Subject) -> Callable[[int], str | None]:
     """Names a place in the subject's code by its line."""
 
     def name(place: int) -> str | None:

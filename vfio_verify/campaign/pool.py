@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -44,7 +45,8 @@ class Pool:
         arguments for tasks that are run in this process."""
         if self._executor is None:
             return (function(*task, **here) for task in tasks)
-        futures = [self._executor.submit(function, *task) for task in tasks]
+        with _telling_of_loss():
+            futures = [self._executor.submit(function, *task) for task in tasks]
         self._futures += futures
         return map(_result, futures)
 
@@ -95,7 +97,13 @@ class Interrupts:
 
 
 def _result(future: Future[T]) -> T:
-    try:
+    with _telling_of_loss():
         return future.result()
+
+
+@contextlib.contextmanager
+def _telling_of_loss() -> Iterator[None]:
+    try:
+        yield
     except BrokenExecutor as error:
         raise LostProcessError("one of the processes ended unexpectedly (out of memory?)") from error

@@ -3,9 +3,10 @@ sequences, concurrent calls and kernel faults."""
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct, field
@@ -313,44 +314,70 @@ def run_shard(
     between_layouts: Callable[[], None] = lambda: None,
     reached: bytes | None = None,
     *,
-    shared: Runner | None = None,
-    cut_short: Callable[[ShardResult], object] = lambda _: None,
+    shared: Sequence[Runner] = (),
 ) -> ShardResult:
-    """Generate and run a shard's layouts. Deterministic but for what the subject makes of them.
+    """Generate and run a shard's layouts on one subject.
 
-    With what of the code was `reached` before, the result names the cases that reach more. `cut_short` is given what
-    was seen until `between_layouts` raised KeyboardInterrupt.
+    With what of the code was `reached` before, the result names the cases that reach more.
     """
-    observer = _observer(subject, options)
-    with fresh_runner(subject, options, shared) as runner:
-        shard = ShardRunner(
-            runner,
-            observer=observer,
-            reached=reached,
-            first_hangs=_FIRST_HANGS if part.number == 0 else _HANGS["layouts"][0],
-            for_threads=_CONCURRENT_LAYOUTS if part.examples >= _SMALL_SHARD else 1,
-        )
+    (result,) = run_shard_on_each((subject,), options, part, between_layouts, reached, shared=shared)
+    return result
+
+
+def run_shard_on_each(
+    subjects: Sequence[Subject],
+    options: Options,
+    part: Shard,
+    between_layouts: Callable[[], None] = lambda: None,
+    reached: bytes | None = None,
+    *,
+    shared: Sequence[Runner] = (),
+    cut_short: Callable[[list[ShardResult]], object] = lambda _: None,
+) -> list[ShardResult]:
+    """Generate a shard's layouts, and run each on every subject. Deterministic but for what the subjects make of them.
+
+    `shared` are the runners of this process. `cut_short` is given what was seen until `between_layouts` raised
+    KeyboardInterrupt.
+    """
+    observer = _observer(subjects[0], options)
+    with ExitStack() as stack:
+        runners = [stack.enter_context(fresh_runner(subject, options, shared)) for subject in subjects]
+        shards = [
+            ShardRunner(
+                runner,
+                observer=observer,
+                reached=reached,
+                first_hangs=_FIRST_HANGS if part.number == 0 else _HANGS["layouts"][0],
+                for_threads=_CONCURRENT_LAYOUTS if part.examples >= _SMALL_SHARD else 1,
+            )
+            for runner in runners
+        ]
+
+        def results() -> list[ShardResult]:
+            return [_confined(shard, runner, options) for shard, runner in zip(shards, runners, strict=True)]
+
         try:
-            _run_layouts(shard, part, observer, between_layouts)
+            _run_layouts(shards, part, observer, between_layouts)
         except KeyboardInterrupt:
-            cut_short(_confined(shard, runner, options))
+            cut_short(results())
             raise
-        return _confined(shard, runner, options)
+        return results()
 
 
 def _run_layouts(
-    shard: ShardRunner, part: Shard, observer: Observer | None, between_layouts: Callable[[], None]
+    shards: Sequence[ShardRunner], part: Shard, observer: Observer | None, between_layouts: Callable[[], None]
 ) -> None:
     by_hand = made_by_hand(part)
-    for made in by_hand:
+    for made, shard in itertools.product(by_hand, shards):
         shard.run_layout(made)
     sequences: list[Case] = []
-    drawn = shard.layouts
+    drawn = len(by_hand)
 
     def run_drawn(case: Case) -> None:
         nonlocal drawn
         between_layouts()
-        shard.run_layout(case)
+        for shard in shards:
+            shard.run_layout(case)
         drawn += 1
         if drawn % _SEQUENCE_EVERY == _SEQUENCE_EVERY // 2:
             # From a seed of its own: the layouts stay the same.
@@ -364,10 +391,11 @@ def _run_layouts(
     else:
         observer.observe(list(cases), run_drawn)
     # Last, since each begins a fresh process: the layouts share one, where a table can fill.
-    for case in sequences:
+    for case, shard in itertools.product(sequences, shards):
         between_layouts()
         shard.run_sequence(case)
-    shard.run_concurrent_calls()
+    for shard in shards:
+        shard.run_concurrent_calls()
 
 
 def run_kernel_faults(
@@ -377,7 +405,7 @@ def run_kernel_faults(
     kinds: Sequence[KernelFaultKind],
     between_layouts: Callable[[], None] = lambda: None,
     *,
-    shared: Runner | None = None,
+    shared: Sequence[Runner] = (),
 ) -> ShardResult:
     """Run layouts that the subject maps, and a long one, under the kernel faults of these kinds. Kind by kind: what is
     dear to set up is done once."""
@@ -410,14 +438,16 @@ def open_runner_for(subject: Subject, options: Options) -> AbstractContextManage
 
 
 @contextmanager
-def fresh_runner(subject: Subject, options: Options, shared: Runner | None) -> Iterator[Runner]:
-    """A runner as if it was just opened: the one that all tasks of this process share, or one for this task alone."""
-    if shared is None:
+def fresh_runner(subject: Subject, options: Options, shared: Sequence[Runner]) -> Iterator[Runner]:
+    """A runner as if it was just opened: the subject's among those that all tasks of this process share, or one for
+    this task alone."""
+    known = next((runner for runner in shared if runner.subject is subject), None)
+    if known is None:
         with open_runner_for(subject, options) as own:
             yield own
     else:
-        shared.worker.reset()
-        yield shared
+        known.worker.reset()
+        yield known
 
 
 def unconfined(runner: Runner, options: Options) -> tuple[str, ...]:
