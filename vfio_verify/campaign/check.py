@@ -70,13 +70,13 @@ def check_each(
     subjects: Sequence[Subject],
     options: Options,
     pool: Pool,
-    on_candidate: Callable[[Subject, Violation], None],
+    on_candidate: Callable[[int, Violation], None],
     why_no_kernel_fault: Callable[[KernelFaultKind], str | None] = why_not,
 ) -> list[Result]:
     """Run one campaign on several subjects: each layout is drawn once, and run on all of them. The results are those of
-    a check of each."""
+    a check of each. `on_candidate` is told the position of the subject, too."""
     again = layouts_again(options.examples)
-    merged = [_Merged(partial(on_candidate, subject), again) for subject in subjects]
+    merged = [_Merged(partial(on_candidate, number), again) for number in range(len(subjects))]
     tasks = [(subjects, options, part) for part in shards(options)]
     reasons = reasons_against(why_no_kernel_fault)
     shared_out = _shared_out(permitted(reasons))

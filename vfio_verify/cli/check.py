@@ -12,18 +12,20 @@ from vfio_verify.cli.cases import corpus_to_write, keep, read_case
 from vfio_verify.cli.common import (
     cluster_option,
     console,
+    examples_option,
     executor_on,
     given_options,
     jobs_option,
     policy_option,
     private_hypothesis,
     sandbox_option,
+    say_found,
+    seed_option,
 )
 from vfio_verify.cli.outputs import Outputs, output_options
 from vfio_verify.errors import InputError
 
 if TYPE_CHECKING:
-    from vfio_verify.judge import Violation
     from vfio_verify.subject.source.given import Given
     from vfio_verify.values.case import Policy
 
@@ -31,14 +33,8 @@ if TYPE_CHECKING:
 @click.command(short_help="Check a helper against the spec: the core, a C file or a patch.")
 @click.argument("subject", nargs=-1, required=True)
 @click.option("--function", metavar="NAME", help="The function to check, if the source has several.")
-@click.option("--examples", default=1000, show_default=True, type=click.IntRange(1), help="Number of layouts to run.")
-@click.option(
-    "--seed",
-    default=0,
-    show_default=True,
-    type=click.IntRange(0, (1 << 32) - 1),
-    help="The same seed gives the same report.",
-)
+@examples_option
+@seed_option
 @given_options
 @policy_option
 @jobs_option
@@ -114,7 +110,7 @@ def check(
                 result = check_case(opened, options, case)
             else:
                 with executor_on(cluster, lambda line: click.echo(f"vfio-verify: {line}", err=True)) as executor:
-                    result = run_check(opened, options, _say_found, executor=executor)
+                    result = run_check(opened, options, say_found, executor=executor)
             if kept is not None:
                 keep(kept, opened.name, result.confirmed, seed=None if case else seed, policy=policy)
             report = make_report(opened, options, result)
@@ -142,11 +138,3 @@ def _explain(taken: tuple[str, ...]) -> None:
         click.echo(f"taken: {line}", err=True)
     if not taken:
         click.echo("nothing was taken from a tree", err=True)
-
-
-def _say_found(violation: Violation) -> None:
-    """Say on standard error what is found, as soon as it is known."""
-    from vfio_verify.values.spec import clauses
-
-    what = "found" if clauses()[violation.clause].fails_a_check else "advice"
-    click.echo(f"{what}: {violation.clause}: {violation.summary}", err=True)

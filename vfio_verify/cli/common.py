@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from vfio_verify.campaign.cluster import ClusterExecutor
+    from vfio_verify.judge import Violation
 
 POLICIES = ("same-block", "same-region", "same-device")
 
@@ -42,6 +43,16 @@ jobs_option = click.option(
     type=click.IntRange(1),
     callback=_processors,
     help="Number of processes. [default: one per processor]",
+)
+examples_option = click.option(
+    "--examples", default=1000, show_default=True, type=click.IntRange(1), help="Number of layouts to run."
+)
+seed_option = click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, (1 << 32) - 1),
+    help="The same seed gives the same report.",
 )
 cluster_option = click.option(
     "--cluster", metavar="URL", help="Run on the Dask cluster whose scheduler is at URL, as in tcp://HOST:PORT."
@@ -128,6 +139,14 @@ def executor_on(cluster: str | None, say: Callable[[str], None]) -> Iterator[Clu
 
     with connect(cluster, say) as executor:
         yield executor
+
+
+def say_found(violation: Violation, version: str = "") -> None:
+    """Say on standard error what is found, as soon as it is known, and in which version if there are several."""
+    from vfio_verify.values.spec import clauses
+
+    what = "found" if clauses()[violation.clause].fails_a_check else "advice"
+    click.echo(f"{what}: {version and version + ': '}{violation.clause}: {violation.summary}", err=True)
 
 
 def console(*, stderr: bool = False) -> Console:

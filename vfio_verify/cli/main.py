@@ -17,6 +17,7 @@ import click
 
 from vfio_verify import __version__
 from vfio_verify.cli.check import check
+from vfio_verify.cli.compare import compare
 from vfio_verify.cli.fuzz import fuzz
 from vfio_verify.cli.merge import merge
 from vfio_verify.cli.replay import replay
@@ -43,7 +44,7 @@ def cli() -> None:
     """Finds faults in helpers that map VFIO-backed guest memory for a dmabuf."""
 
 
-for _command in (check, fuzz, merge, replay, schema, show, shrink, spec):
+for _command in (check, compare, fuzz, merge, replay, schema, show, shrink, spec):
     cli.add_command(_command)
 
 

@@ -53,7 +53,7 @@ def _place(location: Location | None) -> dict[str, str]:
 
 def _message(violation: ViolationEntry, report: Report) -> str:
     evidence = violation.evidence
-    at = f"\nat: {line_text(violation.where, report)}" if violation.where is not None else ""
+    at = f"\nat: {line_text(violation.where, report.subject)}" if violation.where is not None else ""
     text = f"{violation.summary}{at}\nexpected: {evidence.expected}\nseen: {evidence.seen}"[:_LONGEST]
     line = reproduce_line(violation.case, report)
     return f"{text}\n{line}" if len(text) + len(line) < _LONGEST else text

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from vfio_verify.campaign.line_coverage import LineCoverage
 from vfio_verify.report.case_text import calls_of, case_rows, reproduce_line, row_lines
-from vfio_verify.report.report import ClauseEntry, Report
+from vfio_verify.report.report import ClauseEntry, Report, SubjectEntry
 from vfio_verify.report.violations import ViolationEntry
 from vfio_verify.values import markup
 from vfio_verify.values.source_line import SourceLine
@@ -23,7 +23,7 @@ _WHOLE = 10
 """Violations that are shown whole; the others have a line each."""
 _LONGEST_LINE = 120
 _PARTS_SHOWN = 12
-_STYLES = {"holds": "green", "violated": "bold red", "unconfirmed": "bold yellow", "not exercised": "yellow"}
+STATUS_STYLES = {"holds": "green", "violated": "bold red", "unconfirmed": "bold yellow", "not exercised": "yellow"}
 
 
 class Page:
@@ -122,7 +122,7 @@ def _print_violation(number: int, violation: ViolationEntry, report: Report, pag
         page.line()
     evidence = violation.evidence
     if violation.where is not None:
-        page.row("at", line_text(violation.where, report))
+        page.row("at", line_text(violation.where, report.subject))
     page.row("expected", evidence.expected)
     page.row("seen", evidence.seen)
     if evidence.error and repr(evidence.error) not in evidence.seen:
@@ -135,9 +135,9 @@ def _print_violation(number: int, violation: ViolationEntry, report: Report, pag
     page.line()
 
 
-def line_text(line: SourceLine, report: Report) -> str:
+def line_text(line: SourceLine, subject: SubjectEntry) -> str:
     """A line of the subject, and what it says: ``device.c:775: off = info->offset;``."""
-    function = f", {line.function}()" if line.function and line.function != report.subject.function else ""
+    function = f", {line.function}()" if line.function and line.function != subject.function else ""
     return f"{short_name(line.file)}:{line.line}{function}" + (f": {_cut(line.text)}" if line.text else "")
 
 
@@ -186,7 +186,7 @@ def _print_in_lines(violations: tuple[ViolationEntry, ...], page: Page) -> None:
 def _print_clauses(entries: Iterable[ClauseEntry], page: Page) -> None:
     page.line(Text(f"{'clause':<16}{'level':<9}{'status':<15}{'runs':>9}", style="bold"))
     for entry in entries:
-        status = Text(f"{entry.status:<15}", style=_STYLES[entry.status])
+        status = Text(f"{entry.status:<15}", style=STATUS_STYLES[entry.status])
         page.line(Text(f"{entry.id:<16}{entry.level:<9}") + status + Text(f"{entry.checked:>9,}"))
 
 

@@ -36,14 +36,19 @@ def in_order(patches: Sequence[Patch], name: str, version: int | None = None) ->
     return [*by_parents(others), *(numbered[number] for number in sorted(numbered))]
 
 
+def versions_of(patches: Iterable[Patch]) -> list[int]:
+    """The versions that are told, from the first on."""
+    return sorted({patch.version for patch in patches if patch.version is not None})
+
+
 def _plain(patch: Patch) -> str:
     return re.sub(r"^\[[^\]]*\]\s*", "", patch.title or "")
 
 
 def _of_version(patches: Iterable[Patch], name: str, version: int | None) -> list[Patch]:
     found = list(patches)
-    versions = {patch.version for patch in found if patch.version is not None}
-    listed = ", ".join(f"v{one}" for one in sorted(versions))
+    versions = versions_of(found)
+    listed = ", ".join(f"v{one}" for one in versions)
     if version is not None:
         chosen = [patch for patch in found if patch.version == version]
         if not chosen:

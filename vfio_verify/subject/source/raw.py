@@ -8,6 +8,8 @@ import os
 import re
 import sys
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from vfio_verify.errors import InputError
@@ -28,8 +30,7 @@ def read_text(path: str) -> str:
     Line ends become newlines. InputError says why the file cannot be read, or that it holds no text.
     """
     name = name_of(path)
-    data = _fetched(path) if _is_address(path) else _read_bytes(path, name)
-    data = _unpacked(data, name)
+    data = _unpacked(_data(path, name), name)
     if data.startswith(_WIDE):
         return with_newlines(data.decode("utf-16", "replace"))
     if data.startswith(b"\x7fELF"):
@@ -37,6 +38,29 @@ def read_text(path: str) -> str:
     if b"\0" in data or len(re.findall(rb"[\x01-\x06\x0e-\x1a\x1c-\x1f]", data)) > len(data) // 100:
         raise InputError(f"{name} is a binary file, not text; give a patch, a mail or a C file")
     return decoded(data)
+
+
+@contextmanager
+def read_once() -> Iterator[None]:
+    """Within it, standard input and addresses are read once, and what they held is remembered."""
+    global _remembered  # noqa: PLW0603
+    _remembered = {}
+    try:
+        yield
+    finally:
+        _remembered = None
+
+
+_remembered: dict[str, bytes] | None = None
+
+
+def _data(path: str, name: str) -> bytes:
+    if _remembered is not None and path in _remembered:
+        return _remembered[path]
+    data = _fetched(path) if _is_address(path) else _read_bytes(path, name)
+    if _remembered is not None and not os.path.lexists(path):
+        _remembered[path] = data
+    return data
 
 
 def decoded(data: bytes, charset: str = "latin-1") -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -34,25 +35,22 @@ class Files(Struct, frozen=True):
     prefix: str = ""
 
 
+class _Interpreted(NamedTuple):
+    """The inputs, each with its text; the patches in them; those that hold none; and what is wrong with others."""
+
+    texts: dict[str, str]
+    patches: list[Patch]
+    plain: list[str]
+    without: list[WithoutDiffError]
+
+
 def read(paths: list[str], name: str, given: Given, tree: Tree | None, *, any_include: bool) -> Files:
     """Read what the user named: patches, which are one series, or else C files. Raises InputError."""
     for directory in () if tree else given.directories:
         if not os.path.isdir(directory):
             raise InputError(f"-I {directory}: no such directory")
-    folder = paths[0] if len(paths) == 1 and os.path.isdir(paths[0]) else None
-    texts = {path: _text_of(path, tree) for path in (raw.files_in(Path(folder)) if folder else paths)}
-    patches: list[Patch] = []
-    plain: list[str] = []
-    without: list[WithoutDiffError] = []
-    for path, text in texts.items():
-        try:
-            found = formats.interpret(text, raw.name_of(path))
-        except WithoutDiffError as error:  # such as a cover letter
-            without.append(error)
-            continue
-        patches += found
-        if not found:
-            plain.append(path)
+    folder = _folder(paths)
+    texts, patches, plain, without = _interpreted(paths, tree)
     if without and not patches:
         raise without[0]
     if folder and not patches:
@@ -64,6 +62,31 @@ def read(paths: list[str], name: str, given: Given, tree: Tree | None, *, any_in
             f"{raw.name_of(plain[0])} is no patch, as others are; --tree DIR supplies the files that they change"
         )
     return _read_patches(order.in_order(patches, name, given.version), name, given, tree, any_include=any_include)
+
+
+def versions_in(path: str) -> list[int]:
+    """The versions of a series that the patches in an input are of, from the first on. Raises InputError."""
+    return order.versions_of(_interpreted([path], None).patches)
+
+
+def _folder(paths: list[str]) -> str | None:
+    return paths[0] if len(paths) == 1 and os.path.isdir(paths[0]) else None
+
+
+def _interpreted(paths: list[str], tree: Tree | None) -> _Interpreted:
+    folder = _folder(paths)
+    texts = {path: _text_of(path, tree) for path in (raw.files_in(Path(folder)) if folder else paths)}
+    found = _Interpreted(texts, [], [], [])
+    for path, text in texts.items():
+        try:
+            patches = formats.interpret(text, raw.name_of(path))
+        except WithoutDiffError as error:  # such as a cover letter
+            found.without.append(error)
+            continue
+        found.patches.extend(patches)
+        if not patches:
+            found.plain.append(path)
+    return found
 
 
 def _read_patches(patches: list[Patch], name: str, given: Given, tree: Tree | None, *, any_include: bool) -> Files:
