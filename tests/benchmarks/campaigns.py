@@ -67,6 +67,18 @@ def command_work(*arguments: object) -> float:
     return after.children_user + after.children_system - before.children_user - before.children_system
 
 
+def compare_ratio(first: Path, second: Path, *arguments: object) -> float:
+    """The duration of a comparison of two subjects that conform, divided by that of a check of each."""
+
+    def seconds(*words: object) -> float:
+        start = time.monotonic()
+        with _running(*words, *arguments):
+            pass
+        return time.monotonic() - start
+
+    return seconds("compare", first, second) / (seconds("check", first) + seconds("check", second))
+
+
 def first_violation_seconds(subject: Path, *arguments: object) -> float:
     """From the start of a check of a C subject until it says "found"; the subject is compiled in between."""
     start = time.monotonic()

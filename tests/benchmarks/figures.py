@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from benchmarks import campaigns, inputs, pairs
 from benchmarks.pairs import FEW
+from subject_files import DIRECTORY
 
 from vfio_verify.cli.main import cli
 
@@ -63,6 +64,7 @@ def figures(*, quick: bool = False) -> list[Figure]:
     short = ("--examples", size(100, 20), "--jobs", _JOBS)
     crashes = size(500, 20)
     helps = [("--help",), *((name, "--help") for name in cli.commands)]
+    versions = [DIRECTORY / "correct" / name for name in ("check_first.c", "by_halves.c")]
     searched = (size(250, 10), size(2250, 50))  # layouts between which a search is timed
     watched = size(6000, 250)  # layouts of the search whose memory is sampled
     tree, long = size(10_000, 100), size(4000, 400)
@@ -103,6 +105,11 @@ def figures(*, quick: bool = False) -> list[Figure]:
             0.3,
             lambda: repeated(lambda: inputs.reading_seconds(long)),
             "s",
+        ),
+        Figure(
+            f"compare of two / a check of each, {examples:,} layouts, {_JOBS} jobs",
+            0.8,
+            lambda: repeated(lambda: campaigns.compare_ratio(*versions, "--examples", examples, "--jobs", _JOBS)),
         ),
         Figure(
             f"peak memory, {examples:,} layouts, {_JOBS} jobs",

@@ -33,6 +33,7 @@ def test_every_promised_figure_is_a_positive_number_beside_its_target(subtests: 
         "violation in a C subject",
         "first violation, tree",
         "function in a file",
+        "compare of two",
         "peak memory",
         "crashes",
         "--help",

@@ -87,7 +87,7 @@ def test_the_campaign_over_several_is_a_check_of_each() -> None:
 @needs_compiler
 def test_a_lost_process_costs_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     def lose(self: Pool, function: object, *arguments: object, **here: object) -> object:
-        if function is module.replay_batch:
+        if function is module.run_on:
             raise LostProcessError("gone")
         return given(self, function, *arguments, **here)  # type: ignore[arg-type]
 

@@ -161,7 +161,7 @@ def test_merge_leaves_its_sources_alone(run, corpus, tmp_path):
 
 
 def test_schemas_are_printed(run):
-    for name in ("case", "corpus", "replay", "report"):
+    for name in ("case", "comparison", "corpus", "replay", "report"):
         printed = run("schema", name)
         assert (printed.returncode, json.loads(printed.stdout)["title"]) == (0, f"vfio-verify/{name}@1")
     assert run("schema", "nothing").returncode == 2

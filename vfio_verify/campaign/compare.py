@@ -5,13 +5,13 @@ What was fixed and what came in is decided by these cases alone, and not by what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import permutations
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
-from vfio_verify.campaign.check import Result, check_each, line_of
+from vfio_verify.campaign.check import Result, check_case, check_each, line_of
 from vfio_verify.campaign.options import Options
 from vfio_verify.campaign.pool import LostProcessError, Pool
 from vfio_verify.campaign.replay import Outcome, replay_batch
@@ -81,67 +81,83 @@ def compare(
 
     Ctrl-C ends it early: what was found so far is in the result, which is then marked as interrupted.
     """
-    outcomes: dict[tuple[int, int], list[Outcome]] = {}
+    on_others: dict[tuple[int, int], list[_OnOther]] = {}
     with Pool(options.jobs) as pool:
         results = check_each(subjects, options, pool, on_candidate)
         interrupted = any(result.interrupted for result in results)
         if not interrupted:
             try:
-                outcomes = _run_on_others(subjects, options, [result.confirmed for result in results], pool)
+                on_others = _run_on_others(subjects, options, [result.confirmed for result in results], pool)
             except KeyboardInterrupt:
                 interrupted = True
                 pool.kill()
-    compared = [
-        _compared(subjects, version, violation, {on: of[i] for (by, on), of in outcomes.items() if by == version})
-        for version, result in enumerate(results)
-        for i, violation in enumerate(result.confirmed)
+    doubted = [
+        {(one.clause, named(one.cause, line_of(subject))) for one in (*result.unconfirmed, *result.untried)}
+        for subject, result in zip(subjects, results, strict=True)
     ]
+    compared: list[Compared] = []
+    for version, result in enumerate(results):
+        for i, violation in enumerate(result.confirmed):
+            shown: list[Shown] = ["not run"] * len(subjects)
+            keys: list[frozenset[Key]] = [frozenset()] * len(subjects)
+            for (by, on), seen in on_others.items():
+                if by == version:
+                    shown[on], keys[on] = seen[i]
+                    if shown[on] == "not violated" and key(violation) in doubted[on]:
+                        shown[on] = "unconfirmed"
+            shown[version] = "violated"
+            compared.append(Compared(version, violation, tuple(shown), tuple(keys)))
     return Comparison(tuple(results), once(compared), interrupted)
+
+
+class _OnOther(NamedTuple):
+    """What a case shows of another version than it was found in."""
+
+    shown: Shown
+    keys: frozenset[Key]
 
 
 def _run_on_others(
     subjects: Sequence[Subject], options: Options, found_in: Sequence[Sequence[Violation]], pool: Pool
-) -> dict[tuple[int, int], list[Outcome]]:
-    """What the cases of one version show of another, for each two: as a replay of kept cases would tell."""
-    cases = [
-        [
-            found(subject.name, one.clause, one.cause, one.case, seed=options.seed, policy=options.policy)
-            for one in violations
-        ]
-        for subject, violations in zip(subjects, found_in, strict=True)
-    ]
-    pairs = [pair for pair in permutations(range(len(subjects)), 2) if cases[pair[0]]]
-    tasks = [(subjects[on], options.policy, options.parts, cases[version]) for version, on in pairs]
+) -> dict[tuple[int, int], list[_OnOther]]:
+    """What the cases of one version show of another, for each two."""
+    pairs = [pair for pair in permutations(range(len(subjects)), 2) if found_in[pair[0]]]
+    tasks = [(subjects[on], options, found_in[version]) for version, on in pairs]
     try:
-        return dict(zip(pairs, pool.map(replay_batch, tasks), strict=True))
+        return dict(zip(pairs, pool.map(run_on, tasks), strict=True))
     except LostProcessError:  # and the pool is of no more use
-        return {pair: replay_batch(*task) for pair, task in zip(pairs, tasks, strict=True)}
+        return {pair: run_on(*task) for pair, task in zip(pairs, tasks, strict=True)}
 
 
-def _compared(
-    subjects: Sequence[Subject], version: int, violation: Violation, outcomes: Mapping[int, Outcome]
-) -> Compared:
-    """A violation, and the outcome of its case on each other version, if it was run there."""
-    shown: list[Shown] = [_shown(outcomes.get(on), violation.clause) for on in range(len(subjects))]
-    shown[version] = "violated"
-    keys = [
-        frozenset((one.clause, named(one.cause, line_of(subject))) for one in outcomes[on].found)
-        if on in outcomes
-        else frozenset()
-        for on, subject in enumerate(subjects)
+def run_on(subject: Subject, options: Options, violations: Sequence[Violation]) -> list[_OnOther]:
+    """Run the case of each violation on another version."""
+    entries = [
+        found(subject.name, one.clause, one.cause, one.case, seed=options.seed, policy=options.policy)
+        for one in violations
     ]
-    return Compared(version, violation, tuple(shown), tuple(keys))
+    outcomes = replay_batch(subject, options.policy, options.parts, entries)
+    line = line_of(subject)
+    return [
+        _OnOther(
+            _shown(outcome, subject, options, violation),
+            frozenset((one.clause, named(one.cause, line)) for one in outcome.found),
+        )
+        for violation, outcome in zip(violations, outcomes, strict=True)
+    ]
 
 
-def _shown(outcome: Outcome | None, clause: str) -> Shown:
-    if outcome is None:
-        return "not run"
+def _shown(outcome: Outcome, subject: Subject, options: Options, violation: Violation) -> Shown:
     if outcome.status == "not applicable":
         return "not applicable"
-    if any(one.clause == clause for one in outcome.found):
+    if any(one.clause == violation.clause for one in outcome.found):
         return "violated"
-    # The reason tells of what was seen once and not again.
-    return "unconfirmed" if outcome.reason else "not violated"
+    if outcome.reason:  # it tells of what was seen once and not again
+        return "unconfirmed"
+    if violation.case.concurrent:  # of these a replay tells only what it believes
+        result = check_case(subject, options, violation.case)
+        if any(violation.clause in one.clauses for one in (*result.confirmed, *result.unconfirmed)):
+            return "unconfirmed"
+    return "not violated"
 
 
 def once(compared: Sequence[Compared]) -> tuple[Compared, ...]:

@@ -248,10 +248,11 @@ def _print_head(report: ComparisonReport, page: Page) -> None:
     page.line(Text(f"{last.label} against {first.label}: ", style="bold") + Text(told, style=style))
     for one in report.versions:
         page.row(one.label, f"{_name(one)}: {_verdict_text(one, report)}", indent=0)
-    calls = " and ".join(f"{one.runs:,}" for one in report.versions)
+    *others, calls = (f"{one.runs:,}" for one in report.versions)
     interrupted = "; interrupted" if report.interrupted else ""
     page.paragraph(
-        f"{number_of(report.examples, 'layout')}, the same for all; {calls} calls, seed {report.seed}{interrupted}"
+        f"{number_of(report.examples, 'layout')}, the same for all; {', '.join(others)} and {calls} calls, "
+        f"seed {report.seed}{interrupted}"
     )
     page.line()
 
