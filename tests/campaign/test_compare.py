@@ -93,6 +93,6 @@ def test_a_lost_process_costs_no_answer(monkeypatch: pytest.MonkeyPatch) -> None
 
     given = Pool.map
     monkeypatch.setattr(Pool, "map", lose)
-    with open_subject(str(DIRECTORY / "broken" / "newline_in_message.c")) as broken:
-        found = compare((CORE, broken), Options(examples=10))
+    with open_subject(str(DIRECTORY / "broken" / "newline_in_message.c")) as broken, Pool(1) as pool:
+        found = compare((CORE, broken), Options(examples=10), pool)
     assert [one.change for one in found.violations] == ["came in"]

@@ -75,6 +75,7 @@ class Comparison(Struct, frozen=True):
 def compare(
     subjects: Sequence[Subject],
     options: Options,
+    pool: Pool,
     on_candidate: Callable[[int, Violation], None] = lambda _, __: None,
 ) -> Comparison:
     """Run one campaign on all versions, in order of their age, and each smallest case on all.
@@ -82,15 +83,14 @@ def compare(
     Ctrl-C ends it early: what was found so far is in the result, which is then marked as interrupted.
     """
     on_others: dict[tuple[int, int], list[_OnOther]] = {}
-    with Pool(options.jobs) as pool:
-        results = check_each(subjects, options, pool, on_candidate)
-        interrupted = any(result.interrupted for result in results)
-        if not interrupted:
-            try:
-                on_others = _run_on_others(subjects, options, [result.confirmed for result in results], pool)
-            except KeyboardInterrupt:
-                interrupted = True
-                pool.kill()
+    results = check_each(subjects, options, pool, on_candidate)
+    interrupted = any(result.interrupted for result in results)
+    if not interrupted:
+        try:
+            on_others = _run_on_others(subjects, options, [result.confirmed for result in results], pool)
+        except KeyboardInterrupt:
+            interrupted = True
+            pool.kill()
     doubted = [
         {(one.clause, named(one.cause, line_of(subject))) for one in (*result.unconfirmed, *result.untried)}
         for subject, result in zip(subjects, results, strict=True)

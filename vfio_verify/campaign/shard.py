@@ -398,6 +398,11 @@ def _run_layouts(
         shard.run_concurrent_calls()
 
 
+def get_ready() -> None:
+    """Read what a shard needs, in a process that has nothing to do yet."""
+    import vfio_verify.generate.strategies  # noqa: F401
+
+
 def run_kernel_faults(
     subject: Subject,
     options: Options,

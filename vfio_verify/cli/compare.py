@@ -70,16 +70,23 @@ def compare(
     with private_hypothesis():
         from vfio_verify.campaign.compare import compare as run_compare
         from vfio_verify.campaign.options import Options
+        from vfio_verify.campaign.pool import Pool
+        from vfio_verify.campaign.shard import get_ready
         from vfio_verify.report.comparison import comparison_report, labels, print_comparison
+        from vfio_verify.subject.source.raw import read_once
 
         options = Options(examples=examples, seed=seed, policy=policy, jobs=jobs, sandbox=not no_sandbox)
-        with _opened(subjects, function, options.parts, given) as opened:
-            names = labels(opened)
+        with read_once():
+            versions = _versions(subjects, given)
+            with Pool(jobs) as pool, ExitStack() as stack:
+                pool.map(get_ready, [()] * jobs)  # while the versions are compiled
+                opened = [stack.enter_context(_opened(*one, function, options.parts)) for one in versions]
+                names = labels(opened)
 
-            def say(version: int, violation: Violation) -> None:
-                say_found(violation, names[version])
+                def say(version: int, violation: Violation) -> None:
+                    say_found(violation, names[version])
 
-            report = comparison_report(opened, options, run_compare(opened, options, say))
+                report = comparison_report(opened, options, run_compare(opened, options, pool, say))
     if json_file is not None:
         write(json_file, report.to_json(), "the outcome")
     if json_file != "-":
@@ -88,22 +95,18 @@ def compare(
 
 
 @contextmanager
-def _opened(names: Sequence[str], function: str | None, parts: SandboxFeature, given: Given) -> Iterator[list[Subject]]:
-    """The versions, compiled. InputError names the one that cannot be used."""
-    from vfio_verify.subject.source.raw import read_once
+def _opened(name: str, given: Given, function: str | None, parts: SandboxFeature) -> Iterator[Subject]:
+    """One version, compiled. InputError names it."""
     from vfio_verify.subject.subject import open_subject
 
     with ExitStack() as stack:
-        stack.enter_context(read_once())
-        opened = []
-        for name, of_one in _versions(names, given):
-            try:
-                opened.append(stack.enter_context(open_subject(name, function, parts, of_one)))
-            except InputError as error:
-                if of_one.version is None and name in str(error):
-                    raise
-                raise InputError(f"{' '.join((name, *of_one.arguments))}: {error}") from error
-        yield opened
+        try:
+            subject = stack.enter_context(open_subject(name, function, parts, given))
+        except InputError as error:
+            if given.version is None and name in str(error):
+                raise
+            raise InputError(f"{' '.join((name, *given.arguments))}: {error}") from error
+        yield subject
 
 
 def _versions(names: Sequence[str], given: Given) -> list[tuple[str, Given]]:
