@@ -187,7 +187,8 @@ def _doubts(
     first, last = versions[0].label, versions[-1]
     told = {clause for one in violations if one.change == "came in" for clause in one.violation.clauses}
     for one in violations:
-        if one.change == "undecided" and not one.violation.is_advice:
+        may_be_new = one.shown[0] != "violated" and one.shown[-1] not in ("not violated", "not applicable")
+        if one.change == "undecided" and may_be_new and not one.violation.is_advice:
             told.add(one.violation.clause)
             why = "not yet run on all versions" if "not run" in one.shown else "seen once in a version, but not again"
             yield f"{one.violation.clause}: {why}"
