@@ -102,6 +102,8 @@ def test_a_fault_that_may_have_been_hidden_has_a_note() -> None:
     one = violation("CONFINED")
     report = told(result(), result(one), found(one, "not violated", "violated"))
     assert "note        no run of a.c got that far, so it may be older" in printed(report)
+    report = told(result(one), result(), Compared(0, one, ("violated", "not violated"), (NONE, NONE)))
+    assert "note        no run of b.c got that far, so it may still be there" in printed(report)
 
 
 def test_versions_are_called_by_number_or_file_else_by_letters() -> None:

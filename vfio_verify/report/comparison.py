@@ -284,6 +284,8 @@ def _print_compared(number: int, one: ComparedEntry, report: ComparisonReport, p
     statuses = next(row.statuses for row in report.clauses if row.id == violation.clause)
     if one.change == "came in" and statuses[0] == "not exercised":
         page.row("note", f"no run of {report.versions[0].label} got that far, so it may be older")
+    if one.change == "fixed" and statuses[-1] == "not exercised":
+        page.row("note", f"no run of {report.versions[-1].label} got that far, so it may still be there")
     page.line()
     # One line, however long: it is to be copied.
     page.line(Text("   " + one.command))
