@@ -107,7 +107,7 @@ def figures(*, quick: bool = False) -> list[Figure]:
             "s",
         ),
         Figure(
-            f"compare of two / a check of each, {examples:,} layouts, {_JOBS} jobs",
+            f"compare of two / two checks, {examples:,} layouts",
             0.8,
             lambda: repeated(lambda: campaigns.compare_ratio(*versions, "--examples", examples, "--jobs", _JOBS)),
         ),

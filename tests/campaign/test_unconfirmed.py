@@ -192,7 +192,10 @@ def test_an_interrupted_check_never_conforms_in_any_form(
     )
     time.sleep(seconds)
     os.killpg(process.pid, number)
-    out, err = process.communicate(timeout=60)
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode in (128 + number, -number), err
     assert "conforms" not in out
     assert "Traceback" not in err
