@@ -12,7 +12,7 @@ from vfio_verify.judge import judge, judge_each
 from vfio_verify.judge.refusal import exercised_by_clean_refusal
 from vfio_verify.values.case import PAGE, Case, Fault
 from vfio_verify.values.model import expect
-from vfio_verify.values.observation import ANONYMOUS, Death, Observation, Run
+from vfio_verify.values.observation import ANONYMOUS, FAULTED, STEPS, Death, Observation, Run
 
 CASES = (VALID, replace(VALID, total_size=PAGE), replace(VALID, iovec=(), total_size=0))
 EVENTS = (
@@ -47,6 +47,13 @@ MESSAGES = (
 )
 
 
+FORGED = (
+    *({}, {}, {}, {"flags_union": 0}, {"flags_union": FAULTED}, {"counts": tuple(range(len(STEPS)))}),
+    *({"counts": (1,) * len(STEPS)}, {"counts": (0,) * len(STEPS)}, {"events": b""}),
+)
+"""What a subject that writes over a reply may leave: sums that are not those of the trace."""
+
+
 @st.composite
 def refusals(draw: st.DrawFn) -> tuple[Case, Observation, bool]:
     events = draw(st.lists(st.sampled_from(EVENTS), max_size=6))
@@ -59,7 +66,8 @@ def refusals(draw: st.DrawFn) -> tuple[Case, Observation, bool]:
         **draw(st.sampled_from(REMAINS)),
     }
     case = draw(st.sampled_from(CASES)).with_faults(*draw(st.sampled_from(PLANS)))
-    return case, seen(events, **fields), draw(st.booleans())
+    observed = replace(seen(events, **fields), **draw(st.sampled_from(FORGED)))
+    return case, observed, draw(st.booleans())
 
 
 @given(refusals())

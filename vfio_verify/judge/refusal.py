@@ -26,7 +26,7 @@ _NOTHING = (False, None, (), *(0,) * 10)
 
 def exercised_by_clean_refusal(expected: Expectation, seen: Observation, *, has_errp: bool) -> frozenset[str] | None:
     """The clauses that a run exercised, if it is seen at once that it holds them all; None if each is to be judged."""
-    failed = seen.flags_union & FAULTED
+    failed = _failed(seen)
     if (
         _remains(seen) != _NOTHING
         or seen.flags_union & ~_USUAL
@@ -42,7 +42,7 @@ def exercised_by_clean_refusal(expected: Expectation, seen: Observation, *, has_
     return _exercised(
         frozenset(refusal.clause for refusal in expected.refusals),
         is_told,
-        bool(failed) and _failed_what_must_succeed(seen),
+        any(map(must_succeed, failed)),
         bool(seen.counts[MMAP]),
         any(seen.counts[step] for step in (MUNMAP, MPROTECT, OTHER_CALL)),
     )
@@ -67,7 +67,9 @@ def _is_clean(message: bytes) -> bool:
     return not list(wrong_messages(message.decode(errors="backslashreplace")))
 
 
-def _failed_what_must_succeed(seen: Observation) -> bool:
-    """Whether a step has failed whose failure the caller must hear of."""
+def _failed(seen: Observation) -> list[int]:
+    """The steps that the fault plan has failed, each by its kind."""
+    if not seen.flags_union & FAULTED:
+        return []
     steps = seen.column("step")
-    return any(flags & FAULTED and must_succeed(steps[i]) for i, flags in enumerate(seen.column("flags")))
+    return [steps[i] for i, flags in enumerate(seen.column("flags")) if flags & FAULTED]
