@@ -12,13 +12,14 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
+from short_checks import no_kernel_faults
 from subject_files import BROKEN
 
 from vfio_verify.campaign.check import Result, check
 from vfio_verify.campaign.options import Options
 from vfio_verify.generate.kernel_faults import why_not
 from vfio_verify.subject.subject import open_subject
-from vfio_verify.values.case import Case, KernelFaultKind
+from vfio_verify.values.case import Case
 from vfio_verify.values.cost import cost
 
 _FEW = 3
@@ -42,13 +43,9 @@ def arguments() -> argparse.Namespace:
 
 def checked(path: Path, seeds: int, examples: int, *, rare: bool) -> list[Result]:
     """One check for each seed; with the kernel's own faults only where the subject is known to need them."""
-
-    def none_of_these(_: KernelFaultKind) -> str:
-        return "not measured"
-
     with open_subject(str(path)) as subject:
         options = (Options(examples=examples * (3 if rare else 1), seed=seed) for seed in range(1, seeds + 1))
-        return [check(subject, o, why_no_kernel_fault=why_not if rare else none_of_these) for o in options]
+        return [check(subject, o, why_no_kernel_fault=why_not if rare else no_kernel_faults) for o in options]
 
 
 def main() -> None:
