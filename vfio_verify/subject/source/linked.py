@@ -65,7 +65,7 @@ class Linker:
         system: Callable[[], frozenset[str]] = frozenset,
     ) -> None:
         self._tree, self._world, self._own, self._gone = tree, world, own, gone
-        self._system = cache(system)
+        self._system, self._parse = cache(system), cache(self._parsed_file)
         self._directories = [*directories, "include", "."]
         self._asked = {define.partition("=")[0] for define in defines}
         self._parsed: dict[str, Parsed] = {}
@@ -133,7 +133,7 @@ class Linker:
 
     def _definitions(self, path: str, name: str) -> list[Item]:
         """What a file defines by a name for others: static functions and macros only if it is a header."""
-        parsed = self._parsed.get(path) or self._parse(path)
+        parsed = self._parse(path)
         is_header = parsed.source.fragment.is_header
         return [
             item
@@ -144,7 +144,7 @@ class Linker:
             and (is_header or (item.kind in ("function", "declaration") and not item.static))
         ]
 
-    def _parse(self, path: str) -> Parsed:
+    def _parsed_file(self, path: str) -> Parsed:
         text = self._tree.read(path) or ""
         return items.read(preprocess(Fragment(path, 1, text, is_linked=True)))
 
