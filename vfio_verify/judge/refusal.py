@@ -26,15 +26,16 @@ _NOTHING = (False, None, (), *(0,) * 10)
 
 def exercised_by_clean_refusal(expected: Expectation, seen: Observation, *, has_errp: bool) -> frozenset[str] | None:
     """The clauses that a run exercised, if it is seen at once that it holds them all; None if each is to be judged."""
-    failed = _failed(seen)
     if (
         _remains(seen) != _NOTHING
         or seen.flags_union & ~_USUAL
         or seen.pages_after != seen.pages_before
-        or (expected.must_map and not failed)
         or not seen.counts
         or not maps_before_it_unmaps(seen)
     ):
+        return None
+    failed = _failed(seen)
+    if expected.must_map and not failed:
         return None
     is_told = seen.error_given and has_errp
     if is_told and not (seen.error_left and _is_clean(seen.message)):
