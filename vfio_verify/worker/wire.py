@@ -52,7 +52,7 @@ from vfio_verify.worker import native
 
 _CONVERTED = 14
 """So many fields an observation begins with. Then come those of a record that it has as they are."""
-_SAME = tuple(name for name in Observation.__struct_fields__[_CONVERTED:] if name in native.Record._fields)
+_SAME = tuple(itertools.takewhile(native.Record._fields.__contains__, Observation.__struct_fields__[_CONVERTED:]))
 _same_of = operator.attrgetter(*_SAME)
 _as_record = functools.partial(tuple.__new__, native.Record)
 _STEP_NUMBER = {step: number for number, step in enumerate(STEPS)}
