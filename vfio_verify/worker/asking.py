@@ -46,7 +46,7 @@ class Asker:
             lost = self._settled_parent_end() if process.data in ready else process.parent_end()
             if lost is not None:
                 return self.give_up(lost)
-            if process.control in ready and self._tells_of_fork():
+            if self._granted and ready and self._tells_of_fork():
                 return self.give_up(Kind.FORKED)  # told before the answer, which is not believed
             if process.data in ready:
                 return self._answer(request)
@@ -87,8 +87,8 @@ class Asker:
 
     def _tells_of_fork(self) -> bool:
         """Whether the worker's parent says next that one fork more than granted was tried."""
-        with contextlib.suppress(ConnectionResetError):
-            message = self._process.control.recv(64, socket.MSG_PEEK)
+        with contextlib.suppress(ConnectionResetError, BlockingIOError):
+            message = self._process.control.recv(64, socket.MSG_PEEK | socket.MSG_DONTWAIT)
             return len(message) == native.NOTICE.size and native.NOTICE.unpack(message)[0] == native.FORKED
         return False
 

@@ -117,6 +117,15 @@ static void answer_stat(int socket, pid_t worker, pid_t thread)
 
 /* ---- forks -------------------------------------------------------------------------------------------------- */
 
+struct granted { u64 left; bool any, told; };
+
+bool vv_say(int socket, int64_t kind, int64_t value)
+{
+    const struct { int64_t kind, value; } notice = {kind, value};
+
+    return send(socket, &notice, sizeof(notice), MSG_NOSIGNAL) == sizeof(notice);
+}
+
 #if defined(SECCOMP_IOCTL_NOTIF_RECV) && defined(SECCOMP_USER_NOTIF_FLAG_CONTINUE)
 
 #define WAIT_KILLABLE (1u << 5)     /* SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV: no signal has the call made again */
@@ -136,28 +145,30 @@ int vv_oversee_install(void)
     return listener >= 0 ? listener : vv_filter_install(SECCOMP_FILTER_FLAG_NEW_LISTENER);
 }
 
-/* One fork is asked for. It is let through, or fails as at the limit of processes. */
-static bool decide(int listener, pid_t worker, u64 *left)
+/* One fork is asked for. It is let through, or fails as at the limit of processes. The owner is told before that, since
+ * the worker may answer as soon as it goes on. */
+static void decide(int listener, pid_t worker, int control, struct granted *granted)
 {
     union { struct seccomp_notif notice; char room[NOTICE_BYTES]; } asked;
     union { struct seccomp_notif_resp answer; char room[NOTICE_BYTES]; } answered;
-    bool granted;
 
     memset(&asked, 0, sizeof(asked));
     memset(&answered, 0, sizeof(answered));
     if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &asked) < 0) {
-        return true;                /* it has ended meanwhile */
+        return;                     /* it has ended meanwhile */
     }
-    granted = *left > 0 && (pid_t)asked.notice.pid == worker;
-    *left -= granted;
     answered.answer.id = asked.notice.id;
-    if (granted) {
+    if (granted->left > 0 && (pid_t)asked.notice.pid == worker) {
+        granted->left--;
         answered.answer.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
     } else {
         answered.answer.error = -EAGAIN;
+        if (granted->any && !granted->told) {
+            vv_say(control, VV_FORKED, worker);
+            granted->told = true;
+        }
     }
     ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &answered);
-    return granted;
 }
 
 #else
@@ -168,10 +179,9 @@ int vv_oversee_install(void)
     return -1;
 }
 
-static bool decide(int listener, pid_t worker, u64 *left)
+static void decide(int listener, pid_t worker, int control, struct granted *granted)
 {
-    (void)listener, (void)worker, (void)left;
-    return true;
+    (void)listener, (void)worker, (void)control, (void)granted;
 }
 
 #endif
@@ -182,15 +192,6 @@ static bool decide(int listener, pid_t worker, u64 *left)
 #ifndef SYS_pidfd_open
 #define SYS_pidfd_open 434
 #endif
-
-struct granted { u64 left; bool any, told; };
-
-bool vv_say(int socket, int64_t kind, int64_t value)
-{
-    const struct { int64_t kind, value; } notice = {kind, value};
-
-    return send(socket, &notice, sizeof(notice), MSG_NOSIGNAL) == sizeof(notice);
-}
 
 /* What the owner said. It says so before the worker is asked, and is heard before the worker is answered. False: it
  * is gone. */
@@ -226,10 +227,7 @@ void vv_oversee(pid_t worker, int listener, int socket, int control)
             break;
         }
         if (watched[FORK].revents & POLLIN) {
-            if (!decide(listener, worker, &granted.left) && granted.any && !granted.told) {
-                vv_say(control, VV_FORKED, worker);
-                granted.told = true;
-            }
+            decide(listener, worker, control, &granted);
         } else if (watched[FORK].revents) {
             watched[FORK].fd = -1;          /* the worker has ended */
         }
