@@ -49,8 +49,25 @@ def read(path: Path) -> SubjectFile:
     )
 
 
+class AssumingFile(NamedTuple):
+    """A C file that refuses every buffer, since it takes QEMU for what it is not. `assume` are the conventions by which
+    it goes on, and `violates` what it violates then."""
+
+    path: Path
+    assume: tuple[str, ...]
+    violates: tuple[str, ...]
+
+
+def read_assuming(path: Path) -> AssumingFile:
+    first = path.read_text().splitlines()[0]
+    head = re.fullmatch(r"/\* assuming (\S+(?: \S+=\S+)*) (?:violates: ([A-Z_, ]+)|conforms) \| .+ \*/", first)
+    assert head, f"{path.name}: the first line is not as subjects/README.md says"
+    return AssumingFile(path, tuple(head[1].split()), tuple(_names(head[2])) if head[2] else ())
+
+
 BROKEN = [read(path) for path in sorted(DIRECTORY.glob("broken/*.c"))]
 TWO_FAULTS = [read(path) for path in sorted(DIRECTORY.glob("two_faults/*.c"))]
 CORRECT = [read(path) for path in sorted(DIRECTORY.glob("correct/*.c"))]
 HOSTILE = [read(path) for path in sorted(DIRECTORY.glob("hostile/*.c"))]
+ASSUMING = [read_assuming(path) for path in sorted(DIRECTORY.glob("assuming/*.c"))]
 ONE_CALL = [read(path) for path in sorted(DIRECTORY.glob("hostile/one_call/*.c"))]

@@ -19,6 +19,7 @@ from subject_files import DIRECTORY
 
 from vfio_verify.cli.main import cli
 from vfio_verify.errors import InputError
+from vfio_verify.values.conventions import conventions
 from vfio_verify.values.spec import clauses
 
 CORRECT = DIRECTORY / "correct" / "check_first.c"
@@ -317,3 +318,54 @@ def test_ctrl_c_ends_everything_and_prints_what_was_found(tmp_path: Path, jobs: 
     while processes_that_name(str(temporary)) and time.monotonic() < end:
         time.sleep(0.05)
     assert processes_that_name(str(temporary)) == []
+
+
+# ---- another world than QEMU's ----------------------------------------------------------------------------------
+
+
+ASSUMING = DIRECTORY / "assuming" / "info_taken_for_bool.c"
+INFO = "vfio_device_get_region_info=true"
+
+
+def test_the_second_part_is_told_below_the_first_and_can_be_made_a_check_of_its_own(run, tmp_path: Path) -> None:
+    outcome = run(
+        "check", ASSUMING, "--examples", "60", "--json", tmp_path / "both.json", "--corpus", tmp_path / "kept"
+    )
+    assert outcome.status == 1
+    first, _, second = outcome.out.partition("\nIf vfio_device_get_region_info() returned true on success, ")
+    assert "CONFINED: mmap" not in first
+    assert "as this code takes\nit: 2 more violations." in second
+    assert f"assuming {INFO}: CONFINED" in outcome.err
+    numbers = [int(n) for n in re.findall(r"^(\d+)\. [A-Z_]+", outcome.out, re.MULTILINE)]
+    assert numbers == list(range(1, len(numbers) + 1))
+    told = json.loads((tmp_path / "both.json").read_text())
+    assert len(list((tmp_path / "kept").iterdir())) == len(numbers)
+    alone = run("check", ASSUMING, "--examples", "60", "--assume", INFO, "--json", tmp_path / "alone.json")
+    assert alone.status == 1
+    assert json.loads((tmp_path / "alone.json").read_text()) == told["behind"]
+    assert alone.out.startswith("vfio_device_mmap_dmabuf() violates 2 of 18 clauses, under an assumption\n" + INFO)
+    assert "If vfio_device" not in alone.out
+    case = next(line for line in second.splitlines() if "--case" in line).partition("--case ")[2].strip("'")
+    again = run("check", ASSUMING, "--case", case)
+    assert again.status == 1
+    assert again.out.splitlines()[:2] == alone.out.splitlines()[:2]
+
+
+def test_a_subject_that_is_right_but_for_its_first_fault_conforms_under_the_assumption(run) -> None:
+    subject = DIRECTORY / "assuming" / "lookup_taken_for_errno.c"
+    outcome = run("check", subject, "--examples", "40", "--assume", "vfio_device_lookup=0")
+    assert outcome.status == 0
+    assert outcome.out.startswith("vfio_device_mmap_dmabuf() conforms, under an assumption\nvfio_device_lookup=0: ")
+
+
+def test_an_unknown_convention_is_refused_with_a_list_of_those_that_there_are(run) -> None:
+    for command in ("check", "fuzz"):
+        refused(run(command, "core", "--assume", "vfio_device_lookup=7"), "vfio_device_lookup=7", *conventions())
+
+
+def test_the_conventions_are_printed_in_words_and_as_json(run) -> None:
+    printed = run("spec", "--conventions").out
+    assert [line for line in printed.splitlines() if line and line[0] != " "] == list(conventions())
+    told = json.loads(run("spec", "--conventions", "--json").out)
+    assert [f"{one['name']}={one['value']}" for one in told] == list(conventions())
+    refused(run("spec", "CONTENTS", "--conventions"), "without a clause")

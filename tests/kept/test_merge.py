@@ -62,3 +62,10 @@ def test_of_one_cause_the_smallest_case_stays():
 def test_a_finding_is_exercised_by_its_clause_and_cause():
     assert ("CONTENTS", "a") in exercised(Entry(ONE, Origin("x.c", "CONTENTS", "a")))
     assert exercised(Entry(ONE)) == features(ONE)
+
+
+def test_cases_of_a_world_with_other_conventions_stand_for_themselves():
+    origin = Origin("x.c", "CONTENTS", "a")
+    plain, assumed = (Entry(replace(ONE, assume=some), origin) for some in ((), ("vfio_device_lookup=0",)))
+    assert {entry.name for entry in merged([assumed, plain])} == {assumed.name, plain.name}
+    assert exercised(assumed).isdisjoint(exercised(plain))

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from made_reports import NASTY, placed, report, violation
+from made_reports import NASTY, SUBJECT, placed, report, violation
 from markdown_it import MarkdownIt
+from msgspec.structs import replace
 
+from vfio_verify.campaign.check import Behind, Result
+from vfio_verify.campaign.tally import Tally
 from vfio_verify.report.annotations import SUMMARY_LIMIT, commands, summary
 from vfio_verify.report.location import Location, Locations
 from vfio_verify.report.report import Report
@@ -36,7 +39,7 @@ def told(what: Report, location: Location | None = PLACE) -> list[tuple[str, dic
 
 
 def at(what: Report, location: Location | None) -> Locations:
-    return Locations(Path(), location, (location,) * len(what.violations))
+    return Locations(Path(), location, (location,) * len(what.violations), (location,) * len(what.further))
 
 
 def test_a_violation_is_an_error_at_its_place() -> None:
@@ -135,3 +138,19 @@ def test_a_summary_that_github_would_drop_is_replaced() -> None:
     page = summary(report([violation(seen="x" * SUMMARY_LIMIT)]))
     assert len(page) < 1000
     assert b"violates" in page
+
+
+def test_what_lies_behind_the_first_fault_is_a_notice_and_a_part_of_its_own() -> None:
+    subject = replace(SUBJECT, assume=("vfio_device_lookup=0",))
+    more = tuple(violation("CONFINED", f"call {i}") for i in range(7))
+    what = report([violation("ACCEPTS_VALID", "refused")], behind=Behind(subject, Result(Tally(), confirmed=more)))
+    (first, *others) = told(what)
+    assert first[0] == "error"
+    assert [kind for kind, _, _ in others] == ["notice"] * 5
+    _, properties, message = others[0]
+    assert properties == {"file": "hw/a.c", "line": "12", "title": "vfio-verify: CONFINED, behind the first fault"}
+    assert message.startswith("If vfio_device_lookup() returned 0 on success, as this code takes it:\ncall 0\n")
+    page = summary(what).decode()
+    assert "\n## If vfio\\_device\\_lookup\\(\\) returned 0 on success" in page
+    places = [page.index(text) for text in ("### 1. ACCEPTS", "| clause |", "### 2. CONFINED", "2 more in")]
+    assert places == sorted(places)

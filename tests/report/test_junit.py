@@ -8,9 +8,12 @@ from xml.etree.ElementTree import Element
 
 import pytest
 import xmlschema
-from made_reports import NASTY, placed, report, violation
+from made_reports import NASTY, SUBJECT, placed, report, violation
+from msgspec.structs import replace
 from places import TESTS
 
+from vfio_verify.campaign.check import Behind, Result
+from vfio_verify.campaign.tally import Tally
 from vfio_verify.report.junit import to_junit
 from vfio_verify.report.report import Report
 from vfio_verify.values.spec import clauses
@@ -29,6 +32,25 @@ def suite_of(what: Report, seconds: float | None = None) -> Element:
 def case_of(suite: Element, clause: str) -> Element:
     (case,) = [case for case in suite.findall("testcase") if case.get("name") == clause]
     return case
+
+
+def test_what_lies_behind_the_first_fault_is_no_test_case() -> None:
+    subject = replace(SUBJECT, assume=("vfio_device_lookup=0",))
+    behind = Behind(subject, Result(Tally(layouts=5, runs=6), confirmed=(violation("CONFINED", "a call astray"),)))
+    first = [violation("ACCEPTS_VALID", "refused")]
+    plain, both = suite_of(report(first)), suite_of(report(first, behind=behind))
+    output = both.find("system-out")
+    assert output is not None
+    assert "If vfio_device_lookup() returned 0 on success" in (output.text or "")
+    assert "2. CONFINED: a call astray" in (output.text or "")
+    both.remove(output)
+    assert ElementTree.tostring(plain).split() == ElementTree.tostring(both).split()
+
+
+def test_a_suite_says_what_was_assumed() -> None:
+    suite = suite_of(report(subject=replace(SUBJECT, assume=("vfio_device_lookup=0",))))
+    assert suite.find("properties/property[@name='assume']").get("value") == "vfio_device_lookup=0"  # type: ignore[union-attr]
+    assert suite_of(report()).find("properties/property[@name='assume']") is None
 
 
 @pytest.mark.parametrize("broken", [b' tests="18"', b'name="CONTENTS" ', b'<property name="seed" value="4" />'])

@@ -14,6 +14,8 @@ from made_reports import CASE, NASTY, SUBJECT, placed, report, violation
 from msgspec.structs import replace
 from places import CHECKOUT, TESTS
 
+from vfio_verify.campaign.check import Behind, Result
+from vfio_verify.campaign.tally import Tally
 from vfio_verify.report.location import locate
 from vfio_verify.report.report import Report
 from vfio_verify.report.sarif import to_sarif
@@ -192,3 +194,18 @@ def test_any_character_is_told(tmp_path: Path) -> None:
     fence = block.split("text", 1)[0]
     assert set(fence) == {"`"}
     assert block.count(fence) == 2  # what the subject says does not end the block
+
+
+def test_what_lies_behind_the_first_fault_is_a_notification_and_no_result(tmp_path: Path) -> None:
+    subject = replace(SUBJECT, assume=("vfio_device_lookup=0",))
+    astray = violation("CONFINED", "a call astray")
+    behind = Behind(subject, Result(Tally(layouts=5, runs=6), confirmed=(astray, violation())))
+    plain = run_of(report([violation()]), tmp_path)
+    both = run_of(report([violation()], behind=behind), tmp_path)
+    assert both["results"] == plain["results"]
+    assert both["properties"] == plain["properties"]
+    heading, told = both["invocations"][0]["toolExecutionNotifications"]
+    assert heading["message"]["text"].startswith("If vfio_device_lookup() returned 0 on success, ")
+    assert told["message"]["text"] == "If vfio_device_lookup() returned 0 on success: CONFINED: a call astray"
+    assert {heading["level"], told["level"]} == {"note"}
+    assert told["locations"][0]["physicalLocation"]["region"]["startLine"] == 12

@@ -27,9 +27,10 @@ import commands
 import pytest
 from commands import started
 from huge_pages import huge_pages_as_they_are
+from msgspec.structs import replace
 from places import TESTS
 from searches import Heard, Here, totals
-from subject_files import needs_compiler
+from subject_files import DIRECTORY, needs_compiler
 
 from vfio_verify.campaign.options import Options
 from vfio_verify.campaign.shard import run_shard
@@ -139,6 +140,18 @@ def test_the_end_says_what_was_covered_and_names_what_never_was(tmp_path):
     for name in set(FEATURES) - named:
         assert re.search(rf"^{re.escape(name)} +{state['features'][name]} +\d+\.\d%$", done.stdout, re.MULTILINE)
     assert all(name in done.stdout for name in clauses())
+
+
+@needs_compiler
+def test_a_search_in_another_world_is_another_search(tmp_path):
+    """A corpus may hold both."""
+    with open_subject(str(DIRECTORY / "assuming" / "info_taken_for_bool.c")) as subject:
+        plain = search(subject, 50, tmp_path)
+        assumed = search(replace(subject, assume=("vfio_device_get_region_info=true",)), 50, tmp_path)
+    assert {one.violation.clause for one in plain.state.findings} == {"ACCEPTS_VALID", "SURVIVES"}
+    assert {one.violation.clause for one in assumed.state.findings} == {"CONFINED", "SIZE_AGREES"}
+    assert plain.state.layouts == assumed.state.layouts == 50
+    assert assumed.report.subject.assume == ("vfio_device_get_region_info=true",)
 
 
 # ---- no work twice -----------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from subject_files import needs_compiler
 from vfio_verify.generate.sweep import fault_plans
 from vfio_verify.judge import judge
 from vfio_verify.subject.compiler import WRAPPED
+from vfio_verify.subject.subject import open_subject
 from vfio_verify.values.case import PAGE, Area, Case, Device, Fault, RamBlock, Region, Segment
 from vfio_verify.values.model import expect
 from vfio_verify.values.observation import (
@@ -39,6 +40,7 @@ from vfio_verify.values.observation import (
     Observation,
     Run,
 )
+from vfio_verify.values.words import call_text
 from vfio_verify.worker import native, wire
 from vfio_verify.worker.worker import Worker
 
@@ -1094,7 +1096,7 @@ def damaged_requests() -> dict[str, bytes]:
         return struct.pack(f"={len(words)}Q", *words[:position], value, *words[position + 1 :])
 
     n_devices, n_regions = words[2], words[3]
-    regions = 14 + 2 * n_devices
+    regions = len(native.RequestHead._fields) + 2 * n_devices
     areas = regions + 8 * n_regions
     blocks = areas + 3 * words[4]
     segments = blocks + 3 * words[5]
@@ -1181,3 +1183,52 @@ def test_a_second_call_for_which_there_is_no_memory_is_no_alarm(starving):
     verdict = judge(case, expect(case), seen)
     assert verdict.violations == ()
     assert "REPEATABLE" not in verdict.checked
+
+
+# ---- conventions that QEMU does not have ----------------------------------------------------------------------
+
+
+ANSWERS = """
+#include "vfio_verify/qemu.h"
+bool f(struct iovec *iov, unsigned int n, void **addr, size_t total_size, Error **errp)
+{
+    struct vfio_region_info *info = NULL;
+    VFIODevice *vbasedev = NULL;
+    uintptr_t offset;
+    RAMBlock *rb = qemu_ram_block_from_host(iov->iov_base, false, &offset);
+    int found = vfio_device_lookup(iov, &vbasedev, errp);
+    int told = vbasedev ? vfio_device_get_region_info(vbasedev, 0, &info) : -100;
+
+    if (!errp || !*errp) {
+        error_setg(errp, "%d %d, %d %d, %d %lx", found, !!vbasedev, told, !!info,
+                   rb && vbasedev ? rb->fd == vbasedev->fd : -100, rb ? (long)rb->fd_offset : -1);
+    }
+    return false;
+}
+"""
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("assume", "faults", "said", "shown"),
+    [
+        ((), (), "1 1, 0 1, 0 0", ["true", "0"]),
+        ((), (Fault("region_info", 1, "EIO"),), "1 1, -5 0, 0 0", ["true", "-EIO"]),
+        (("vfio_device_get_region_info=true",), (), "1 1, 1 1, 0 0", ["true", "true"]),
+        (("vfio_device_get_region_info=true",), (Fault("region_info", 1, "EIO"),), "1 1, 0 0, 0 0", ["true", "false"]),
+        (("vfio_device_lookup=0",), (), "0 1, 0 1, 0 0", ["0", "0"]),
+        (("vfio_device_lookup=0",), (Fault("find_device", 1),), "no VFIO device has", ["1"]),
+        (("RAMBlock.fd=device",), (), f"1 1, 0 1, 1 {PAGE:x}", ["true", "0"]),
+        (native.CONVENTIONS, (), f"0 1, 1 1, 1 {PAGE:x}", ["0", "true"]),
+    ],
+)
+def test_the_world_keeps_the_conventions_of_a_case(tmp_path, assume, faults, said, shown) -> None:
+    file = tmp_path / "answers.c"
+    file.write_text(ANSWERS)
+    region = Region(0, 4 * PAGE, (Area(PAGE, 2 * PAGE),))
+    case = Case((Device((region,)),), (RamBlock(0, 0, 0),), (Segment(0, 0, PAGE),), PAGE, faults, assume=assume)
+    with open_subject(str(file)) as subject, Worker(subject.library) as worker:
+        (seen,) = worker.run(case)
+    assert seen.message.decode().startswith(said)
+    texts = [call_text(event, case, seen) for event in seen.trace() if STEPS[event.step] != "find_block"]
+    assert [text.partition(" = ")[2] for text in texts] == shown

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from vfio_verify.campaign.options import Options
 from vfio_verify.campaign.pool import Interrupts, LostProcessError, Pool
@@ -21,6 +22,7 @@ from vfio_verify.judge.attribution import key
 from vfio_verify.subject.subject import Subject
 from vfio_verify.trial.candidates import Candidates, first
 from vfio_verify.trial.findings import to_confirm, told
+from vfio_verify.trial.going_on import found_conventions
 from vfio_verify.trial.runner import Runner
 from vfio_verify.values.case import Case, KernelFaultKind
 from vfio_verify.values.cause import Key
@@ -45,6 +47,17 @@ class Result(Struct, frozen=True):
     unconfined: tuple[str, ...] = ()
     """A line for each feature of the sandbox that was missing."""
     kernel_faults: tuple[KernelRuns, ...] = ()
+    behind: Behind | None = None
+    """What lies behind the first fault, if that has every layout refused."""
+
+
+class Behind(Struct, frozen=True):
+    """What a check finds of a subject in a world with the conventions by which it goes on. It counts for nothing that
+    is told of the subject in QEMU's own world."""
+
+    subject: Subject
+    """With the conventions that are assumed."""
+    result: Result
 
 
 def check(
@@ -54,16 +67,48 @@ def check(
     why_no_kernel_fault: Callable[[KernelFaultKind], str | None] = why_not,
     executor: Executor | None = None,
 ) -> Result:
-    """Run a campaign. `on_candidate` is told of each violated clause once, as soon as it is met and before it is
-    minimized. `why_no_kernel_fault` says why this machine does not permit a kind. The work is done by the executor if
-    one is given, whose number of processes is its own, and else by `jobs` processes here.
+    """Run a campaign, and another one behind the first fault of a subject that maps nothing. `on_candidate` is told of
+    each violated clause once in either, as soon as it is met and before it is minimized. `why_no_kernel_fault` says why
+    this machine does not permit a kind. The work is done by the executor if one is given, whose number of processes is
+    its own, and else by `jobs` processes here.
 
     Ctrl-C ends it early: what was found so far is in the result, which is then marked as interrupted. A process that is
     lost costs what it was at work on: the result says so.
     """
     with Pool(min(options.jobs, sum(1 for _ in shards(options))), executor) as pool:
-        (result,) = check_each((subject,), options, pool, lambda _, found: on_candidate(found), why_no_kernel_fault)
-    return result
+
+        def run(subject: Subject, options: Options) -> Result:
+            (result,) = check_each((subject,), options, pool, lambda _, found: on_candidate(found), why_no_kernel_fault)
+            return result
+
+        result = run(subject, options)
+        return replace(result, behind=_look_behind(subject, options, run)) if _is_stuck(subject, result) else result
+
+
+def _is_stuck(subject: Subject, result: Result) -> bool:
+    """Whether a fault of the subject keeps what lies behind it from being judged."""
+    refused = any("ACCEPTS_VALID" in violation.clauses for violation in result.confirmed)
+    is_whole = not result.interrupted and LOST not in result.tally.left_out
+    return refused and not result.tally.mapped and is_whole and not subject.assume
+
+
+def _look_behind(subject: Subject, options: Options, run: Callable[[Subject, Options], Result]) -> Behind | None:
+    """What a campaign finds under the conventions by which the subject goes on; None if there are none. After Ctrl-C
+    it is what was found so far."""
+    with Interrupts() as interrupts:
+        interrupts.deferred = True  # where the campaign itself does not listen
+        with open_runner_for(subject, options) as runner:
+            assume = found_conventions(runner)
+        if assume is None:
+            return None
+        assuming = replace(subject, assume=assume)
+        try:
+            interrupts.raise_if_asked()
+            return Behind(assuming, run(assuming, replace(options, observe=None)))
+        except KeyboardInterrupt:
+            return Behind(assuming, Result(interrupted=True))
+        except LostProcessError:
+            return Behind(assuming, Result(tally=Tally(left_out={LOST: 1})))
 
 
 def check_each(

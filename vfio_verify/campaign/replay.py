@@ -23,8 +23,9 @@ from vfio_verify.judge import Violation
 from vfio_verify.judge.attribution import after_earlier, key
 from vfio_verify.subject.subject import CORE, Subject
 from vfio_verify.trial.confirm import seen_concurrent
+from vfio_verify.trial.going_on import goes_on
 from vfio_verify.trial.runner import Runner, open_runner
-from vfio_verify.values.case import Case, Policy, why_no_pages
+from vfio_verify.values.case import Case, Policy, in_world, why_no_pages
 from vfio_verify.values.markup import json_report
 from vfio_verify.values.spec import clauses
 from vfio_verify.worker.sandbox import SandboxFeature
@@ -130,7 +131,8 @@ def replay(
     jobs: int = 1,
 ) -> Generator[Outcome, None, None]:
     """Yield an outcome for each entry, in order, as soon as it and those before it are known. Without a policy each is
-    judged by the one under which it was found.
+    judged by the one under which it was found. A case that assumes conventions is run without them on a subject that
+    keeps to QEMU's.
 
     The outcomes are the same with any number of jobs: where batches begin follows from the number of entries alone.
     """
@@ -164,9 +166,16 @@ class _Batch:
         # case is fixed.
         self._may_remember = self._subject.library is not None
         self._ran = 0
+        self._goes_on: dict[tuple[str, ...], bool] = {}
 
     def outcome(self, entry: Entry) -> Outcome:
         reason = not_applicable(entry, self._subject)
+        if reason is None and entry.case.assume:
+            assume = self._world_for(entry.case.assume)
+            if assume is None:
+                reason = f"the subject maps nothing, not even assuming {' and '.join(entry.case.assume)}"
+            else:
+                entry = replace(entry, case=in_world(entry.case, assume))
         if reason is not None:
             return Outcome("not applicable", entry.clause, (), reason)
         try:
@@ -178,6 +187,19 @@ class _Batch:
             if not self._is_unreal(entry.case):
                 raise  # this machine can: the message came from the subject's process
             return Outcome("not applicable", entry.clause, (), str(error))
+
+    def _world_for(self, assume: tuple[str, ...]) -> tuple[str, ...] | None:
+        """The conventions of the world in which a case that assumes these has something to tell of the subject: none if
+        the subject keeps to QEMU's, and else the case's. None if it maps nothing in either: what it shows is then not
+        what the case was kept for."""
+        for some in ((), assume):
+            if some not in self._goes_on:
+                self._goes_on[some] = goes_on(self._runner, some)
+                self._worker.renew()
+                self._ran = 0
+            if self._goes_on[some]:
+                return some
+        return None
 
     def _is_unreal(self, case: Case) -> bool:
         """Whether this machine cannot make a case real, whatever the subject."""

@@ -144,6 +144,7 @@ class ShardRunner:
         if self._frontier is not None:
             self._frontier.look([case])
         if faultless.mapped and expected.must_map:
+            self._tally.mapped += 1
             self._remember(case)
         self._sweep(case, expected, faultless)
 

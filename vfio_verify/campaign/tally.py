@@ -14,6 +14,8 @@ class Tally(Struct):
     """Counts of layouts, of runs, and of what they exercised and were."""
 
     layouts: int = 0
+    mapped: int = 0
+    """Well-formed layouts that were mapped while no step failed."""
     runs: int = 0
     """Calls, with all faults."""
     sampled: int = 0
@@ -38,6 +40,7 @@ class Tally(Struct):
     def add(self, other: Tally) -> None:
         """Add what another part of the work has counted."""
         self.layouts += other.layouts
+        self.mapped += other.mapped
         self.runs += other.runs
         self.sampled += other.sampled
         self.deaths += other.deaths

@@ -10,6 +10,7 @@ import click
 
 from vfio_verify.cli.cases import corpus_to_write, keep, read_case
 from vfio_verify.cli.common import (
+    assume_option,
     cluster_option,
     console,
     examples_option,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 @seed_option
 @given_options
 @policy_option
+@assume_option
 @jobs_option
 @cluster_option
 @output_options
@@ -68,6 +70,7 @@ def check(
     examples: int,
     seed: int,
     policy: Policy,
+    assume: tuple[str, ...],
     jobs: int,
     cluster: str | None,
     outputs: Outputs,
@@ -103,7 +106,8 @@ def check(
         )
         if case is not None:
             check_values(case)  # one for pages of another size is read, and cannot be run
-        with open_subject(subject, function, options.parts, given) as opened:
+        world = assume or (case.assume if case is not None else ())
+        with open_subject(subject, function, options.parts, given, world) as opened:
             if explain:
                 _explain(opened.taken)
             if case is not None:
@@ -112,7 +116,8 @@ def check(
                 with executor_on(cluster, lambda line: click.echo(f"vfio-verify: {line}", err=True)) as executor:
                     result = run_check(opened, options, say_found, executor=executor)
             if kept is not None:
-                keep(kept, opened.name, result.confirmed, seed=None if case else seed, policy=policy)
+                behind = result.behind.result.confirmed if result.behind is not None else ()
+                keep(kept, opened.name, (*result.confirmed, *behind), seed=None if case else seed, policy=policy)
             report = make_report(opened, options, result)
     outputs.write(report, console())
     if distribution and not outputs.takes_stdout:

@@ -26,6 +26,12 @@ def _processors(_context: click.Context, _option: click.Parameter, value: int | 
     return value or len(os.sched_getaffinity(0))
 
 
+def _in_order(_context: click.Context, _option: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    from vfio_verify.values.conventions import in_order
+
+    return in_order(value)
+
+
 policy_option = click.option(
     "--policy",
     type=click.Choice(POLICIES),
@@ -53,6 +59,13 @@ seed_option = click.option(
     show_default=True,
     type=click.IntRange(0, (1 << 32) - 1),
     help="The same seed gives the same report.",
+)
+assume_option = click.option(
+    "--assume",
+    metavar="NAME=VALUE",
+    multiple=True,
+    callback=_in_order,
+    help='Run all in a world with a convention that QEMU does not have. "spec --conventions" lists them.',
 )
 cluster_option = click.option(
     "--cluster", metavar="URL", help="Run on the Dask cluster whose scheduler is at URL, as in tcp://HOST:PORT."
@@ -146,7 +159,8 @@ def say_found(violation: Violation, version: str = "") -> None:
     from vfio_verify.values.spec import clauses
 
     what = "found" if clauses()[violation.clause].fails_a_check else "advice"
-    click.echo(f"{what}: {version and version + ': '}{violation.clause}: {violation.summary}", err=True)
+    assuming = "".join(f"assuming {assumed}: " for assumed in violation.case.assume)
+    click.echo(f"{what}: {version and version + ': '}{assuming}{violation.clause}: {violation.summary}", err=True)
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vfio_verify.cli.common import (
+    assume_option,
     cluster_option,
     console,
     executor_on,
@@ -88,6 +89,7 @@ def _part(_context: click.Context, _option: click.Parameter, value: str) -> tupl
 )
 @given_options
 @policy_option
+@assume_option
 @click.option(
     "--interval",
     metavar="TIME",
@@ -115,6 +117,7 @@ def fuzz(
     fresh: bool,
     seed: int,
     policy: Policy,
+    assume: tuple[str, ...],
     interval: float,
     plain: bool,
     outputs: Outputs,
@@ -153,7 +156,7 @@ def fuzz(
             watcher.note(line)
 
         with (
-            open_subject(subject, function, options.parts, given) as opened,
+            open_subject(subject, function, options.parts, given, assume) as opened,
             executor_on(cluster, say) as executor,
         ):
             if err.is_terminal and not err.is_dumb_terminal and not plain:

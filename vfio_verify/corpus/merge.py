@@ -36,17 +36,18 @@ def merged(entries: Iterable[Entry]) -> list[Entry]:
 
 def exercised(entry: Entry) -> frozenset[Hashable]:
     """What an entry exercises: the features of its case, the lines that it was the first to reach, and the clause that
-    it was found to violate, with the cause."""
+    it was found to violate, with the cause. In a world with other conventions all of it is something else."""
     found = () if entry.origin is None else ((entry.origin.clause, entry.origin.cause),)
-    return frozenset((*features(entry.case), *found, *entry.lines))
+    items = (*features(entry.case), *found, *entry.lines)
+    return frozenset((item, entry.case.assume) for item in items) if entry.case.assume else frozenset(items)
 
 
 def _smallest_of_each_cause(known: dict[str, Entry], costs: dict[str, Any]) -> set[str]:
-    smallest: dict[tuple[str, str], str] = {}
+    smallest: dict[tuple[str, str, tuple[str, ...]], str] = {}
     for name in sorted(known, key=costs.__getitem__):
         origin = known[name].origin
         if origin is not None:
-            smallest.setdefault((origin.clause, origin.cause), name)
+            smallest.setdefault((origin.clause, origin.cause, known[name].case.assume), name)
     return set(smallest.values())
 
 

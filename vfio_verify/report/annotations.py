@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from vfio_verify.report.case_text import reproduce_line
 from vfio_verify.report.location import Location, Locations
 from vfio_verify.report.report import Report
-from vfio_verify.report.text import line_text, violation_text
+from vfio_verify.report.text import behind_lines, line_text, violation_text
 from vfio_verify.report.violations import ViolationEntry
+from vfio_verify.values.conventions import conventions, supposed
 from vfio_verify.values.markup import fenced, prose, visible
 from vfio_verify.values.words import number_of
 
@@ -35,6 +36,11 @@ def commands(report: Report, places: Locations) -> Iterator[str]:
     for entry in report.unconfirmed[:SHOWN]:
         if not entry.is_advice:
             yield _command("warning", {**_place(places.subject), "title": f"vfio-verify: {entry.clause}"}, entry.told)
+    if report.behind:
+        heading = f"{supposed(report.behind.subject.assume)}, as this code takes it:"
+        for violation, place in list(zip(report.further, places.further, strict=True))[:SHOWN]:
+            properties = {**_place(place), "title": f"vfio-verify: {violation.clause}, behind the first fault"}
+            yield _command("notice", properties, f"{heading}\n{_message(violation, report.behind)}")
     for kind, text in report.shortcomings.items():
         yield _command("error" if kind == "no verdict" else "warning", {"title": "vfio-verify"}, text)
 
@@ -76,21 +82,33 @@ def summary(report: Report) -> bytes:
     """The page of a job: verdict, the first violations whole, and how each clause fared."""
     subject = report.subject
     interrupted = "; interrupted" if report.interrupted else ""
-    lines = [f"## {prose(subject.shown)} {report.verdict or 'has no verdict'}{interrupted}", ""]
+    verdict = f"{report.verdict or 'has no verdict'}{subject.condition}"
+    lines = [f"## {prose(subject.shown)} {verdict}{interrupted}", ""]
     if subject.title:
         lines += [prose(subject.title), ""]
+    for assumed in subject.assume:
+        lines += [prose(f"{assumed}: {conventions()[assumed].world}"), ""]
     lines += [report.extent, ""]
-    for number, violation in enumerate(report.violations[:SHOWN], 1):
-        lines += [f"### {number}. {prose(violation.name)}: {prose(violation.summary)}", ""]
-        lines += [fenced(violation_text(number, violation, report)), ""]
-    if (more := len(report.violations) - SHOWN) > 0:
-        lines += [f"{more} more in the report.", ""]
-    for unsure in report.unconfirmed:
-        lines += [prose(unsure.told), ""]
+    lines += _violations(report.violations, report)
     lines += ["| clause | level | status | runs |", "|---|---|---|---:|"]
     lines += [f"| {prose(e.id)} | {e.level} | {e.status} | {e.checked:,} |" for e in report.clauses]
     lines += ["", *(line for note in report.notes for line in (prose(note), ""))]
+    if report.behind:
+        heading, *said = (prose(line) for line in behind_lines(report, report.behind))
+        lines += [f"## {heading}", "", *(part for line in said for part in (line, ""))]
+        lines += _violations(report.further, report.behind, len(report.violations))
     text = "\n".join(lines).encode()
     if len(text) > SUMMARY_LIMIT:
         return f"{lines[0]}\n\nThe report is too long for this page.\n\n".encode()
     return text
+
+
+def _violations(violations: Sequence[ViolationEntry], report: Report, told: int = 0) -> Iterator[str]:
+    """The first violations whole, of which so many are told before these, and what is unconfirmed."""
+    for number, violation in enumerate(violations[:SHOWN], told + 1):
+        yield from (f"### {number}. {prose(violation.name)}: {prose(violation.summary)}", "")
+        yield from (fenced(violation_text(number, violation, report)), "")
+    if (more := len(violations) - SHOWN) > 0:
+        yield from (f"{more} more in the report.", "")
+    for unsure in report.unconfirmed:
+        yield from (prose(unsure.told), "")

@@ -25,6 +25,7 @@ from vfio_verify.values.case import (
     Region,
     Segment,
 )
+from vfio_verify.values.conventions import conventions
 from vfio_verify.values.words import has_errno, kernel_fault_text, kernel_texts, place, step_name
 
 _ROWS_SHOWN = 12
@@ -88,6 +89,8 @@ def case_rows(case: Case) -> Iterator[tuple[str, str]]:
         yield "kernel", rule
     if case.variables == "zero":
         yield "built with", "automatic variables that are zero until they are set"
+    for assumed in case.assume:
+        yield "assumed", conventions()[assumed].world
     calls_made = 0
     for number, action in enumerate(case.sequence, 1):
         calls_made += isinstance(action, Call)

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from vfio_verify.report.report import ClauseEntry, Report
-from vfio_verify.report.text import violation_text
+from vfio_verify.report.text import behind_text, violation_text
 from vfio_verify.report.violations import ViolationEntry
 from vfio_verify.values.markup import visible
 from vfio_verify.values.spec import clauses
@@ -17,7 +17,8 @@ def to_junit(report: Report, seconds: float | None = None) -> bytes:
 
     A violated clause is a failure with all of its violations, one that no run exercised is skipped, and advice never
     fails. A clause that was seen violated, but not again, is an error. So is a check that was interrupted or left a
-    part out: it did not look at everything that its clauses cover.
+    part out: it did not look at everything that its clauses cover. What lies behind the first fault is no test case: it
+    stands in the suite's output.
     """
     found: dict[str, list[tuple[int, ViolationEntry]]] = {}
     for number, violation in enumerate(report.violations, 1):
@@ -43,9 +44,11 @@ def to_junit(report: Report, seconds: float | None = None) -> bytes:
     for name, value in _properties(report):
         SubElement(properties, "property", {"name": name, "value": visible(value)})
     suite.extend(cases)
-    said = [entry.told for entry in report.unconfirmed]
-    if said or report.notes:
-        SubElement(suite, "system-out").text = visible("\n".join((*said, *report.notes)))
+    said = [*(entry.told for entry in report.unconfirmed), *report.notes]
+    if report.behind:
+        said += [behind_text(report, report.behind)]
+    if said:
+        SubElement(suite, "system-out").text = visible("\n".join(said))
     ElementTree.indent(root)
     document: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
     return document + b"\n"
@@ -70,6 +73,7 @@ def _properties(report: Report) -> list[tuple[str, str]]:
         ("signature", subject.signature),
         ("place", subject.place),
         ("title", subject.title),
+        ("assume", " ".join(subject.assume) or None),
     )
     return [(name, value) for name, value in rows if value is not None]
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from msgspec import Struct
 
 from vfio_verify.report.report import Report
+from vfio_verify.report.violations import ViolationEntry
 
 # Where the core is written, in this project's tree.
 _CORE = "pyx/_core.pyx"
@@ -34,6 +36,8 @@ class Locations(Struct, frozen=True):
     """The definition of the function."""
     violations: tuple[Location | None, ...]
     """The line of each violation, in their order. Where it is not known, the definition of the function."""
+    further: tuple[Location | None, ...] = ()
+    """The same of what lies behind the first fault."""
 
 
 def locate(report: Report, root: Path, directory: Path) -> Locations:
@@ -47,9 +51,12 @@ def locate(report: Report, root: Path, directory: Path) -> Locations:
     else:
         path, _, number = (report.subject.place or "").rpartition(":")
         head = _locate(path, int(number or 0), root, directory)
-    lines = (violation.where for violation in report.violations)
-    places = ((line and _locate(line.file, line.line, root, directory)) or head for line in lines)
-    return Locations(root, head, tuple(places))
+
+    def places(violations: Iterable[ViolationEntry]) -> tuple[Location | None, ...]:
+        lines = (violation.where for violation in violations)
+        return tuple((line and _locate(line.file, line.line, root, directory)) or head for line in lines)
+
+    return Locations(root, head, places(report.violations), places(report.further))
 
 
 def _locate(path: str, line: int, root: Path, directory: Path) -> Location | None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from vfio_verify import __version__
 from vfio_verify.campaign.check import Result
@@ -20,7 +20,7 @@ from vfio_verify.judge.severity import gravest_first
 from vfio_verify.report.violations import UnconfirmedEntry, ViolationEntry, unconfirmed_entry, violation_entry
 from vfio_verify.subject.subject import Subject
 from vfio_verify.values.markup import json_report
-from vfio_verify.values.spec import Level, clauses
+from vfio_verify.values.spec import SEVERITIES, Level, clauses
 from vfio_verify.values.words import number_of
 
 Status = Literal["holds", "violated", "unconfirmed", "not exercised"]
@@ -39,6 +39,8 @@ class SubjectEntry(Struct, frozen=True, omit_defaults=True):
     place: str | None
     title: str | None
     arguments: tuple[str, ...] = ()
+    assume: tuple[str, ...] = ()
+    """The conventions of the world in which it was checked, which QEMU does not have: NAME=VALUE."""
 
     @property
     def has_errp(self) -> bool:
@@ -49,6 +51,13 @@ class SubjectEntry(Struct, frozen=True, omit_defaults=True):
     def shown(self) -> str:
         """The function, or "core"."""
         return f"{self.function}()" if self.kind == "C" else self.name
+
+    @property
+    def condition(self) -> str:
+        """What qualifies a verdict on it: nothing, or that conventions were assumed."""
+        if not self.assume:
+            return ""
+        return ", under an assumption" if len(self.assume) == 1 else f", under {len(self.assume)} assumptions"
 
 
 class ClauseEntry(Struct, frozen=True):
@@ -83,11 +92,14 @@ class Report(Struct, frozen=True, tag_field="schema", tag="vfio-verify/report@1"
     coverage: LineCoverage | None = None
     """Which lines of the subject some run reached. None for the core, and where that is not known."""
     left_out: dict[str, int] = {}
+    behind: Report | UnsetType = UNSET
+    """What a check finds behind the first fault of a subject that maps nothing, in a world with the conventions by
+    which it goes on. Nothing of it is in the other fields, and it has no part in the exit status."""
 
     @property
     def exit_status(self) -> int:
         """What ``vfio-verify check`` exits with."""
-        if self.interrupted:
+        if self.interrupted or (self.behind and self.behind.interrupted):
             return 130
         return {"conforms": 0, "violates": 1}.get(self.verdict or "", UNCONFIRMED_STATUS)
 
@@ -141,6 +153,15 @@ class Report(Struct, frozen=True, tag_field="schema", tag="vfio-verify/report@1"
             *([_UNSEEN] if self.maps_unseen else []),
         )
 
+    @property
+    def further(self) -> tuple[ViolationEntry, ...]:
+        """The violations behind the first fault that are not told before it, or are graver than they are there."""
+        told = {(one.clause, one.cause): SEVERITIES.index(one.severity) for one in self.violations}
+        behind = self.behind.violations if self.behind else ()
+        return tuple(
+            one for one in behind if SEVERITIES.index(one.severity) < told.get((one.clause, one.cause), len(SEVERITIES))
+        )
+
     def to_json(self) -> bytes:
         """One object, indented, with the keys in a fixed order."""
         return json_report(self)
@@ -184,6 +205,7 @@ def make_report(subject: Subject, options: Options, result: Result) -> Report:
         features=tally.features,
         coverage=line_coverage(subject, tally.covered),
         left_out=tally.left_out,
+        behind=make_report(result.behind.subject, options, result.behind.result) if result.behind else UNSET,
     )
 
 

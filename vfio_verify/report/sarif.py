@@ -14,8 +14,9 @@ import msgspec
 from vfio_verify.report.case_text import reproduce_line
 from vfio_verify.report.location import Location, Locations
 from vfio_verify.report.report import Report
-from vfio_verify.report.text import violation_text
+from vfio_verify.report.text import behind_lines, violation_text
 from vfio_verify.report.violations import ViolationEntry
+from vfio_verify.values.conventions import supposed
 from vfio_verify.values.markup import fenced, prose, visible
 from vfio_verify.values.spec import Clause, Severity, clauses
 
@@ -29,12 +30,12 @@ def to_sarif(report: Report, places: Locations) -> bytes:
     """One log with one run."""
     run: dict[str, Any] = {
         "tool": {"driver": _driver(report)},
-        "invocations": [_invocation(report)],
+        "invocations": [_invocation(report, places)],
         "columnKind": "utf16CodeUnits",
         "properties": _properties(report),
         "results": _results(report, places),
     }
-    if any(place is not None and place.below_root for place in (places.subject, *places.violations)):
+    if any(place is not None and place.below_root for place in (places.subject, *places.violations, *places.further)):
         run["originalUriBaseIds"] = {_BASE: {"uri": _file_uri(str(places.root)) + "/"}}
     log = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
     return msgspec.json.format(msgspec.json.encode(log), indent=1) + b"\n"
@@ -80,17 +81,26 @@ def _level_of(violation: ViolationEntry) -> str:
     return "warning" if violation.severity in ("low", "note") else "error"
 
 
-def _invocation(report: Report) -> dict[str, Any]:
+def _invocation(report: Report, places: Locations) -> dict[str, Any]:
+    """What was done, and what is told besides results: what is unconfirmed, or lies behind the first fault."""
     said = [
         ("error" if kind == "no verdict" else "warning", f"{text[0].upper()}{text[1:]}.")
         for kind, text in report.shortcomings.items()
     ]
     said += [("warning", visible(entry.told)) for entry in report.unconfirmed]
     said += [("note", visible(note)) for note in report.notes]
+    notifications: list[dict[str, Any]] = [{"level": level, "message": {"text": text}} for level, text in said]
+    if report.behind:
+        heading, *_ = behind_lines(report, report.behind)
+        notifications += [{"level": "note", "message": {"text": heading}}]
+        for violation, place in zip(report.further, places.further, strict=True):
+            where = {"locations": [_location(_function_of(violation, report), place)]}
+            text = f"{supposed(report.behind.subject.assume)}: {violation.clause}: {violation.summary}"
+            notifications += [{"level": "note", "message": {"text": visible(text)}, **where}]
     return {
         "executionSuccessful": report.is_whole,
         "exitCode": report.exit_status,
-        "toolExecutionNotifications": [{"level": level, "message": {"text": text}} for level, text in said],
+        "toolExecutionNotifications": notifications,
     }
 
 

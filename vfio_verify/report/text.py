@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import zip_longest
 
 from rich.console import Console
@@ -15,6 +15,7 @@ from vfio_verify.report.case_text import calls_of, case_rows, reproduce_line, ro
 from vfio_verify.report.report import ClauseEntry, Report, SubjectEntry
 from vfio_verify.report.violations import ViolationEntry
 from vfio_verify.values import markup
+from vfio_verify.values.conventions import conventions, supposed
 from vfio_verify.values.source_line import SourceLine
 from vfio_verify.values.spec import clauses
 from vfio_verify.values.words import number_of
@@ -56,15 +57,7 @@ def print_report(report: Report, console: Console) -> None:
     """Write a whole report."""
     page = Page(console)
     _print_verdict(report, page)
-    for number, violation in enumerate(report.violations[:_WHOLE], 1):
-        _print_violation(number, violation, report, page)
-    _print_in_lines(report.violations[_WHOLE:], page)
-    for entry in report.unconfirmed:
-        page.paragraph(entry.told)
-        page.line()
-        # One line, however long: it is to be copied.
-        page.line(Text("   " + reproduce_line(entry.case, report)))
-        page.line()
+    _print_violations(report.violations, report, page)
     _print_clauses(report.clauses, page)
     _print_kernel_faults(report, page)
     if report.coverage is not None:
@@ -78,13 +71,62 @@ def print_report(report: Report, console: Console) -> None:
     for note in (*(f"Not exercised: {', '.join(ids)}: {why}." for why, ids in silent.items()), *report.notes):
         page.line()
         page.paragraph(note)
+    if report.behind:
+        page.line()
+        _print_behind(report, report.behind, page)
+
+
+def _print_violations(violations: Sequence[ViolationEntry], report: Report, page: Page, told: int = 0) -> None:
+    """Violations, of which so many are told before these, and what is unconfirmed."""
+    for number, violation in enumerate(violations[:_WHOLE], told + 1):
+        _print_violation(number, violation, report, page)
+    _print_in_lines(violations[_WHOLE:], page, told + _WHOLE)
+    for entry in report.unconfirmed:
+        page.paragraph(entry.told)
+        page.line()
+        # One line, however long: it is to be copied.
+        page.line(Text("   " + reproduce_line(entry.case, report)))
+        page.line()
+
+
+def _print_behind(report: Report, behind: Report, page: Page) -> None:
+    """The second part: what would be found if the first fault were none."""
+    heading, *lines = behind_lines(report, behind)
+    page.paragraph(heading, style="bold")
+    for line in lines:
+        page.paragraph(line)
+    page.line()
+    _print_violations(report.further, behind, page, len(report.violations))
+
+
+def behind_lines(report: Report, behind: Report) -> Iterator[str]:
+    """What is said of a second part before its violations: what is assumed, what QEMU has instead, how much was run."""
+    assume = behind.subject.assume
+    if report.further:
+        found = number_of(len(report.further), "more violation")
+    else:
+        found = "nothing more is confirmed" if behind.unconfirmed or behind.shortcomings else "no more violations"
+    yield f"{supposed(assume)}, as this code takes {'it' if len(assume) == 1 else 'them'}: {found}."
+    truth = " ".join(conventions()[assumed].qemu for assumed in assume)
+    option = " ".join(f"--assume {assumed}" for assumed in assume)
+    yield f"{truth} This has no part in the verdict; {option} checks in such a world alone."
+    yield "; ".join((behind.extent, *behind.shortcomings.values()))
 
 
 def violation_text(number: int, violation: ViolationEntry, report: Report, width: int = 100) -> str:
     """One violation as it stands in the report, without colours."""
+    return _plain(lambda page: _print_violation(number, violation, report, page), width)
+
+
+def behind_text(report: Report, behind: Report, width: int = 100) -> str:
+    """The second part as it stands in the report, without colours."""
+    return _plain(lambda page: _print_behind(report, behind, page), width)
+
+
+def _plain(write: Callable[[Page], None], width: int) -> str:
     page = io.StringIO()
     console = Console(file=page, width=width, color_system=None, highlight=False, markup=False, emoji=False)
-    _print_violation(number, violation, report, Page(console))
+    write(Page(console))
     return page.getvalue()
 
 
@@ -94,12 +136,15 @@ def _print_verdict(report: Report, page: Page) -> None:
     subject = report.subject
     name = Text(subject.shown, style="bold")
     if violated:
-        page.line(name + Text(f" violates {len(violated)} of {len(report.clauses)} clauses", style="bold red"))
+        what = f" violates {len(violated)} of {len(report.clauses)} clauses{subject.condition}"
+        page.line(name + Text(what, style="bold red"))
     elif report.verdict == "conforms":
-        page.line(name + Text(" conforms", style="bold green"))
+        page.line(name + Text(f" conforms{subject.condition}", style="bold green"))
     else:
         verdict = "no verdict" if report.verdict is None else "unconfirmed"
         page.line(name + Text(f": {verdict}: {'; '.join(report.doubts)}", style="bold yellow"))
+    for assumed in subject.assume:
+        page.paragraph(f"{assumed}: {conventions()[assumed].world}")
     if subject.title:
         page.paragraph(subject.title)
     if subject.place:
@@ -174,11 +219,11 @@ def _standing(violation: ViolationEntry) -> str:
     return f"Severity {violation.severity}.{runs}{also if violation.consequences else ''}"
 
 
-def _print_in_lines(violations: tuple[ViolationEntry, ...], page: Page) -> None:
+def _print_in_lines(violations: Sequence[ViolationEntry], page: Page, told: int) -> None:
     if not violations:
         return
     page.paragraph(f"{number_of(len(violations), 'more violation')}, in full in the JSON report:")
-    for number, violation in enumerate(violations, _WHOLE + 1):
+    for number, violation in enumerate(violations, told + 1):
         page.paragraph(f"{number}. {violation.clause} ({violation.severity}): {violation.summary}", indent=3)
     page.line()
 

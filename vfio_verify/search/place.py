@@ -138,9 +138,9 @@ def decoded(data: bytes, name: str) -> State:
 
 
 def digest(subject: Subject, options: Options) -> str:
-    """A digest that is the same for the same search. Another policy or seed makes another search, and so does another
-    version, which may generate other layouts."""
-    what = (identity(subject), options.policy, options.seed, options.sandbox, __version__)
+    """A digest that is the same for the same search. Another policy or seed, or another convention, makes another
+    search, and so does another version, which may generate other layouts."""
+    what = (identity(subject), options.policy, options.seed, options.sandbox, __version__, *subject.assume)
     return hashlib.sha256(repr(what).encode()).hexdigest()[:16]
 
 

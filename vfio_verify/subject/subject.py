@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from vfio_verify.values.case import Call, Case
+from vfio_verify.values.case import Call, Case, in_world
 from vfio_verify.values.source_line import LeftOut, SourceLine, SourceText
 from vfio_verify.worker.leftovers import private_directory
 from vfio_verify.worker.sandbox import SandboxFeature
@@ -51,6 +51,8 @@ class Subject(Struct, frozen=True):
     """What comes from its tree, and where it is there."""
     is_built_twice: bool = False
     """Whether it is also there with automatic variables that are zero until they are set."""
+    assume: tuple[str, ...] = ()
+    """The conventions of every world that it is run in, where the user asks for some, as a case has them."""
 
     @property
     def linked(self) -> list[Path]:
@@ -72,6 +74,8 @@ class Subject(Struct, frozen=True):
         if case.variables == "zero" and not self.is_built_twice:
             earlier = tuple(replace(before, variables="pattern") for before in case.earlier)
             case = replace(case, variables="pattern", earlier=earlier)
+        if self.assume:
+            case = in_world(case, self.assume)
         if self.told_total:
             return case
         sequence = tuple(_summed(action) if isinstance(action, Call) else action for action in case.sequence)
@@ -102,15 +106,17 @@ def open_subject(
     function: str | None = None,
     parts: SandboxFeature = SandboxFeature.ALL,
     given: Given | None = None,
+    assume: tuple[str, ...] = (),
 ) -> Iterator[Subject]:
-    """Make a subject of what the user named: ``core``, or C code in any form that `read_source` knows.
+    """Make a subject of what the user named: ``core``, or C code in any form that `read_source` knows. It is run in
+    worlds with the conventions that are assumed.
 
     What is compiled, confined by `parts` of the sandbox, lies in a private temporary directory, and is gone at the
     end. Raises InputError.
     """
     names = [name] if isinstance(name, str) else list(name)
     if names == ["core"]:
-        yield CORE
+        yield replace(CORE, assume=assume)
         return
     # Parsing C needs libraries that a check of the core can do without.
     from vfio_verify.subject import compiler
@@ -146,4 +152,5 @@ def open_subject(
             notes=(*source.notes, *library.warnings),
             taken=source.taken,
             is_built_twice=library.is_built_twice,
+            assume=assume,
         )

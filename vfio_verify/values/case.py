@@ -17,6 +17,7 @@ from msgspec import Meta, Struct, field
 from msgspec.structs import force_setattr, replace
 
 from vfio_verify.errors import InputError
+from vfio_verify.values.conventions import in_order
 
 PAGE = mmap.PAGESIZE
 PAGE_SIZES = (4096, 16384, 65536)
@@ -216,7 +217,8 @@ class Case(
     them. `sequence` is done after it, in order, in the same world. `concurrent`, whose name in JSON is `alongside`, is
     called at the same time, each call by a thread of its own. Empty ones are not written. `variables` says what the
     subject's automatic variables hold until they are set: a pattern that is no address and no count, or zero, as QEMU
-    itself is built since 9.1.
+    itself is built since 9.1. `assume` has the conventions, as NAME=VALUE, that the world keeps though QEMU does not
+    (specs/conventions.toml).
     """
 
     devices: tuple[Device, ...]
@@ -233,6 +235,7 @@ class Case(
     earlier: tuple[Case, ...] = ()
     kernel: Kernel = ORDINARY_KERNEL
     variables: Variables = _PATTERN
+    assume: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         # By identity: msgspec leaves out a default that is the very same object.
@@ -269,6 +272,11 @@ class Case(
     def to_json(self) -> bytes:
         """One line of JSON; `corpus.entry.read_entry` reads it back to an equal case."""
         return _encoder.encode(self)
+
+
+def in_world(case: Case, assume: tuple[str, ...]) -> Case:
+    """The case, and those before it, in a world with these conventions."""
+    return replace(case, assume=assume, earlier=tuple(replace(before, assume=assume) for before in case.earlier))
 
 
 _encoder = msgspec.json.Encoder(order="deterministic")
@@ -308,6 +316,7 @@ def check(case: Case) -> None:
     _require(together <= 1, "a sequence, concurrent calls and a kernel fault cannot be together in one case")
     _check_sequence(case, sizes)
     _check_kernel_fault(case)
+    _require(case.assume == in_order(case.assume), "its conventions are not in the order of the spec, each name once")
     for before in case.earlier:
         _require(not before.earlier, "an earlier case has earlier cases of its own")
         check(before)

@@ -20,9 +20,13 @@ from vfio_verify.values.observation import STEPS
 from vfio_verify.values.space import alone
 
 _STRUCTURE = frozenset(
-    ("fault_plan", "kernel_fault", "sequence", "concurrent", "earlier", "areas", "device", "region", "area", "size")
+    (
+        *("fault_plan", "kernel_fault", "sequence", "concurrent", "earlier", "assume"),
+        *("areas", "device", "region", "area", "size"),
+    )
 )
-"""Fields that say what there is in a world or what happens in it. All others should have their defaults."""
+"""Fields that say what there is in a world or what happens in it, and under which conventions. All others should have
+their defaults."""
 
 _A_FEW_PAGES = 16
 _ODD = 2
@@ -86,7 +90,7 @@ def _layout_cost(case: Case) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[An
         case.total_size,
         tuple(map(_segment_key, case.iovec)),
         tuple((call.total_size, call.iovec != case.iovec) for call in case.concurrent),
-        _key((case.devices, case.ram_blocks, case.concurrent, case.sequence)),
+        _key((case.devices, case.ram_blocks, case.concurrent, case.sequence, case.assume)),
         _key([(name, getattr(case, name)) for name in odd_fields(case)]),
     )
     return first, second, third

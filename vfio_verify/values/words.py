@@ -48,6 +48,8 @@ _LOOK_UPS: dict[Step, str] = {
 }
 _TRUTH_LOOK_UPS = (3, 4)
 """Shapes of vfio_device_lookup(), in its event's third argument, that answer true or false (pyx/world/qemu/vfio.c)."""
+_REGION_INFO_IS_TRUE, _LOOKUP_IS_0 = "vfio_device_get_region_info=true", "vfio_device_lookup=0"
+"""Conventions under which a look-up answers otherwise."""
 
 
 def place(offset: int, base: str = "A") -> str:
@@ -169,7 +171,7 @@ def _answer(event: Event, case: Case, seen: Observation) -> str:
     if event.flags & OPEN:
         return ""
     if event.errno and STEPS[event.step] == "region_info":
-        return f" = -{errno_name(event.errno)}"
+        return f" = {'false' if _REGION_INFO_IS_TRUE in case.assume else f'-{errno_name(event.errno)}'}"
     if event.errno:
         late = ", after what was there was unmapped" if event.flags & TOOK_AWAY else ""
         return f" = {errno_name(event.errno)}{late}"
@@ -187,7 +189,8 @@ def _look_up_answer(step: Step, event: Event, case: Case, seen: Observation) -> 
     nothing = event.result == NOTHING
     if step == "find_device":
         if event.a2 in _TRUTH_LOOK_UPS:
-            return "false" if nothing else "true"
+            false, true = ("1", "0") if _LOOKUP_IS_0 in case.assume else ("false", "true")
+            return false if nothing else true
         return "NULL" if nothing else f"device {event.result}"
     if step == "find_block":
         return "NULL" if nothing else f"block {event.result}"
@@ -196,7 +199,7 @@ def _look_up_answer(step: Step, event: Event, case: Case, seen: Observation) -> 
     if step == "find_index":
         return "-1" if nothing else f"index {event.result}"
     if step == "region_info":
-        return "0"
+        return "true" if _REGION_INFO_IS_TRUE in case.assume else "0"
     if step == "region_fd":
         return "-1" if nothing else fd_name(event.result, case, seen)
     return ""

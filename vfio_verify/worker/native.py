@@ -25,13 +25,15 @@ MMAP_RULES = ("region", "areas", "file")
 """In the order of ``enum vv_mmap_rule``."""
 MSIX = (None, "cut", "mappable")
 """In the order of ``enum vv_msix``."""
+CONVENTIONS = ("vfio_device_get_region_info=true", "vfio_device_lookup=0", "RAMBlock.fd=device")
+"""The bits of ``enum vv_conventions``, from the lowest on."""
 CALL, END, CHANGE, DROP, FORK = range(5)
 """``enum vv_action_kind``."""
 
 RequestHead = namedtuple(
     "RequestHead",
     "magic flags n_devices n_regions n_areas n_blocks n_segments n_plans total_size null_errp "
-    "kernel_kind kernel_at kernel_rules page_size",
+    "kernel_kind kernel_at kernel_rules page_size conventions",
 )
 """``struct vv_request``, which the arrays that it counts and the plans follow."""
 RegionWords = namedtuple("RegionWords", "device index size flags sparse memory offset msix")

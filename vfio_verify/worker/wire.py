@@ -103,6 +103,7 @@ def pack_layout(case: Case, flags: int, n_plans: int, magic: int = native.REQUES
         kernel_at=0 if fault is None else fault.at,
         kernel_rules=_kernel_rules(case.kernel),
         page_size=case.page_size,
+        conventions=sum(1 << native.CONVENTIONS.index(one) for one in case.assume),
     )
     arrays = (*devices, *itertools.chain.from_iterable(regions), *areas, *blocks, *segment_words(case.iovec))
     return native.pack_words((*head, *arrays))

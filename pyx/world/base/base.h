@@ -81,6 +81,7 @@ struct vv_layout {
     u64 kernel_rules;               /* enum vv_kernel_rules */
     u64 page_size;                  /* of the machine that the subject is told of */
     u64 zeroed;                     /* call the subject whose automatic variables are zero until they are set */
+    u64 conventions;                /* enum vv_conventions */
 };
 
 /* Where kernels differ from the newest one; class Kernel in vfio_verify/values/case.py. */
@@ -89,6 +90,14 @@ enum vv_kernel_rules {
     VV_NO_HINTS = 2,                /* an address without MAP_FIXED is not followed */
     VV_NO_NOREPLACE = 4,            /* MAP_FIXED_NOREPLACE is ignored */
     VV_NO_LOCKS = 8,                /* MAP_LOCKED is refused with EAGAIN */
+};
+
+/* Where the world does as some code takes QEMU to do. specs/conventions.toml words them, and names them in CONVENTIONS
+ * of vfio_verify/worker/native.py. */
+enum vv_conventions {
+    VV_REGION_INFO_IS_TRUE = 1,     /* vfio_device_get_region_info() returns true on success, false on failure */
+    VV_LOOKUP_IS_0 = 2,             /* vfio_device_lookup() returns 0 on success, true on failure */
+    VV_BLOCK_HAS_FD = 4,            /* a RAMBlock of a device's memory has the device's descriptor, and its offset in it */
 };
 
 /* Below VV_MEM_RAM: the file of the device of that number. From VV_MEM_FILE on: that of a region that has one of its

@@ -200,6 +200,10 @@ static void build_block(u64 b, u64 ram_address)
         block->mr = &mapped->mem;
         block->flags = RAM_PREALLOC;
         block->fd = -1;
+        if (vv_world.layout.conventions & VV_BLOCK_HAS_FD) {
+            block->fd = vv_memory_fd(vv_block_memory(b));
+            block->fd_offset = vv_world.block_file_offset[b];
+        }
         snprintf(block->idstr, sizeof(block->idstr), "%s/mmaps[%u]", block->mr->dev->id, (unsigned)b);
         mapped->mmap = block->host;
     }

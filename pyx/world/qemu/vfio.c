@@ -181,6 +181,8 @@ static u64 find_region(u64 device, int index)
     return VV_NONE;
 }
 
+static bool has(enum vv_conventions convention) { return vv_world.layout.conventions & convention; }
+
 static char caching;                /* lock: at a device's cache of region information */
 
 static int region_info(VFIODevice *vbasedev, int index, struct vfio_region_info **info, struct vv_event *event)
@@ -222,7 +224,7 @@ VV_EXPORT int vfio_device_get_region_info(struct VFIODevice *vbasedev, int index
         errno = -result;                /* as the ioctl leaves it */
     }
     vv_end(event, (u64)(int64_t)result, -result);
-    return result;
+    return has(VV_REGION_INFO_IS_TRUE) ? result == 0 : result;
 }
 
 VV_EXPORT struct vfio_info_cap_header *vfio_get_region_info_cap(struct vfio_region_info *info, uint16_t id)
@@ -293,7 +295,7 @@ static bool lookup(struct iovec *iov, VFIODevice **vbasedev, RAMBlock **first_rb
     } else {
         error_setg(errp, "no RAM block holds %p", address);
     }
-    return found;
+    return has(VV_LOOKUP_IS_0) ? !found : found;
 }
 
 VV_EXPORT bool vfio_verify_device_lookup_3(struct iovec *iov, struct VFIODevice **vbasedev, struct Error **errp)

@@ -47,6 +47,7 @@ struct vv_request {
     u64 kernel_kind, kernel_at;     /* enum vv_kernel_kind; before which mmap, 0: before the call */
     u64 kernel_rules;               /* enum vv_kernel_rules */
     u64 page_size;                  /* the subject's */
+    u64 conventions;                /* enum vv_conventions */
     /* followed by the arrays in that order, then each plan: its number of faults, its faults */
 };
 

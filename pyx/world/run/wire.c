@@ -46,6 +46,7 @@ bool vv_read_layout(const struct vv_request *request, struct vv_cursor *cursor, 
     layout->null_errp = request->null_errp;
     layout->kernel_rules = request->kernel_rules;
     layout->page_size = request->page_size;
+    layout->conventions = request->conventions;
     layout->zeroed = request->flags & VV_ZEROED;
     if (layout->page_size % vv_page_size || !layout->page_size || (layout->page_size & (layout->page_size - 1))) {
         return false;
