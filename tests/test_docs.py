@@ -20,6 +20,7 @@ from vfio_verify.cli.main import cli
 from vfio_verify.subject.source.signatures import Signature
 from vfio_verify.subject.source.world_names import read_names
 from vfio_verify.values.case import KERNEL_FAULT_KINDS
+from vfio_verify.values.conventions import conventions
 from vfio_verify.values.spec import SEVERITIES
 
 README, DOCS = CHECKOUT / "README.md", CHECKOUT / "docs"
@@ -133,6 +134,7 @@ def test_the_tables_have_what_there_is() -> None:
     assert set(first_column(DOCS / "subjects.md", "signature")) == set(Signature)
     assert first_column(DOCS / "how-it-works.md", "kernel fault") == list(KERNEL_FAULT_KINDS)
     assert first_column(DOCS / "reading-a-report.md", "severity") == list(SEVERITIES)
+    assert first_column(DOCS / "reading-a-report.md", "convention") == list(conventions())
     assert first_column(DOCS / "corpus-and-fuzzing.md", "outcome") == [*STATUSES]
 
 
