@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from vfio_verify.report.case_text import reproduce_line
 from vfio_verify.report.location import Location, Locations
 from vfio_verify.report.report import Report
-from vfio_verify.report.text import behind_lines, line_text, violation_text
+from vfio_verify.report.text import as_taken, behind_lines, line_text, violation_text
 from vfio_verify.report.violations import ViolationEntry
-from vfio_verify.values.conventions import conventions, supposed
+from vfio_verify.values.conventions import conventions
 from vfio_verify.values.markup import fenced, prose, visible
 from vfio_verify.values.words import number_of
 
@@ -37,10 +37,9 @@ def commands(report: Report, places: Locations) -> Iterator[str]:
         if not entry.is_advice:
             yield _command("warning", {**_place(places.subject), "title": f"vfio-verify: {entry.clause}"}, entry.told)
     if report.behind:
-        heading = f"{supposed(report.behind.subject.assume)}, as this code takes it:"
         for violation, place in list(zip(report.further, places.further, strict=True))[:SHOWN]:
             properties = {**_place(place), "title": f"vfio-verify: {violation.clause}, behind the first fault"}
-            yield _command("notice", properties, f"{heading}\n{_message(violation, report.behind)}")
+            yield _command("notice", properties, f"{as_taken(report.behind)}:\n{_message(violation, report.behind)}")
     for kind, text in report.shortcomings.items():
         yield _command("error" if kind == "no verdict" else "warning", {"title": "vfio-verify"}, text)
 

@@ -99,6 +99,12 @@ def _print_behind(report: Report, behind: Report, page: Page) -> None:
     _print_violations(report.further, behind, page, len(report.violations))
 
 
+def as_taken(behind: Report) -> str:
+    """Under what a second part holds, as a clause without its end."""
+    assume = behind.subject.assume
+    return f"{supposed(assume)}, as this code takes {'it' if len(assume) == 1 else 'them'}"
+
+
 def behind_lines(report: Report, behind: Report) -> Iterator[str]:
     """What is said of a second part before its violations: what is assumed, what QEMU has instead, how much was run."""
     assume = behind.subject.assume
@@ -106,7 +112,7 @@ def behind_lines(report: Report, behind: Report) -> Iterator[str]:
         found = number_of(len(report.further), "more violation")
     else:
         found = "nothing more is confirmed" if behind.unconfirmed or behind.shortcomings else "no more violations"
-    yield f"{supposed(assume)}, as this code takes {'it' if len(assume) == 1 else 'them'}: {found}."
+    yield f"{as_taken(behind)}: {found}."
     truth = " ".join(conventions()[assumed].qemu for assumed in assume)
     option = " ".join(f"--assume {assumed}" for assumed in assume)
     yield f"{truth} This has no part in the verdict; {option} checks in such a world alone."
