@@ -63,7 +63,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     from vfio_verify.worker.worker import Worker
 
     monkeypatch.setattr("vfio_verify.trial.minimize._MAX_SLOW_TRIES", 2)
-    monkeypatch.setitem(Worker.__init__.__kwdefaults__, "cpu_seconds", 0.3)
+    for module in ("limits", "asking"):
+        monkeypatch.setattr(f"vfio_verify.worker.{module}.TICK_SECONDS", 0.05)
+    monkeypatch.setitem(Worker.__init__.__kwdefaults__, "cpu_seconds", 0.2)
     monkeypatch.setitem(Worker.__init__.__kwdefaults__, "sleep_seconds", 0.6)
 
 
