@@ -58,15 +58,20 @@ def steady_huge_pages() -> Iterator[None]:
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call that hangs is given less time in this process, and is made small in fewer tries."""
+def short_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that hangs is given less time in this process."""
     from vfio_verify.worker.worker import Worker
 
-    monkeypatch.setattr("vfio_verify.trial.minimize._MAX_SLOW_TRIES", 2)
     for module in ("limits", "asking"):
         monkeypatch.setattr(f"vfio_verify.worker.{module}.TICK_SECONDS", 0.05)
     monkeypatch.setitem(Worker.__init__.__kwdefaults__, "cpu_seconds", 0.2)
     monkeypatch.setitem(Worker.__init__.__kwdefaults__, "sleep_seconds", 0.6)
+
+
+@pytest.fixture
+def impatient(short_of_time: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that hangs is made small in fewer tries, too."""
+    monkeypatch.setattr("vfio_verify.trial.minimize._MAX_SLOW_TRIES", 2)
 
 
 # A project of its own, which test_pytest_plugin.py runs in a copy.

@@ -57,7 +57,7 @@ def search(corpus: RedisCorpus, layouts: int, **how: Any) -> Outcome:
 def test_two_searches_at_once_share_the_work_and_both_know_all_that_was_found(server, tmp_path):
     """No shard is done twice; the counts are those of one search that does the same shards on its own."""
     files = [tmp_path / "one.json", tmp_path / "other.json"]
-    arguments = (NEVER_UNMAPPED, "--examples", 300, "--jobs", 1, "--corpus", server.url)
+    arguments = (NEVER_UNMAPPED, "--examples", 200, "--jobs", 1, "--corpus", server.url)
     pair = [started("fuzz", *arguments, "--json", file, cwd=tmp_path) for file in files]
     said = [process.communicate(timeout=120) for process in pair]
     assert [process.returncode for process in pair] == [1, 1], said

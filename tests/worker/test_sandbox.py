@@ -738,6 +738,7 @@ def test_no_text_makes_the_compiler_read_what_is_not_its_business(
     place: Path, monkeypatch: pytest.MonkeyPatch, name: str, parts: SandboxFeature
 ) -> None:
     monkeypatch.setattr(compiler, "TIME_LIMIT", 10.0)
+    monkeypatch.setattr(compiler, "_MEMORY_LIMIT", 512 << 10)  # KiB, which words without end take soon
     text, said = TEXTS[name]
     if not parts & SandboxFeature.LANDLOCK:
         said = f"{said}|includes /|is refused"
