@@ -181,13 +181,15 @@ def maps_before_it_unmaps(seen: Observation) -> bool:
 
 
 _VARIABLE = re.compile(r"0x[0-9a-f]+|\(nil\)|[0-9][0-9a-f]*")
-_TEXTS = "|".join(re.escape(os.strerror(number)) for number in (0, *errno.errorcode))
-_ERRNO_TEXTS = re.compile(f": ({_TEXTS}|Unknown error .*)$")
+_ERRNO_TEXTS = frozenset(os.strerror(number) for number in (0, *errno.errorcode))
 
 
 def template(message: str) -> str:
     """A message without its numbers, addresses and the errno's text."""
-    return _VARIABLE.sub("#", _ERRNO_TEXTS.sub("", message.strip()))
+    message = message.strip()
+    said, colon, last = message.rpartition(": ")
+    is_errno = colon and (last in _ERRNO_TEXTS or last.startswith("Unknown error "))
+    return _VARIABLE.sub("#", said if is_errno else message)
 
 
 def without(ranges: list[tuple[int, int]], start: int, end: int) -> Iterator[tuple[int, int]]:

@@ -182,15 +182,17 @@ def _read_hooks(elf: ELFFile) -> Iterator[_Hook]:
     before = _BEFORE_OPERAND.get(elf["e_machine"])
     if before is None:
         return
+    hooks: dict[int, set[int]] = {}  # the numbers of its symbol, by the table
     for section in elf.iter_sections():
         # Those that the loader applies, of the procedure linkage table, have an address.
         if isinstance(section, RelocationSection) and not section["sh_addr"]:
-            symbols = elf.get_section(section["sh_link"])
-            if not isinstance(symbols, SymbolTableSection):
-                continue
-            numbers = {n for n, symbol in enumerate(symbols.iter_symbols()) if symbol.name.split("@")[0] == _HOOK}
-            for relocation in section.iter_relocations():
-                if relocation["r_info_sym"] in numbers:
+            table = section["sh_link"]
+            if table not in hooks:
+                symbols = elf.get_section(table)
+                named = symbols.iter_symbols() if isinstance(symbols, SymbolTableSection) else ()
+                hooks[table] = {n for n, symbol in enumerate(named) if symbol.name.split("@")[0] == _HOOK}
+            for relocation in section.iter_relocations() if hooks[table] else ():
+                if relocation["r_info_sym"] in hooks[table]:
                     at = relocation["r_offset"]
                     yield _Hook(at - before, at + 4)
 

@@ -17,9 +17,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from elftools.elf.dynamic import DynamicSection
-from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import SymbolTableSection
 from msgspec import Struct
 
 from vfio_verify.errors import InputError
@@ -114,6 +111,10 @@ def _refuse(path: str, head: bytes) -> None:
 
 def _dynamic(path: str, file: Any) -> tuple[str | None, frozenset[str]]:
     """The name that a library has for others, if any, and what it defines."""
+    from elftools.elf.dynamic import DynamicSection  # most subjects call no library
+    from elftools.elf.elffile import ELFFile
+    from elftools.elf.sections import SymbolTableSection
+
     soname: str | None = None
     symbols: set[str] = set()
     for section in ELFFile(file).iter_sections():

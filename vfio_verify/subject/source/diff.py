@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
-from unidiff.errors import UnidiffParseError
-from unidiff.patch import PatchSet
 
 from vfio_verify.errors import InputError
+
+if TYPE_CHECKING:
+    from unidiff.patch import PatchSet
 
 BEGIN = re.compile(r"^(?:diff --git .*\n|--- \S.*\n\+\+\+ \S.*\n@@ -\d)", re.MULTILINE)
 _NUMBER = re.compile(r"\[[^\]]*?\b(?:v\d+\b[^\]]*?)?(\d+)/\d+\]")
@@ -44,6 +46,9 @@ class WithoutDiffError(InputError):
 
 def parse(diff: str, name: str) -> PatchSet:
     """The files and hunks of a diff. Raises InputError if it cannot be read."""
+    from unidiff.errors import UnidiffParseError  # most subjects are no diff
+    from unidiff.patch import PatchSet
+
     try:
         parsed = PatchSet([line + "\n" for line in diff.split("\n")])
     except (UnidiffParseError, ValueError, RecursionError) as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 from vfio_verify.subject.source import diff
 from vfio_verify.subject.source.diff import Patch
@@ -29,6 +28,8 @@ def commits_of(text: str) -> list[Patch]:
 
 def _seconds(written: str) -> float | None:
     """A date as git writes it: by default, in RFC 2822, in ISO 8601, or as a number."""
+    from email.utils import parsedate_to_datetime  # most subjects are no log
+
     for read in (_default, parsedate_to_datetime, _iso, _raw):
         try:
             return read(written.strip()).timestamp()

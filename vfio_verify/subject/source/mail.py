@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import email
-import email.policy
 import re
 from collections.abc import Iterator
 from datetime import datetime
-from email.message import EmailMessage
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from vfio_verify.errors import InputError
 from vfio_verify.subject.source import diff, raw
 from vfio_verify.subject.source.diff import Patch, WithoutDiffError
+
+if TYPE_CHECKING:
+    from email.message import EmailMessage
 
 _MBOX = re.compile(r"^From \S[^\n]*\d\d:\d\d[^\n]*\n(?=[A-Za-z][A-Za-z-]*:|>From )", re.MULTILINE)
 _HEADERS = re.compile(r"(?:[A-Za-z][A-Za-z0-9-]*:[^\n]*\n(?:[ \t][^\n]*\n)*)+(?=\n|\Z)")
@@ -45,14 +46,15 @@ def patches_of(mails: list[str], name: str) -> list[Patch]:
 
     Raises InputError if there is none, or one is quoted only in part.
     """
+    from email import message_from_bytes, policy  # most subjects are no mail
+
     sent: list[Patch] = []
     in_replies: list[Patch] = []
     quoted: list[Patch] = []
     trimmed: list[Patch] = []
     for mail in mails:
         # Latin-1 cannot hold what UTF-8 can; bytes are what the parser of mails wants anyway.
-        message = email.message_from_bytes(mail.encode("utf-8"), policy=email.policy.default)
-        assert isinstance(message, EmailMessage)
+        message = message_from_bytes(mail.encode("utf-8"), policy=policy.default)
         title, date, body = _subject(message), _date(message), _body(message)
         answers = _REPLY.match(title or "")
         if found := diff.begun(body):

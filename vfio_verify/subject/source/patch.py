@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
-from unidiff.patch import Hunk, Line, PatchedFile
 
 from vfio_verify.errors import InputError
 from vfio_verify.subject.source import diff, languages
 from vfio_verify.subject.source.diff import Patch
 from vfio_verify.subject.source.text import Fragment
 from vfio_verify.subject.source.tree import Tree
+
+if TYPE_CHECKING:
+    from unidiff.patch import Hunk, Line, PatchedFile
 
 _C_SUFFIXES = {".c", ".h", ".inc"}
 
