@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,6 +78,12 @@ def impatient(short_of_time: None, monkeypatch: pytest.MonkeyPatch) -> None:
 # A project of its own, which test_pytest_plugin.py runs in a copy.
 collect_ignore = ["example_project"]
 
+# Where subjects lie that are compiled once a session (subject_files.py). The processes that xdist starts inherit it.
+_BUILT_ONCE = None
+if "VFIO_VERIFY_BUILT_ONCE" not in os.environ:
+    _BUILT_ONCE = tempfile.TemporaryDirectory(prefix="vfio-verify-tests-")
+    os.environ["VFIO_VERIFY_BUILT_ONCE"] = _BUILT_ONCE.name
+
 PACKAGE = Path(vfio_verify.__file__).parent
 SANITIZED = os.environ.get("VFIO_VERIFY_SANITIZE") == "1"
 
@@ -118,6 +125,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """A report in a worker looks like the death of a subject, which tests expect: it fails the session here."""
     if sanitizer_reports():
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_unconfigure() -> None:
+    if _BUILT_ONCE is not None:
+        _BUILT_ONCE.cleanup()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from places import TESTS
 from short_checks import no_kernel_faults
-from subject_files import needs_compiler
+from subject_files import built_once, needs_compiler
 
 from vfio_verify.campaign.check import Result, check
 from vfio_verify.campaign.options import Options
@@ -44,7 +44,7 @@ def told(result: Result) -> dict[str, object]:
 @pytest.fixture(scope="module")
 def broken():
     """Leaves its reservation where an overlay fails, and nothing else wrong."""
-    with open_subject(str(SUBJECTS / "broken" / "never_unmapped.c")) as subject:
+    with built_once(SUBJECTS / "broken" / "never_unmapped.c") as subject:
         yield subject
 
 
@@ -93,7 +93,7 @@ def test_a_confirmed_violation_is_one_when_its_case_is_run_again(broken):
 @pytest.mark.parametrize(("policy", "violated"), [("same-block", True), ("same-region", True), ("same-device", False)])
 def test_the_policy_is_the_campaigns(policy, violated):
     """SAME_BLOCK: a helper that takes any block of one device conforms where that is asked for."""
-    with open_subject(str(SUBJECTS / "broken" / "devices_compared.c")) as subject:
+    with built_once(SUBJECTS / "broken" / "devices_compared.c") as subject:
         result = check(subject, Options(examples=100, seed=1, policy=policy), why_no_kernel_fault=no_kernel_faults)
     assert ("SAME_BLOCK" in {v.clause for v in result.confirmed}) == violated
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 from made_reports import violation
-from subject_files import DIRECTORY, needs_compiler
+from subject_files import DIRECTORY, built_once, needs_compiler
 
 from vfio_verify.campaign import compare as module
 from vfio_verify.campaign.check import check, check_each
@@ -15,7 +15,7 @@ from vfio_verify.campaign.compare import Compared, Shown, change, compare, once
 from vfio_verify.campaign.options import Options
 from vfio_verify.campaign.pool import LostProcessError, Pool
 from vfio_verify.judge.attribution import key
-from vfio_verify.subject.subject import CORE, open_subject
+from vfio_verify.subject.subject import CORE
 
 YES, NO, UNSURE, UNASKED = "violated", "not violated", "unconfirmed", "not applicable"
 
@@ -76,7 +76,7 @@ def test_what_the_smallest_case_tells_apart_stays_apart() -> None:
 @pytest.mark.usefixtures("steady_huge_pages")
 def test_the_campaign_over_several_is_a_check_of_each() -> None:
     options = Options(examples=30)
-    with open_subject(str(DIRECTORY / "broken" / "newline_in_message.c")) as broken, Pool(1) as pool:
+    with built_once(DIRECTORY / "broken" / "newline_in_message.c") as broken, Pool(1) as pool:
         together = check_each((CORE, broken), options, pool, lambda _, __: None)
         apart = [check(CORE, options), check(broken, options)]
     for one, other in zip(together, apart, strict=True):
@@ -93,6 +93,6 @@ def test_a_lost_process_costs_no_answer(monkeypatch: pytest.MonkeyPatch) -> None
 
     given = Pool.map
     monkeypatch.setattr(Pool, "map", lose)
-    with open_subject(str(DIRECTORY / "broken" / "newline_in_message.c")) as broken, Pool(1) as pool:
+    with built_once(DIRECTORY / "broken" / "newline_in_message.c") as broken, Pool(1) as pool:
         found = compare((CORE, broken), Options(examples=10), pool)
     assert [one.change for one in found.violations] == ["came in"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace as with_fields
-from subject_files import DIRECTORY
+from subject_files import DIRECTORY, built_once
 
 from vfio_verify.campaign.reduction import reduced
 from vfio_verify.campaign.replay import Outcome, counts, replay
@@ -70,7 +70,7 @@ def written(tmp_path: Path):
 
 def test_each_case_gets_its_name():
     failing = case(fault_plan=OVERLAY_FAILS)
-    with open_subject(str(BROKEN / "newline_in_message.c")) as subject:
+    with built_once(BROKEN / "newline_in_message.c") as subject:
         seen = outcomes(
             subject,
             entry(failing, "ERROR_SET"),
@@ -103,7 +103,7 @@ def test_each_case_gets_its_name():
 def test_what_a_subject_cannot_be_asked_is_not_applicable():
     """The total size, which one with an iovec and an errp alone is not told; an error, where there is no errp."""
     wrong_total = case(total_size=2 * PAGE)
-    with open_subject(str(CORRECT / "array_of_offsets.c")) as subject:
+    with built_once(CORRECT / "array_of_offsets.c") as subject:
         seen = outcomes(
             subject,
             entry(wrong_total, "SIZE_AGREES"),
@@ -112,7 +112,7 @@ def test_what_a_subject_cannot_be_asked_is_not_applicable():
         )
     assert [outcome.status for outcome in seen] == ["not applicable", "not applicable", "fixed"]
     assert "total size" in seen[0].reason
-    with open_subject(str(CORRECT / "resource_alone.c")) as subject:
+    with built_once(CORRECT / "resource_alone.c") as subject:
         seen = outcomes(
             subject,
             entry(case(errp="null"), "SURVIVES"),
@@ -128,7 +128,7 @@ def test_advice_is_shown_and_is_no_failure():
     huge = Case((Device((Region(0, 1 << 40),)),), (RamBlock(0, 0, 0),), (Segment(0, 0, 1 << 40),) * 4, 4 << 40)
     if Path("/proc/sys/vm/overcommit_memory").read_text().strip() == "1":
         pytest.skip("this kernel refuses no mapping for want of memory")
-    with open_subject(str(BROKEN / "charged_placeholder.c")) as subject:
+    with built_once(BROKEN / "charged_placeholder.c") as subject:
         seen = outcomes(subject, entry(huge, "UNCHARGED"), entry(huge, "CONTENTS"))
     assert [(outcome.status, outcome.fails) for outcome in seen] == [("still failing", False), ("fixed", False)]
 
@@ -176,7 +176,7 @@ def test_a_fault_that_needs_other_cases_is_one_of_repeatable(written, calls):
 
 def test_a_subject_that_dies_does_not_take_other_cases_with_it():
     info_fails = case(fault_plan=(Fault("region_info", 1, "EINVAL"),))
-    with open_subject(str(BROKEN / "missing_info_dereferenced.c")) as subject:
+    with built_once(BROKEN / "missing_info_dereferenced.c") as subject:
         seen = statuses(subject, entry(case()), entry(info_fails, "SURVIVES"), entry(info_fails), entry(case(2)))
     assert seen == ["passes", "still failing", "newly failing", "passes"]
 
@@ -184,12 +184,12 @@ def test_a_subject_that_dies_does_not_take_other_cases_with_it():
 def test_what_needs_earlier_calls_is_repeatable_and_what_does_not_is_none():
     failed = case(fault_plan=OVERLAY_FAILS)
     after_failure = case(earlier=(failed,))
-    with open_subject(str(BROKEN / "gives_up_after_failure.c")) as subject:
+    with built_once(BROKEN / "gives_up_after_failure.c") as subject:
         assert statuses(subject, entry(after_failure, "REPEATABLE"), entry(case(), "ACCEPTS_VALID")) == [
             "still failing",
             "fixed",
         ]
-    with open_subject(str(BROKEN / "everything_refused.c")) as subject:
+    with built_once(BROKEN / "everything_refused.c") as subject:
         (seen,) = outcomes(subject, entry(after_failure, "REPEATABLE"))
     assert (seen.status, [found.clause for found in seen.found]) == ("newly failing", ["ACCEPTS_VALID"])
 
@@ -199,7 +199,7 @@ def test_outcomes_are_in_order_and_the_same_with_any_number_of_jobs():
         entry(case(1 + n % 7, fault_plan=OVERLAY_FAILS if n % 3 == 0 else ()), "ERROR_SET" if n % 2 else None)
         for n in range(130)
     ]
-    with open_subject(str(BROKEN / "newline_in_message.c")) as subject:
+    with built_once(BROKEN / "newline_in_message.c") as subject:
         one, two = outcomes(subject, *entries), outcomes(subject, *entries, jobs=2)
     assert one == two
     expected = [
@@ -224,7 +224,7 @@ def test_a_foreign_case_is_made_smaller_and_keeps_its_clause():
         16 * PAGE,
         (Fault("mmap", 6, "ENOMEM"), Fault("close", 3, "EIO")),
     )
-    with open_subject(str(BROKEN / "newline_in_message.c")) as subject:
+    with built_once(BROKEN / "newline_in_message.c") as subject:
         result = reduced(subject, Entry(wide, Origin("elsewhere.c", "ERROR_SET", seed=4), "from a mail"))
         assert result.entry is not None
         assert result.smaller
@@ -242,7 +242,7 @@ def test_a_foreign_case_is_made_smaller_and_keeps_its_clause():
 
 def test_a_foreign_case_of_repeatable_keeps_an_earlier_call():
     wide = case(4, earlier=(case(2), case(3, fault_plan=OVERLAY_FAILS), case(1)))
-    with open_subject(str(BROKEN / "gives_up_after_failure.c")) as subject:
+    with built_once(BROKEN / "gives_up_after_failure.c") as subject:
         result = reduced(subject, entry(wide, "REPEATABLE"))
         assert result.entry is not None
         assert result.entry.clause == "REPEATABLE"
@@ -253,7 +253,7 @@ def test_a_foreign_case_of_repeatable_keeps_an_earlier_call():
 
 def test_a_case_that_cannot_be_asked_is_not_shrunk():
     with (
-        open_subject(str(CORRECT / "array_of_offsets.c")) as subject,
+        built_once(CORRECT / "array_of_offsets.c") as subject,
         pytest.raises(InputError, match="is not told it"),
     ):
         reduced(subject, entry(case(total_size=2 * PAGE), "SIZE_AGREES"))
@@ -293,7 +293,7 @@ def test_a_case_is_judged_by_the_policy_that_it_was_found_by():
     )
     kept = found("x.c", "ACCEPTS_VALID", "", shared, seed=0, policy="same-region")
     assert kept.name != found("x.c", "ACCEPTS_VALID", "", shared, seed=0).name
-    with open_subject(str(CORRECT / "check_first.c")) as subject:
+    with built_once(CORRECT / "check_first.c") as subject:
         assert statuses(subject, kept) == ["still failing"]
         assert [outcome.status for outcome in replay(subject, [kept], policy="same-block")] == ["fixed"]
         again = reduced(subject, kept).entry

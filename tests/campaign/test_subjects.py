@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 from short_checks import no_kernel_faults
-from subject_files import BROKEN, CORRECT, SubjectFile
+from subject_files import BROKEN, CORRECT, SubjectFile, built_once
 
 from vfio_verify.campaign.check import check
 from vfio_verify.campaign.options import Options
 from vfio_verify.generate.kernel_faults import why_not
-from vfio_verify.subject.subject import open_subject
 from vfio_verify.values.spec import clauses
 
 LAYOUTS, SEED = 50, 1
@@ -66,7 +65,7 @@ def seed_for(file: SubjectFile) -> int:
 
 
 def check_broken(file: SubjectFile, options: Options, *, kernel_faults: bool) -> None:
-    with open_subject(str(file.path)) as subject:
+    with built_once(file.path) as subject:
         result = check(subject, options, why_no_kernel_fault=why_not if kernel_faults else no_kernel_faults)
     said = "\n".join(f"{', '.join(v.clauses)}: {v.summary}: {v.seen}" for v in result.confirmed)
     assert set(file.violates) <= {clause for v in result.confirmed for clause in v.clauses}, said
@@ -94,7 +93,7 @@ def test_a_broken_subject_is_caught_under_its_clause_in_a_longer_check(file: Sub
 @pytest.mark.parametrize("file", list(files(CORRECT)))
 def test_a_correct_subject_raises_no_alarm(file: SubjectFile) -> None:
     """A few thousand cases each; test_long_run.py has a million."""
-    with open_subject(str(file.path)) as subject:
+    with built_once(file.path) as subject:
         result = check(subject, Options(examples=80))
     assert not [violation for violation in result.confirmed if clauses()[violation.clause].fails_a_check]
     assert not result.unconfirmed

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 from short_checks import no_kernel_faults
-from subject_files import TWO_FAULTS, SubjectFile, needs_compiler
+from subject_files import TWO_FAULTS, SubjectFile, built_once, needs_compiler
 
 from vfio_verify.campaign.check import check
 from vfio_verify.campaign.options import Options
-from vfio_verify.subject.subject import open_subject
 
 SEEDS = {"source_cached_and_bound_off": 6}
 """Its faults hide each other in most layouts: not in those of this seed."""
@@ -18,7 +17,7 @@ SEEDS = {"source_cached_and_bound_off": 6}
 @pytest.mark.parametrize("file", TWO_FAULTS, ids=[file.path.stem for file in TWO_FAULTS])
 def test_two_faults_are_two_findings(file: SubjectFile) -> None:
     options = Options(examples=100, seed=SEEDS.get(file.path.stem, 1))
-    with open_subject(str(file.path)) as subject:
+    with built_once(file.path) as subject:
         result = check(subject, options, why_no_kernel_fault=no_kernel_faults)
     told = sorted(violation.clause for violation in result.confirmed)
     said = "\n".join(f"{v.clause}: {v.cause}: {v.summary}" for v in (*result.confirmed, *result.unconfirmed))

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from one_worker import lowest_free_fd, open_fds
 from places import TESTS
 from rich.console import Console
-from subject_files import needs_compiler
+from subject_files import built_once, needs_compiler
 
 from vfio_verify.campaign.check import check, check_case
 from vfio_verify.campaign.options import Options
@@ -489,7 +489,7 @@ def test_where_everything_was_exercised_the_report_says_so_in_one_line():
 
 @needs_compiler
 def test_a_subject_that_maps_nothing_leaves_no_layout_for_kernel_faults():
-    with open_subject(str(SUBJECTS / "broken" / "everything_refused.c")) as subject:
+    with built_once(SUBJECTS / "broken" / "everything_refused.c") as subject:
         result = check(subject, Options(examples=20))
     assert {entry.runs for entry in result.kernel_faults} == {0}
     assert all(entry.reason for entry in result.kernel_faults)
@@ -497,7 +497,7 @@ def test_a_subject_that_maps_nothing_leaves_no_layout_for_kernel_faults():
 
 @needs_compiler
 def test_a_finding_is_shrunk_with_its_kernel_fault_and_comes_again_from_its_case():
-    with open_subject(str(SUBJECTS / "broken" / "writable_first.c")) as subject:
+    with built_once(SUBJECTS / "broken" / "writable_first.c") as subject:
         (found,) = check(subject, Options(examples=20)).confirmed
         assert found.clause == "ACCEPTS_VALID"
         assert found.case.kernel_fault == KernelFault("read_only_descriptor")

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 from places import TESTS
+from subject_files import built_once
 
 from vfio_verify.campaign.replay import replay
 from vfio_verify.corpus.directory import DirectoryCorpus
 from vfio_verify.corpus.entry import Kept
-from vfio_verify.subject.subject import CORE, open_subject
+from vfio_verify.subject.subject import CORE
 from vfio_verify.values.case import KERNEL_FAULT_KINDS, Step
 from vfio_verify.values.spec import clauses
 
@@ -36,7 +37,7 @@ def test_the_core_fails_none():
 def test_the_subject_that_was_found_still_fails(subject: str, kept: list[Kept]):
     if any(s.entry.clause == "UNCHARGED" for s in kept) and overcommits_without_limit():
         pytest.skip("this kernel refuses no mapping for want of memory")
-    with open_subject(str(TESTS / subject)) as opened:
+    with built_once(TESTS / subject) as opened:
         seen = dict(zip([s.entry.name for s in kept], replay(opened, [s.entry for s in kept]), strict=True))
     assert {name: outcome.status for name, outcome in seen.items()} == dict.fromkeys(seen, "still failing")
 

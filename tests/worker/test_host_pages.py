@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from case_texts import from_json
 from msgspec.structs import replace
-from subject_files import DIRECTORY, needs_compiler
+from subject_files import DIRECTORY, built_once, needs_compiler
 
 from vfio_verify.campaign.check import check_case
 from vfio_verify.campaign.options import Options
 from vfio_verify.errors import InputError
-from vfio_verify.subject.subject import CORE, open_subject
+from vfio_verify.subject.subject import CORE
 from vfio_verify.values.case import (
     PAGE,
     PAGE_SIZES,
@@ -63,10 +63,10 @@ def test_the_core_maps_what_it_must_and_refuses_a_guests_small_pages(page):
 @needs_compiler
 @pytest.mark.parametrize("page", LARGER)
 def test_a_helper_that_takes_a_page_for_4_kib_is_caught(page):
-    with open_subject(str(DIRECTORY / "broken" / "guard_pages_of_4096.c")) as subject:
+    with built_once(DIRECTORY / "broken" / "guard_pages_of_4096.c") as subject:
         assert not check_case(subject, Options(), plain(PAGE)).confirmed
         assert "ACCEPTS_VALID" in [v.clause for v in check_case(subject, Options(), plain(page)).confirmed]
-    with open_subject(str(DIRECTORY / "correct" / "guard_pages_given_back.c")) as subject:
+    with built_once(DIRECTORY / "correct" / "guard_pages_given_back.c") as subject:
         assert not check_case(subject, Options(), plain(page)).confirmed
 
 
@@ -88,7 +88,7 @@ def test_other_sizes_of_pages_are_refused(page):
 def test_a_helper_may_remember_the_size_of_a_page():
     """Another host is another process."""
     with (
-        open_subject(str(DIRECTORY / "correct" / "page_size_remembered.c")) as subject,
+        built_once(DIRECTORY / "correct" / "page_size_remembered.c") as subject,
         Worker(subject.library) as worker,
     ):
         for page in (PAGE, *LARGER, PAGE):

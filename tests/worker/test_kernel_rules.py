@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from case_texts import from_json
 from msgspec.structs import replace
-from subject_files import DIRECTORY, needs_compiler
+from subject_files import DIRECTORY, built_once, needs_compiler
 
 from vfio_verify.campaign.check import check_case
 from vfio_verify.campaign.options import Options
 from vfio_verify.report.case_text import case_rows
-from vfio_verify.subject.subject import CORE, open_subject
+from vfio_verify.subject.subject import CORE
 from vfio_verify.values.case import PAGE, Case, Device, Fault, Kernel, RamBlock, Region, Segment
 from vfio_verify.values.features import features
 from vfio_verify.values.observation import STEPS, TOOK_AWAY
@@ -35,10 +35,10 @@ PAIRS = (
 @pytest.mark.parametrize(("broken", "correct", "rule", "clause"), PAIRS)
 def test_what_a_kernel_does_is_shown_by_a_wrong_helper_and_borne_by_a_right_one(broken, correct, rule, clause):
     odd = replace(PLAIN, kernel=rule)
-    with open_subject(str(DIRECTORY / "broken" / f"{broken}.c")) as subject:
+    with built_once(DIRECTORY / "broken" / f"{broken}.c") as subject:
         assert not check_case(subject, Options(), PLAIN).confirmed
         assert clause in [v.clause for v in check_case(subject, Options(), odd).confirmed]
-    with open_subject(str(DIRECTORY / "correct" / f"{correct}.c")) as subject:
+    with built_once(DIRECTORY / "correct" / f"{correct}.c") as subject:
         for case in (PLAIN, odd):
             assert not check_case(subject, Options(), case).confirmed
 
@@ -51,7 +51,7 @@ def test_the_core_needs_nothing_of_what_differs(rule):
 @needs_compiler
 def test_a_late_failure_of_mremap_takes_its_target_away():
     with (
-        open_subject(str(DIRECTORY / "correct" / "mremap_tried_first.c")) as subject,
+        built_once(DIRECTORY / "correct" / "mremap_tried_first.c") as subject,
         Worker(subject.library) as worker,
     ):
         early, late = worker.run(PLAIN, [(Fault("mremap", 1, "ENOMEM", when),) for when in ("early", "late")])

@@ -11,7 +11,7 @@ from case_texts import from_json
 from msgspec.structs import replace
 from places import TESTS
 from rich.console import Console
-from subject_files import CORRECT, SubjectFile, needs_compiler
+from subject_files import CORRECT, SubjectFile, built_once, needs_compiler
 
 from vfio_verify.campaign.check import check, check_case
 from vfio_verify.campaign.options import Options
@@ -82,7 +82,7 @@ def clauses_found(subject: Subject, rounds: int = 60) -> set[str]:
 @needs_compiler
 @pytest.mark.parametrize(("name", "clause"), RACES.items())
 def test_a_race_is_found_in_every_process_also_on_one_processor(name, clause):
-    with open_subject(str(BROKEN / f"{name}.c")) as subject:
+    with built_once(BROKEN / f"{name}.c") as subject:
         assert all(clause in clauses_found(subject) for _ in range(3))
         with one_processor():
             assert all(clause in clauses_found(subject) for _ in range(3))
@@ -91,7 +91,7 @@ def test_a_race_is_found_in_every_process_also_on_one_processor(name, clause):
 @needs_compiler
 def test_a_race_is_reported_on_a_small_case_with_the_interleaving_and_the_case_shows_it_again():
     """REPEATABLE"""
-    with open_subject(str(BROKEN / "base_in_static.c")) as subject:
+    with built_once(BROKEN / "base_in_static.c") as subject:
         result = check(subject, Options(examples=20))
         (found,) = [v for v in result.confirmed if v.clause == "REPEATABLE"]
         case = from_json(found.case.to_json())
@@ -119,7 +119,7 @@ def test_a_race_is_reported_on_a_small_case_with_the_interleaving_and_the_case_s
 def test_the_hole_of_a_reservation_made_anew_is_seen_though_its_calls_are_not():
     """NO_WINDOW: the two system calls do not go through the world."""
     case = replace(LAYOUT, concurrent=(Call(LAYOUT.iovec, LAYOUT.total_size),))
-    with open_subject(str(BROKEN / "reserved_anew_by_assembly.c")) as subject, Worker(subject.library) as worker:
+    with built_once(BROKEN / "reserved_anew_by_assembly.c") as subject, Worker(subject.library) as worker:
         (seen,) = worker.run(case)
         (alone,) = worker.run(LAYOUT)
     assert seen.threads is not None
@@ -136,7 +136,7 @@ def test_a_crash_at_once_tells_its_thread_and_the_calls_until_then():
     nowhere = Segment(None, 0, PAGE)
     refused = Call((nowhere,), PAGE)
     case = replace(LAYOUT, iovec=(nowhere,), total_size=PAGE, concurrent=(refused,))
-    with open_subject(str(BROKEN / "error_in_static.c")) as subject, Worker(subject.library) as worker:
+    with built_once(BROKEN / "error_in_static.c") as subject, Worker(subject.library) as worker:
         (seen,) = worker.run(case)
         (after,) = worker.run(LAYOUT)
         (violation,) = judge_concurrent(case, "same-block", seen, has_errp=True).violations
@@ -212,7 +212,7 @@ def test_the_core_maps_from_four_threads_as_from_one(parse_maps):
 @needs_compiler
 @pytest.mark.parametrize("file", CORRECT, ids=lambda file: file.path.stem)
 def test_a_correct_subject_raises_no_alarm_at_once(file: SubjectFile) -> None:
-    with open_subject(str(file.path)) as subject:
+    with built_once(file.path) as subject:
         assert clauses_found(subject) == set()
         with one_processor():
             assert clauses_found(subject, rounds=30) == set()
@@ -224,7 +224,7 @@ def test_what_is_wrong_with_one_thread_is_not_blamed_on_several(name):
     """REPEATABLE: the control shows it too."""
     device = Device((Region(0, 16 * PAGE, areas=()), Region(1, 16 * PAGE)))
     layout = replace(LAYOUT, devices=(device,), ram_blocks=(RamBlock(0, 1, 0),))
-    with open_subject(str(BROKEN / f"{name}.c")) as subject, Worker(subject.library) as worker:
+    with built_once(BROKEN / f"{name}.c") as subject, Worker(subject.library) as worker:
         for case in concurrent_cases(layout):
             assert found_in(subject, worker, case) == ()
 
@@ -271,7 +271,7 @@ def test_a_finding_of_calls_at_once_must_come_again_in_three_of_twenty_processes
 def test_a_finding_that_does_not_come_again_is_told_as_such():
     """Found with a racy subject, confirmed with a correct one."""
     case = replace(LAYOUT, concurrent=(Call(LAYOUT.iovec, LAYOUT.total_size),))
-    with open_subject(str(BROKEN / "base_in_static.c")) as subject, Worker(subject.library) as worker:
+    with built_once(BROKEN / "base_in_static.c") as subject, Worker(subject.library) as worker:
         violation = found_in(subject, worker, case)[0]
     with Worker() as worker:
         runner = Runner(worker, CORE, "same-block")
