@@ -194,7 +194,7 @@ def test_check_judges_a_kept_case_as_it_does_the_case_alone(run, corpus, tmp_pat
         (("show", "nowhere.json"), "cannot read the case nowhere.json"),
         (("show", "temporary"), "cannot read the case temporary"),
         (("show", "{"), "the case given is not a corpus entry"),
-        (("show", "other_pages.json"), "made for pages of"),
+        (("show", "other_pages.json"), "other_pages.json: not a case: made for pages of"),
         (("shrink", "good.json"), "--subject"),
         (("shrink", "good.json", "--subject", "core", "--clause", "NONE"), "there is no clause NONE"),
         (("shrink", "good.json", "--subject", "core", "--out", "temporary"), "cannot write to temporary"),

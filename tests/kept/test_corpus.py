@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from strategies import packed_cases
 
 import vfio_verify
+from vfio_verify.cli.cases import read_case
 from vfio_verify.corpus import directory as module
 from vfio_verify.corpus.directory import DirectoryCorpus, entry_paths
 from vfio_verify.corpus.entry import Entry, Origin, found, read_entry
@@ -96,6 +97,7 @@ def test_a_finding_says_when_and_by_what_it_was_found():
         (ENTRY.to_json().replace(b'"note"', b'"nota"'), "nota"),
         (b"\xff\xfe", "x"),
         ("[" * 100_000, "x"),
+        (ENTRY.to_json().replace(b'"mmap"', b'"' + b"y" * 10_000 + b'"'), "yyy ... yyy"),
     ],
 )
 def test_what_is_no_entry_is_refused_with_its_file_and_the_reason(text, why):
@@ -217,12 +219,15 @@ def test_a_file_or_a_pipe_is_a_corpus_of_one(tmp_path):
     assert [stored.entry.case for stored in DirectoryCorpus(path).load()] == [CASE]
 
 
-def test_a_file_too_large_for_a_case_is_not_read(tmp_path):
-    path = tmp_path / "large.json"
-    with path.open("wb") as file:
-        file.truncate(1 << 40)
-    with pytest.raises(InputError, match=r"large\.json is not a corpus entry: larger than"):
-        list(DirectoryCorpus(path).load())
+@pytest.mark.parametrize("name", ["large.json", "/dev/zero"])
+def test_a_file_too_large_for_a_case_is_not_read(tmp_path, name):
+    path = tmp_path / name
+    if name == "large.json":
+        with path.open("wb") as file:
+            file.truncate(1 << 40)
+    for read in (lambda: list(DirectoryCorpus(path).load()), lambda: read_case(str(path))):
+        with pytest.raises(InputError, match=rf"{path} is not a corpus entry: larger than"):
+            read()
 
 
 def test_a_file_that_goes_away_meanwhile_is_named(tmp_path, monkeypatch):

@@ -183,9 +183,10 @@ def test_a_state_that_is_none_is_refused_and_fresh_starts_anew(server):
     search(corpus, 10)
     client = redis.Redis(unix_socket_path=str(server.socket))
     (key,) = client.keys("*:1/1")
-    client.set(key, b"{")
-    with pytest.raises(InputError, match=r"does not say where a search stands: .*--fresh starts anew"):
-        search(corpus, 10)
+    for damaged in (b"{", client.get(key).replace(b"{", b'{"a":' + b"[" * 9999, 1)):
+        client.set(key, damaged)
+        with pytest.raises(InputError, match=r"does not say where a search stands: .*--fresh starts anew"):
+            search(corpus, 10)
     assert search(corpus, 10, fresh=True).state.layouts == 10
     client.close()
 

@@ -177,6 +177,17 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     "broken xz": (lzma.compress(PLAIN.encode())[:30] + b"x" * 99, "cannot be unpacked"),
     "gzip of gigabytes": (gzip.compress(bytes(64 << 20)), "unpacked, is larger than 16 MiB"),
     "xz of gigabytes": (lzma.compress(bytes(64 << 20)), "unpacked, is larger than 16 MiB"),
+    "a page with a number that is none": (page("&#" + "9" * 5000 + ";", "x"), "cannot be read as a web page: line 2, "),
+    "a page with a section that is none": (page("x", "<![x y"), "cannot be read as a web page: line 3, "),
+    "a header without end": (mail(PLAIN, kind="((" * 3000), "the headers of the mail cannot be read: "),
+    "a long header": (
+        mail(PLAIN, kind="text/plain; " + "> " * 9999),
+        "the headers of the mail cannot be read: Content-Type has 20,",
+    ),
+    "a header without end in an mbox": (
+        mail(PLAIN, more="Date: Thu, 1 Jan 2026 10:00:00 +0000\n") + mail(PLAIN, kind="((" * 3000, more="Date: x\n"),
+        "the headers of mail 2 cannot be read: ",
+    ),
     "a page without a diff": (page("x", "nothing"), "HTML without a diff"),
 }
 

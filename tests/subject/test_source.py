@@ -9,6 +9,8 @@ import io
 import json
 import quopri
 import re
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -173,12 +175,37 @@ BAD = {
     "deep json": (b"[" * 100000, "looks like JSON but is not"),
     "html": (b"<!DOCTYPE html>\n<html></html>", "HTML"),
     "mail without a diff": (b"From: a@b.c\nSubject: Re: it\n\nI like it.\n", "a mail without a diff"),
-    "hunk cut off": (new_file(WHOLE).rsplit("\n", 3)[0].encode(), "cannot be read"),
+    "hunk cut off": (new_file(WHOLE).rsplit("\n", 3)[0].encode(), "input: the diff cannot be read at its line "),
+    "hunk too short": (
+        new_file(WHOLE).replace(f"\n+{HEAD}", f"\n{'x' * 5000}\n+{HEAD}", 1).encode(),
+        "the diff cannot be read at its line 7: Hunk diff line expected: xxx",
+    ),
     "hunk without a file": (b"@@ -1,2 +1,3 @@\n a\n+b\n c\n", "without the names of their files"),
     "no c in the patch": (new_file("text", "docs/x.rst").encode(), "changes no C file (files: docs/x.rst)"),
     "no function": (b"int x;\n", "defines no function"),
     "not C at all": (b"hello, world\n", "defines no function"),
 }
+
+
+# Each had the time that they were looked at grow with the square of their size, or more.
+LONG = {
+    "blank lines": "\n" * 20_000 + "int f(void);\n" + WHOLE,
+    "a long word": "x" * 20_000 + "\n" + WHOLE,
+    "a head that is none": "class x " * 20_000 + WHOLE,
+    "calls that are not closed": "int x = f(" + "f(" * 20_000 + ")" * 20_001 + ";" + "f(" * 20_000 + WHOLE,
+    "lists that are not closed": "a {" * 20_000 + WHOLE,
+    "lines of a modifier": "const\n" * 20_000 + ";\n" + WHOLE,
+    "a title of brackets": "From: a@b.c\nSubject: " + "[PATCH v2] " * 3000 + "\n\n" + new_file(WHOLE),
+    "a title of a long number": f"From: a@b.c\nSubject: [PATCH v{'9' * 9999} 1/{'9' * 9999}]\n\n" + new_file(WHOLE),
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_text_made_to_take_long_is_read_at_once(read, name):
+    begun = time.process_time()
+    with suppress(InputError):
+        read(LONG[name])
+    assert time.process_time() - begun < 2
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -366,6 +366,12 @@ def test_files_of_gigabytes_pipes_and_loops_are_passed_over(tree, tmp_path):
     diff = "--- a/hw/huge.c\n+++ b/hw/huge.c\n@@ -1,1 +1,1 @@\n-a\n+b\n"
     with pytest.raises(InputError, match=r"hw/huge.c is larger than 16 MiB"):
         read(tmp_path, diff, tree)
+    diff = "--- a/hw/self.c\n+++ b/hw/self.c\n@@ -1,1 +1,1 @@\n-a\n+b\n"
+    with pytest.raises(InputError, match=r"does not define subject"):
+        read(tmp_path, diff, tree)
+    (tree / "loop").symlink_to("loop")
+    given = Given(tree=str(tree), directories=(str(tree / "loop"),))
+    assert "deeper from lib/deeper.c:1" in read_source(str(tree / "hw/vfio/map.c"), given=given).taken
 
 
 def test_nothing_that_a_repository_configures_is_run(tree, tmp_path):
@@ -470,7 +476,7 @@ def test_directories_of_headers_are_searched(tmp_path):
         read_source(str(tmp_path / "src/x.c"), "subject", given=Given(directories=("nowhere",)))
     (tmp_path / "headers/own.h").unlink()
     (tmp_path / "headers/own.h").symlink_to("/etc/passwd")
-    with pytest.raises(InputError, match="is refused: it is not a header"):
+    with pytest.raises(InputError, match=r'src/x.c:1: #include "own.h" is refused: it is not a header'):
         read_source(str(tmp_path / "src/x.c"), "subject", given=given)
 
 

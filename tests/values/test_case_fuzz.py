@@ -6,14 +6,13 @@ As `test_request_fuzz.py` does with what a worker is sent. `HYPOTHESIS_PROFILE=n
 from __future__ import annotations
 
 import contextlib
-import copy
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mutations import changed, places
 from places import TESTS
 
 from vfio_verify.corpus.entry import read_entry
@@ -34,34 +33,6 @@ ODD = st.sampled_from(
     [None, True, "", "x", "\x1b[31m\n::error::", [], {}, [[]], "\ud800", "late", "mmap", "vfio-verify/case@1"]
 )
 JUNK = st.one_of(NUMBERS, LARGE, ODD)
-
-
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """All paths into a JSON value."""
-    yield path
-    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, part in parts:
-        yield from places(part, (*path, key))
-
-
-def changed(value: Any, path: tuple[Any, ...], how: str, junk: Any) -> Any:
-    """A copy in which what stands at a path is another, is gone, or stands there many times."""
-    if not path:
-        return junk if how == "replace" else value
-    value = copy.deepcopy(value)
-    owner = value
-    for key in path[:-1]:
-        owner = owner[key]
-    key = path[-1]
-    if how == "replace":
-        owner[key] = junk
-    elif how == "remove":
-        del owner[key]
-    elif isinstance(owner, list):
-        owner[key:key] = [copy.deepcopy(owner[key])] * (junk if type(junk) is int and 0 < junk < 300 else 2)
-    else:
-        owner[f"{key}x"] = owner[key]
-    return value
 
 
 @st.composite

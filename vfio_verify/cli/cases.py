@@ -19,23 +19,38 @@ if TYPE_CHECKING:
 
 
 def read_case(text: str) -> Entry:
-    """Read a case by the name that a user gives: JSON text, a file, - for standard input, or its place in a server."""
-    from vfio_verify.corpus.entry import read_entry
+    """Read a case, to be run here, by the name that a user gives: JSON text, a file, - for standard input, or its place
+    in a server. Raises InputError."""
+    from vfio_verify.values.case import check
+
+    kept = _kept(text)
+    try:
+        check(kept.entry.case)  # one for pages of another size is read, and cannot be run
+    except InputError as error:
+        raise InputError(f"{kept.place}: {error}") from error
+    return kept.entry
+
+
+def _kept(text: str) -> Kept:
+    from vfio_verify.corpus.entry import Kept, read_bytes, read_entry
     from vfio_verify.corpus.shared import is_shared, open_corpus
 
     if is_shared(text):
-        entries = [kept.entry for kept in open_corpus(text).load()]
+        entries = list(open_corpus(text).load())
         if len(entries) > 1:
             raise InputError(f"there are {len(entries):,} cases there; add # and the name of one")
         return entries[0]
     if text.lstrip().startswith("{"):
-        return read_entry(text.encode("utf-8", "surrogateescape"), "the case given")
-    if text == "-":
-        return read_entry(sys.stdin.buffer.read(), "standard input")
-    try:
-        return read_entry(Path(text).read_bytes(), text)
-    except OSError as error:
-        raise InputError(f"cannot read the case {text}: {error.strerror}") from error
+        name, data = "the case given", text.encode("utf-8", "surrogateescape")
+    elif text == "-":
+        name, data = "standard input", read_bytes(sys.stdin.buffer, "standard input")
+    else:
+        try:
+            with open(text, "rb") as file:
+                name, data = text, read_bytes(file, text)
+        except OSError as error:
+            raise InputError(f"cannot read the case {text}: {error.strerror}") from error
+    return Kept(name, read_entry(data, name))
 
 
 def loaded(places: Iterable[str]) -> list[Kept]:

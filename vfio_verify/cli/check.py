@@ -99,13 +99,10 @@ def check(
         from vfio_verify.campaign.options import Options
         from vfio_verify.report.report import make_report
         from vfio_verify.subject.subject import open_subject
-        from vfio_verify.values.case import check as check_values
 
         options = Options(
             examples=examples, seed=seed, policy=policy, jobs=jobs, sandbox=not no_sandbox, observe=observe
         )
-        if case is not None:
-            check_values(case)  # one for pages of another size is read, and cannot be run
         world = assume or (case.assume if case is not None else ())
         with open_subject(subject, function, options.parts, given, world) as opened:
             if explain:

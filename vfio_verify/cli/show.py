@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 def show(case: str, *, policy: Policy | None) -> None:
     """Draw CASE, which is a file of a corpus, JSON text as reports print it, URL#NAME, or - for standard input."""
     from vfio_verify.report.drawing import shown
-    from vfio_verify.values.case import check
 
-    entry = read_case(case)
-    check(entry.case)
-    for line in shown(entry, policy):
+    for line in shown(read_case(case), policy):
         click.echo(line)

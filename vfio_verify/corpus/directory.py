@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from vfio_verify.corpus.entry import Entry, Kept, read_entry, refuse_too_large
+from vfio_verify.corpus.entry import Entry, Kept, read_bytes, read_entry
 from vfio_verify.errors import InputError
 
 _NO_UNNAMED_FILES = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)
@@ -44,8 +44,9 @@ class DirectoryCorpus:
         """Every entry, ordered by name. Raises InputError if there is none."""
         try:
             for path in entry_paths(self.path):
-                refuse_too_large(path.stat().st_size, str(path))
-                yield Kept(str(path), read_entry(path.read_bytes(), str(path)))
+                with path.open("rb") as file:
+                    data = read_bytes(file, str(path))
+                yield Kept(str(path), read_entry(data, str(path)))
         except OSError as error:
             raise InputError(f"cannot read {error.filename or self.path}: {error.strerror}") from error
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, BinaryIO, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 from vfio_verify import __version__
 from vfio_verify.errors import InputError
 from vfio_verify.values.case import Case, Policy, check, why_no_pages
-from vfio_verify.values.markup import encodable
+from vfio_verify.values.markup import encodable, shortened
 
 SCHEMA = "vfio-verify/corpus@1"
 _MAX_BYTES = 64 << 20
@@ -100,7 +100,7 @@ def read_entry(data: bytes, name: str) -> Entry:
         if why_no_pages(entry.case) is None:
             check(entry.case)
     except (msgspec.DecodeError, UnicodeError, RecursionError, InputError) as error:
-        raise InputError(f"{name} is not a corpus entry: {error}") from error
+        raise InputError(f"{name} is not a corpus entry: {shortened(str(error))}") from error
     return entry
 
 
@@ -115,6 +115,13 @@ def _decoded(data: bytes) -> Entry:
         entry = {"schema": SCHEMA, "case": raw["case"], "origin": origin, "note": raw.get("summary", "")}
         return msgspec.convert(entry, Entry)
     return read if isinstance(read, Entry) else Entry(read)
+
+
+def read_bytes(file: BinaryIO, name: str) -> bytes:
+    """What a file holds, which may be a pipe or a device. Raises InputError for more bytes than any entry has."""
+    data = file.read(_MAX_BYTES + 1)
+    refuse_too_large(len(data), name)
+    return data
 
 
 def refuse_too_large(size: int, name: str) -> None:

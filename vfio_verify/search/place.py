@@ -22,6 +22,7 @@ from vfio_verify.campaign.options import Options
 from vfio_verify.errors import InputError
 from vfio_verify.search.state import Change, Part, State
 from vfio_verify.subject.subject import Subject
+from vfio_verify.values.markup import shortened
 
 HIDDEN = ".vfio-verify"
 """No corpus reads a directory with such a name."""
@@ -130,8 +131,10 @@ def decoded(data: bytes, name: str) -> State:
     """Read a state from the bytes that were kept. InputError if they are none."""
     try:
         return msgspec.json.decode(data, type=State)
-    except (msgspec.DecodeError, UnicodeError) as error:
-        raise InputError(f"{name} does not say where a search stands: {error}; --fresh starts anew") from error
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise InputError(
+            f"{name} does not say where a search stands: {shortened(str(error))}; --fresh starts anew"
+        ) from error
 
 
 # ---- which search it is -------------------------------------------------------------------------------------------

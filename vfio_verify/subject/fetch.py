@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import io
 import os
 import re
 import time
 import urllib.error
 import urllib.request
-from typing import IO
+from functools import partial
+from typing import IO, Any
 from urllib.parse import quote, urlsplit
 
 from vfio_verify import __version__
@@ -35,8 +37,7 @@ def fetch(address: str, limit: int) -> bytes:
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
+        _Limited(deadline),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
         _SameScheme(),
@@ -45,15 +46,15 @@ def fetch(address: str, limit: int) -> bytes:
     request = urllib.request.Request(url, headers={"User-Agent": f"vfio-verify/{__version__}"})
     try:
         with opener.open(request, timeout=_SILENCE) as answer:
-            return _read(answer, url, limit, deadline)
+            return _read(answer, url, limit)
     except urllib.error.HTTPError as error:
         raise InputError(f"{url} cannot be fetched: {error.code} {error.reason}") from None
-    except TimeoutError:
-        raise InputError(f"{url} does not answer") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         if isinstance(reason, TimeoutError):
-            raise InputError(f"{url} does not answer") from None
+            late = time.monotonic() >= deadline
+            said = f"did not end within {TIME_LIMIT:g} seconds" if late else "does not answer"
+            raise InputError(f"{url} {said}") from None
         raise InputError(f"{url} cannot be fetched: {reason}") from None
 
 
@@ -75,18 +76,63 @@ def _source_of(address: str) -> str:
     return parts._replace(path=path, query="", fragment="").geturl()
 
 
-def _read(answer: IO[bytes], url: str, limit: int, deadline: float) -> bytes:
+def _read(answer: IO[bytes], url: str, limit: int) -> bytes:
     pieces: list[bytes] = []
     size = 0
     while size <= limit:
-        if time.monotonic() > deadline:
-            raise InputError(f"{url} did not end within {TIME_LIMIT:g} seconds")
         piece = answer.read1(1 << 16)  # type: ignore[attr-defined]
         if not piece:
             return b"".join(pieces)
         pieces.append(piece)
         size += len(piece)
     raise InputError(f"{url} is larger than {limit >> 20} MiB, the most that is read")
+
+
+class _Limited(urllib.request.AbstractHTTPHandler):
+    """Asks a server, whose answer is to end before a deadline. TimeoutError if it does not, or the server is silent."""
+
+    def __init__(self, deadline: float) -> None:
+        super().__init__()
+        self._deadline = deadline
+
+    def http_open(self, request: urllib.request.Request) -> Any:
+        return self.do_open(partial(self._connection, http.client.HTTPConnection), request)
+
+    def https_open(self, request: urllib.request.Request) -> Any:
+        return self.do_open(partial(self._connection, http.client.HTTPSConnection), request)
+
+    http_request = https_request = urllib.request.AbstractHTTPHandler.do_request_
+
+    def _connection(
+        self, kind: type[http.client.HTTPConnection], host: str, timeout: float
+    ) -> http.client.HTTPConnection:
+        connection = kind(host, timeout=timeout)
+        connection.response_class = self._answer  # type: ignore[assignment]  # it is only called
+        return connection
+
+    def _answer(self, *arguments: Any, **named: Any) -> http.client.HTTPResponse:
+        answer = http.client.HTTPResponse(*arguments, **named)
+        answer.fp = io.BufferedReader(_Until(self._deadline, answer.fp))  # its headers are read from there too
+        return answer
+
+
+class _Until(io.RawIOBase):
+    """What comes from a server until a deadline."""
+
+    def __init__(self, deadline: float, inner: io.BufferedReader) -> None:
+        self._deadline, self._inner = deadline, inner
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if time.monotonic() >= self._deadline:
+            raise TimeoutError
+        return self._inner.readinto1(buffer)
+
+    def close(self) -> None:
+        self._inner.close()
+        super().close()
 
 
 class _SameScheme(urllib.request.HTTPRedirectHandler):

@@ -26,6 +26,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def shortened(text: str, most: int = 300) -> str:
+    """The text without its middle, if it has more characters: a message that quotes an input may be as long as that."""
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
+
+
 def json_report(value: msgspec.Struct) -> bytes:
     """One object, indented, with the keys in a fixed order. JSON has no place for a lone surrogate, as which Python
     holds a byte of a file's name that is no UTF-8."""

@@ -165,7 +165,7 @@ def _path_in(tree: Tree, path: str) -> str | None:
     """The path in the tree of what is named by a path of this machine, or of the tree; None if it is elsewhere."""
     if not isinstance(tree, Directory) or not os.path.lexists(path):
         return path
-    real = Path(path).resolve()
+    real = Path(os.path.realpath(path))  # resolve() raises for a loop of links
     return str(real.relative_to(tree.root)) if real.is_relative_to(tree.root) else None
 
 

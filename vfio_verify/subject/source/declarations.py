@@ -50,7 +50,8 @@ def describe(written: str) -> Declaration:
     first = root.named_children[0] if root.named_children else None
     if root.has_error:
         names |= _names_by_tokens(written)
-        is_prototype = bool(re.search(r"\w\s*\([^=]*\)\s*;\s*$", written)) and "=" not in written
+        ends_as_one = written.rstrip().removesuffix(";").rstrip().endswith(")")
+        is_prototype = ends_as_one and "=" not in written and bool(re.search(r"\w\s*\(", written))
     elif first is not None and first.type in ("declaration", "type_definition"):
         type_node, listed = first.child_by_field_name("type"), first.children_by_field_name("declarator")
         base = base_name(type_node)
@@ -89,8 +90,20 @@ def _is_prototype(declarator: tree_sitter.Node) -> bool:
 
 def _names_by_tokens(written: str) -> set[str]:
     """What a declaration with macros in it names: the last word before `=`, `[` or the end."""
-    flat = re.sub(r"\{.*\}", " ", written, flags=re.DOTALL)
-    while (shorter := re.sub(r"\([^()]*\)", " ", flat)) != flat:
-        flat = shorter
-    words = re.findall(r"[A-Za-z_]\w*", re.split(r"[=\[;]", flat)[0])
+    opening, closing = written.find("{"), written.rfind("}")
+    flat = f"{written[:opening]} {written[closing + 1 :]}" if 0 <= opening < closing else written
+    words = re.findall(r"[A-Za-z_]\w*", re.split(r"[=\[;]", _without_parentheses(flat))[0])
     return {words[-1]} - KEYWORDS if words else set()
+
+
+def _without_parentheses(text: str) -> str:
+    """The text with a space in place of each group in parentheses."""
+    pieces, depth, done = [], 0, 0
+    for match in re.finditer(r"[()]", text):
+        if match[0] == "(":
+            pieces += [text[done : match.start()]] if depth == 0 else []
+            depth += 1
+        elif depth:
+            depth -= 1
+            done = match.end()
+    return " ".join([*pieces, text[done:] if depth == 0 else ""])

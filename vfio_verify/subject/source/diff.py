@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+from operator import length_hint
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from vfio_verify.errors import InputError
+from vfio_verify.values.markup import shortened
 
 if TYPE_CHECKING:
     from unidiff.patch import PatchSet
 
 BEGIN = re.compile(r"^(?:diff --git .*\n|--- \S.*\n\+\+\+ \S.*\n@@ -\d)", re.MULTILINE)
-_NUMBER = re.compile(r"\[[^\]]*?\b(?:v\d+\b[^\]]*?)?(\d+)/\d+\]")
-_VERSION = re.compile(r"\[[^\]]*?(?:\b|PATCH|RFC)v(\d+)\b", re.IGNORECASE)
+_BRACKETS = re.compile(r"\[([^\[\]]*)\]")
+_NUMBER = re.compile(r"\b(\d{1,9})/\d+$")
+_VERSION = re.compile(r"(?:\b|PATCH|RFC)v(\d{1,9})\b", re.IGNORECASE)
 
 
 class Patch(Struct, frozen=True):
@@ -28,16 +31,19 @@ class Patch(Struct, frozen=True):
     @property
     def number(self) -> int:
         """Its place in its series, 0 if its title does not say."""
-        match = _NUMBER.search(self.title or "")
-        return int(match[1]) if match else 0
+        return self._told(_NUMBER) or 0
 
     @property
     def version(self) -> int | None:
         """The version of its series; None if its title has no prefix in brackets."""
         if not self.title or not self.title.startswith("["):
             return None
-        match = _VERSION.search(self.title)
-        return int(match[1]) if match else 1
+        return self._told(_VERSION) or 1
+
+    def _told(self, what: re.Pattern[str]) -> int | None:
+        """A number in the brackets of its title."""
+        found = filter(None, map(what.search, _BRACKETS.findall(self.title or "")))
+        return next((int(match[1]) for match in found), None)
 
 
 class WithoutDiffError(InputError):
@@ -49,10 +55,13 @@ def parse(diff: str, name: str) -> PatchSet:
     from unidiff.errors import UnidiffParseError  # most subjects are no diff
     from unidiff.patch import PatchSet
 
+    lines = diff.split("\n")
+    left = iter(lines)
     try:
-        parsed = PatchSet([line + "\n" for line in diff.split("\n")])
+        parsed = PatchSet(line + "\n" for line in left)
     except (UnidiffParseError, ValueError, RecursionError) as error:
-        raise InputError(f"{name}: the diff cannot be read: {str(error).strip()}") from None
+        number, reason = len(lines) - length_hint(left), shortened(str(error).strip())
+        raise InputError(f"{name}: the diff cannot be read at its line {number}: {reason}") from None
     if "\n@@@ " in diff:
         raise InputError(f"{name} is a diff of a merge; give the diff against one parent")
     return parsed

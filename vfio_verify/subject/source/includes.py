@@ -54,10 +54,15 @@ def headers_of(
                 continue
             is_quoted = directive.included[0] == '"'
             name = directive.included[1:-1]
-            root = None if any_include else own.parent.resolve()
-            header = _find(name, dict.fromkeys(near), root) if is_quoted else None
-            for directory in further if header is None else ():
-                header = header or _find(name, [directory], None if any_include else directory.resolve())
+            header = None
+            try:
+                if is_quoted:
+                    header = _find(name, dict.fromkeys(near), None if any_include else own.parent.resolve())
+                for directory in further if header is None else ():
+                    root = None if any_include else Path(os.path.realpath(directory))  # a loop of links is no error
+                    header = header or _find(name, [directory], root)
+            except InputError as error:
+                raise InputError(f"{source.fragment.place(directive.start)}: {error}") from None
             if header is None and is_quoted:
                 missing[directive.included] = None
             if header is None or (real := header.resolve()) in seen or len(seen) > _MOST:

@@ -15,11 +15,14 @@ _BY_SUFFIX = {
     ".py": "Python",
     ".zig": "Zig",
 }
-_FN = re.compile(r'^\s*(?:pub(?:\([^)]*\))?\s+|unsafe\s+|const\s+|extern\s+"[^"]*"\s+)*fn\s+\w+\s*[<(]', re.MULTILINE)
-_RUST = re.compile(r"^\s*(?:pub|use|impl|let|mod)\b|->\s*[\w&*]+[^;{]*\{", re.MULTILINE)
+# Bounded where they span lines: a text may be made to have them looked for from each of its lines on.
+_FN = re.compile(
+    r'^[ \t]*(?:pub(?:\([^)]*\))?\s+|unsafe\s+|const\s+|extern\s+"[^"]*"\s+){0,8}fn\s+\w+\s*[<(]', re.MULTILINE
+)
+_RUST = re.compile(r"^[ \t]*(?:pub|use|impl|let|mod)\b|->\s{0,99}[\w&*]{1,99}[^;{]{0,300}\{", re.MULTILINE)
 _CPP = re.compile(
-    r"^\s*(?:template\s*<|namespace\s+(?:\w|\{)|using\s+namespace\b|class\s+\w+[^;(){}]*\{)|\bstd::\w"
-    r"|^\s*#\s*include\s*<(?:c?std\w+|vector|string|memory|iostream|array|span|optional|algorithm)>",
+    r"^[ \t]*(?:template\s*<|namespace\s+(?:\w|\{)|using\s+namespace\b|class\s+\w+[^;(){}]{0,300}\{)|\bstd::\w"
+    r"|^[ \t]*#[ \t]*include\s*<(?:c?std\w+|vector|string|memory|iostream|array|span|optional|algorithm)>",
     re.MULTILINE,
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import datetime
+from email.errors import MessageError
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,17 @@ _HEADERS = re.compile(r"(?:[A-Za-z][A-Za-z0-9-]*:[^\n]*\n(?:[ \t][^\n]*\n)*)+(?=
 _MAIL_HEADER = re.compile(r"^(?:Subject|From|Content-Type|Message-ID):", re.MULTILINE | re.IGNORECASE)
 _NEXT_MAIL = re.compile(r"(?<=\n\n)(?=[A-Za-z][A-Za-z0-9-]*: )")
 _REPLY = re.compile(r"(?:re|aw|fwd?)\s*:", re.IGNORECASE)
+_BROKEN = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError),
+    MessageError,
+)
+"""What headers made to break the email package make it raise."""
+_PARSED = re.compile(
+    r"^(?:(Content-[\w-]+|MIME-Version):[^\n]*+(?:\n[ \t][^\n]*+)*+|(Subject|Date):[^\n]*+)",
+    re.MULTILINE | re.IGNORECASE,
+)
+_LONGEST_HEADER = 2000
+"""Characters: the time that the email package takes to parse one grows with their square."""
 _INSERTIONS = re.compile(r"^ ?\d+ files? changed, (\d+) insertion", re.MULTILINE)
 
 
@@ -52,10 +64,15 @@ def patches_of(mails: list[str], name: str) -> list[Patch]:
     in_replies: list[Patch] = []
     quoted: list[Patch] = []
     trimmed: list[Patch] = []
-    for mail in mails:
-        # Latin-1 cannot hold what UTF-8 can; bytes are what the parser of mails wants anyway.
-        message = message_from_bytes(mail.encode("utf-8"), policy=policy.default)
-        title, date, body = _subject(message), _date(message), _body(message)
+    for number, mail in enumerate(mails, 1):
+        try:
+            _refuse_long_headers(mail)
+            # Latin-1 cannot hold what UTF-8 can; bytes are what the parser of mails wants anyway.
+            message = message_from_bytes(mail.encode("utf-8"), policy=policy.default)
+            title, date, body = _subject(message), _date(message), _body(message)
+        except _BROKEN as error:
+            which = f"mail {number}" if len(mails) > 1 else "the mail"
+            raise InputError(f"{name}: the headers of {which} cannot be read: {error}") from None
         answers = _REPLY.match(title or "")
         if found := diff.begun(body):
             (in_replies if answers else sent).append(Patch(title, found, date))
@@ -84,6 +101,13 @@ def _unquoted(body: str) -> str:
     return body
 
 
+def _refuse_long_headers(mail: str) -> None:
+    """Raise ValueError for a header that takes long to parse."""
+    for header in _PARSED.finditer(mail):
+        if len(header[0]) > _LONGEST_HEADER:
+            raise ValueError(f"{header[1] or header[2]} has {len(header[0]):,} characters")
+
+
 def _is_whole(body: str, found: str) -> bool:
     """Whether a quoted diff has all its lines: those that its hunks announce, and those of its diffstat."""
     if not diff.is_readable(found):
@@ -95,7 +119,7 @@ def _is_whole(body: str, found: str) -> bool:
 def _subject(message: EmailMessage) -> str | None:
     try:
         subject = message["Subject"]
-    except (ValueError, LookupError, AttributeError, TypeError):  # headers made to break the email package
+    except _BROKEN:
         return None
     return re.sub(r"\s+", " ", str(subject)).strip() if subject else None
 
@@ -104,7 +128,7 @@ def _date(message: EmailMessage) -> float | None:
     try:
         date = message["Date"].datetime
         return date.timestamp() if isinstance(date, datetime) else None
-    except (ValueError, LookupError, AttributeError, TypeError, OverflowError):
+    except _BROKEN:
         return None
 
 

@@ -57,8 +57,12 @@ def from_html(text: str, name: str) -> list[Patch]:
     Raises InputError if there is none.
     """
     page = _Page()
-    page.feed(text)
-    page.close()
+    try:
+        page.feed(text)
+        page.close()
+    except (ValueError, AssertionError, RecursionError) as error:  # text made to break the parser
+        line, column = page.getpos()
+        raise InputError(f"{name} cannot be read as a web page: line {line}, column {column}: {error}") from None
     title = _SITE.sub("", " ".join("".join(page.title).split()))
     patches = list(_patches(["".join(piece) for piece in page.preformatted], title or None, name))
     if not patches:

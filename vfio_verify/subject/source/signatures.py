@@ -73,6 +73,7 @@ _NOISE = re.compile(
     r"|\b(?:coroutine_fn|coroutine_mixed_fn|no_coroutine_fn|co_wrapper\w*|G_NORETURN|_Noreturn|__extension__"
     r"|static|extern|inline|__inline|__inline__|register|g_autofree|const|volatile|restrict|__restrict|__restrict__)\b"
 )
+_LONGEST_HEAD = 10_000  # characters
 _LANGUAGE = tree_sitter.Language(tree_sitter_c.language())
 
 
@@ -126,14 +127,14 @@ def parse_head(text: str) -> Head | None:
     written = re.sub(r"\s+", " ", text).strip()
     plain = without_noise(text)
     attempts = [plain, re.sub(r"\b[A-Z_][A-Z0-9_]{2,}\b(?=\s+[\w*])", " ", plain)]
-    for attempt in attempts:
+    for attempt in attempts if len(plain) <= _LONGEST_HEAD else ():  # what is no head makes the parser slow
         root = parse(attempt + "{}")
         definition = root.named_children[0] if root.named_child_count == 1 else None
         if definition is None or definition.type != "function_definition" or root.has_error:
             continue
         return _head(definition, written)
     # What no parser reads (a head made by macros) still has a name.
-    match = re.search(r"([A-Za-z_]\w*)\s*\(", plain)
+    match = re.search(r"\b([A-Za-z_]\w*+)\s*+\(", plain)
     return Head(match.group(1), CType("?"), (), written) if match else None
 
 

@@ -82,7 +82,7 @@ class Directory(Tree):
 
     def _read(self, path: str) -> bytes | None:
         try:
-            real = (self.root / path).resolve()
+            real = Path(os.path.realpath(self.root / path))  # resolve() raises for a loop of links
             if not real.is_file():
                 return None
             if not real.is_relative_to(self.root):
