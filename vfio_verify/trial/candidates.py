@@ -18,6 +18,8 @@ from vfio_verify.worker.worker import Past
 
 Kind = Literal["smallest", "soonest", "kernel fault", "sequence", "concurrent"]
 
+_Rank = tuple[Any, ...]
+"""Of a candidate among those of its key and kind: less is better."""
 _MAX_CAUSES = 1000
 """Ways of violating clauses that are kept: a subject may have a new one in every run."""
 
@@ -43,14 +45,18 @@ class CandidateTable:
 
     def __init__(self) -> None:
         self.found: dict[Key, Candidates] = {}
+        self._ranks: dict[tuple[Key, Kind], _Rank] = {}
 
     def add(self, violation: Violation, past: Past) -> None:
         """Keep a violation if it has a place."""
-        if self._is_wanted(key(violation)):
-            for kind in _kinds(violation.case):
-                known = self.found.setdefault(key(violation), {})
-                if kind not in known or _rank(kind, violation, past.n) < _rank_of(kind, known[kind]):
-                    known[kind] = Candidate(violation, past.cases())
+        name = key(violation)
+        if not self._is_wanted(name):
+            return
+        worth = cost(violation.case)
+        for kind in _kinds(violation.case):
+            rank = (past.n, worth) if kind == "soonest" else (worth, past.n)
+            if self._is_better(name, kind, rank):
+                self._keep(name, kind, rank, Candidate(violation, past.cases()))
 
     def merge(self, others: CandidateTable) -> list[Violation]:
         """Keep what others have seen, where it is better. Returns one violation of each key that is new."""
@@ -60,15 +66,23 @@ class CandidateTable:
                 continue
             if name not in self.found:
                 new.append(first(candidates))
-            known = self.found.setdefault(name, {})
             for kind, candidate in candidates.items():
-                if kind not in known or _rank_of(kind, candidate) < _rank_of(kind, known[kind]):
-                    known[kind] = candidate
+                if self._is_better(name, kind, rank := others._ranks[name, kind]):
+                    self._keep(name, kind, rank, candidate)
         return new
 
     def forget(self, keys: Collection[Key]) -> None:
         """Drop the candidates of these keys."""
         self.found = {name: candidates for name, candidates in self.found.items() if name not in keys}
+        self._ranks = {place: rank for place, rank in self._ranks.items() if place[0] not in keys}
+
+    def _is_better(self, name: Key, kind: Kind, rank: _Rank) -> bool:
+        """Whether a candidate of this rank is kept in the place of the one that is there, if any."""
+        return (known := self._ranks.get((name, kind))) is None or rank < known
+
+    def _keep(self, name: Key, kind: Kind, rank: _Rank, candidate: Candidate) -> None:
+        self.found.setdefault(name, {})[kind] = candidate
+        self._ranks[name, kind] = rank
 
     def _is_wanted(self, name: Key) -> bool:
         return name in self.found or len(self.found) < _MAX_CAUSES
@@ -80,12 +94,3 @@ def _kinds(case: Case) -> tuple[Kind, ...]:
     if case.concurrent:
         return ("concurrent",)
     return ("kernel fault",) if case.kernel_fault is not None else ("smallest", "soonest")
-
-
-def _rank(kind: Kind, violation: Violation, earlier: int) -> tuple[Any, ...]:
-    """Less is better."""
-    return (earlier, cost(violation.case)) if kind == "soonest" else (cost(violation.case), earlier)
-
-
-def _rank_of(kind: Kind, candidate: Candidate) -> tuple[Any, ...]:
-    return _rank(kind, candidate.violation, len(candidate.history))
