@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from commands import run, started
+from made_reports import violation
 from redis_server import needs_server, server
 from searches import Heard, Here, totals
 from subject_files import DIRECTORY, needs_compiler
@@ -22,11 +23,13 @@ from vfio_verify.campaign.shards import whole_shard
 from vfio_verify.corpus.directory import DirectoryCorpus
 from vfio_verify.corpus.shared import RedisCorpus, open_corpus
 from vfio_verify.errors import InputError
-from vfio_verify.search.budget import Budget
+from vfio_verify.search.budget import Budget, Ending
 from vfio_verify.search.fuzz import fuzz
 from vfio_verify.search.outcome import Outcome
+from vfio_verify.search.recorder import Recorder
 from vfio_verify.search.shared import CLAIM_SECONDS, SharedPlace
 from vfio_verify.search.state import Part
+from vfio_verify.search.tasks import CandidateTask
 from vfio_verify.subject.subject import CORE
 
 redis = pytest.importorskip("redis", reason="needs the client: pip install 'vfio-verify[redis]'")
@@ -83,6 +86,22 @@ def test_two_searches_at_once_share_the_work_and_both_know_all_that_was_found(se
     kept = [kept.entry for kept in open_corpus(server.url).load()]
     assert [entry.clause for entry in kept if entry.clause is not None] == ["UNMAP_ON_ERROR"]
     assert len({entry.case for entry in kept}) == len(kept)
+
+
+def test_one_finding_of_two_searches_is_new_to_the_one_that_saved_it(server):
+    """Each decides before it knows of the other."""
+    corpus = RedisCorpus(server.url)
+    recorders = []
+    for _ in range(2):
+        place = SharedPlace(corpus, CORE, Options(), Part())
+        budget = Ending(Budget(layouts=10))
+        heard = Heard()
+        recorders.append(Recorder(CORE, Options(), corpus, place, place.load(), ending=budget, watcher=heard))
+    found = violation("NO_LEAK")
+    for recorder in recorders:
+        recorder.decide(CandidateTask(("NO_LEAK", found.cause), [], 0), found)
+    assert [len(recorder.new_findings) for recorder in recorders] == [1, 0]
+    assert [recorder.state.findings for recorder in recorders] == [recorders[0].new_findings] * 2
 
 
 def test_a_search_goes_on_where_another_ended_and_fresh_starts_anew(server):

@@ -68,6 +68,7 @@ class Recorder:
         self.new_findings: list[Finding] = []
         self._held: list[_Held] = []
         self._changes: list[Change] = []
+        self._unsaved: list[Finding] = []
         self._told = state.keys
         self._before = state.seconds
         self._saved = time.monotonic()
@@ -160,7 +161,7 @@ class Recorder:
         seconds = self._before + self.ending.elapsed
         finding = Finding(violation_entry(violation, self._subject), violation.cause, name, shard, seconds)
         self._change(lambda state: state.keep(finding))
-        self.new_findings.append(finding)
+        self._unsaved.append(finding)
         self._tell(finding)
 
     def _tell(self, finding: Finding) -> None:
@@ -185,6 +186,9 @@ class Recorder:
         self._change(lambda state: state.go_on(more))
         self.state = self._place.save(self.state, self._changes)
         self._changes = []
+        # Another search that shares the state may have been the first.
+        self.new_findings += [finding for finding in self._unsaved if finding in self.state.findings]
+        self._unsaved = []
         for finding in self.state.findings:
             if finding.key not in self._told:
                 self._tell(finding)
