@@ -18,7 +18,7 @@ from subprocess import CalledProcessError
 
 from msgspec import Struct
 
-from vfio_verify.errors import InputError, starting
+from vfio_verify.errors import HarnessError, InputError, starting
 from vfio_verify.subject import linking, messages
 from vfio_verify.subject.debuginfo import undefined_names
 from vfio_verify.subject.linking import Linked
@@ -139,14 +139,8 @@ def build(
         programs = tuple(sandbox.used_by_compiler(compiler))
         start = Start(programs, (Path(include).resolve(), *source.readable), directory, parts)
         known = _known_flags(compiler, start)
-        defines = [f"-D{define}" for define in source.defines]
-        command = [
-            *compiler,
-            *defines,
-            *_FLAGS,
-            *(word for flag in known if flag not in _VARIABLES for word in flag.split()),
-        ]
-        command += [f"-I{include}", *([f"-iquote{source.text.directory}"] if source.text.directory else []), str(text)]
+        command = _command(compiler, source.defines, include, source.text.directory)
+        command += [*(word for flag in known if flag not in _VARIABLES for word in flag.split()), str(text)]
         try:
             if parts and not (parts & SandboxFeature.LANDLOCK and sandbox.landlock_version()):
                 _refuse_foreign(source, command, start)
@@ -161,6 +155,48 @@ def build(
             raise messages.refusal(source, 0, told, parts)
         _refuse_unresolved(source, library, linked)
         return Library(library, _ZEROED in objects, _left_out(source, command, start), messages.warnings(source, said))
+
+
+def preprocess(
+    text: Path,
+    output: Path,
+    *,
+    defines: Sequence[str] = (),
+    directory: str | None = None,
+    readable: Sequence[Path] = (),
+    parts: SandboxFeature = SandboxFeature.ALL,
+) -> None:
+    """Preprocess a C text as `build` does, for another tool, into a file of an existing directory. `directory` is that
+    of files which the text includes by their names alone. Raises HarnessError."""
+    compiler = find_compiler()
+    with as_file(files("vfio_verify") / "include") as include:
+        programs = tuple(sandbox.used_by_compiler(compiler))
+        start = Start(programs, (Path(include).resolve(), text.parent, *readable), output.parent, parts)
+        command = _command(compiler, defines, include, directory)
+        try:
+            _run([*command, "-E", "-o", str(output), str(text)], start)
+        except CalledProcessError as failed:
+            raise HarnessError(f"the C compiler cannot preprocess {text}: {failed.output.strip()}") from None
+
+
+def run_on(
+    arguments: Sequence[str], directory: Path, *, readable: Sequence[Path] = (), parts: SandboxFeature
+) -> str | None:
+    """Run the C compiler in a directory, confined to that and to what it may read. What it says if it fails, else None.
+    Raises InputError if there is none, or if it does not end."""
+    compiler = find_compiler()
+    start = Start(tuple(sandbox.used_by_compiler(compiler)), tuple(readable), directory, parts)
+    try:
+        _run([*compiler, *arguments], start, directory)
+    except CalledProcessError as failed:
+        return failed.output.strip() or f"it ends with status {failed.returncode}"
+    return None
+
+
+def _command(compiler: Sequence[str], defines: Sequence[str], include: Path, directory: str | None) -> list[str]:
+    """The beginning of a compiler's command."""
+    beside = [f"-iquote{directory}"] if directory else []
+    return [*compiler, *(f"-D{define}" for define in defines), *_FLAGS, f"-I{include}", *beside]
 
 
 def system_words(directory: Path, *, parts: SandboxFeature = SandboxFeature.ALL) -> frozenset[str]:

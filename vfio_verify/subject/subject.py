@@ -53,6 +53,15 @@ class Subject(Struct, frozen=True):
     """Whether it is also there with automatic variables that are zero until they are set."""
     assume: tuple[str, ...] = ()
     """The conventions of every world that it is run in, where the user asks for some, as a case has them."""
+    defines: tuple[str, ...] = ()
+    """``NAME`` or ``NAME=VALUE`` each, with which it was compiled."""
+    readable: tuple[Path, ...] = ()
+    """The user's files that it was compiled with."""
+
+    @property
+    def unit(self) -> Path | None:
+        """The C text that was compiled, which lies beside the library; None for the core."""
+        return self.library.with_suffix(".c") if self.library else None
 
     @property
     def linked(self) -> list[Path]:
@@ -153,4 +162,6 @@ def open_subject(
             taken=source.taken,
             is_built_twice=library.is_built_twice,
             assume=assume,
+            defines=source.defines,
+            readable=source.readable,
         )
