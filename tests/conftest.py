@@ -105,6 +105,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "not_under_asan(reason): skipped by `tox -e asan`, and why")
+    config.addinivalue_line("markers", "prove: takes minutes, with CBMC; `tox -e prove` runs these and no others")
     config.addinivalue_line("markers", "long: takes many minutes; `tox -e long` runs these and no others")
 
 

@@ -52,9 +52,9 @@ def test_rooms_stand_upon_each_other_and_no_two_in_a_circle() -> None:
     assert " 0 broken" in done.stdout
 
 
-def test_there_are_a_dozen_rooms_and_each_says_its_one_job() -> None:
+def test_there_are_thirteen_rooms_and_each_says_its_one_job() -> None:
     rooms = [path for path in PACKAGE.iterdir() if (path / "__init__.py").is_file() and path.name != "specs"]
-    assert len(rooms) <= 12
+    assert len(rooms) <= 13
     for room in rooms:
         text = ast.get_docstring(ast.parse((room / "__init__.py").read_text(encoding="utf-8")))
         assert text, room.name

@@ -10,6 +10,7 @@ The rooms of the house, from the ground up. None imports from one above it (`too
     trial      one case run and judged; a violation confirmed, and its case made small
     corpus     kept cases, in a directory or in Redis
     campaign   many cases, on this machine or on others; kept ones replayed
+    prove      the clauses decided for every value at once, by CBMC and a model in C (`specs/model`)
     report     what comes out: text, JSON, JUnit, SARIF, annotations, a case drawn
     search     a campaign without an end: `vfio-verify fuzz`
     testing    campaigns and single runs inside a project's own tests, for `pytest_plugin`

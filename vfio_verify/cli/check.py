@@ -24,11 +24,13 @@ from vfio_verify.cli.common import (
     seed_option,
 )
 from vfio_verify.cli.outputs import Outputs, output_options
+from vfio_verify.cli.prove import cbmc_option, segments_option, timeout_option
 from vfio_verify.errors import InputError
 
 if TYPE_CHECKING:
+    from vfio_verify.prove.cbmc import Cbmc
     from vfio_verify.subject.source.given import Given
-    from vfio_verify.values.case import Policy
+    from vfio_verify.values.case import Case, Policy
 
 
 @click.command(short_help="Check a helper against the spec: the core, a C file or a patch.")
@@ -60,6 +62,12 @@ if TYPE_CHECKING:
     type=click.Path(file_okay=False, resolve_path=True),
     help="Write each layout to DIR in the form of Hypothesis's observations, for tools that display those.",
 )
+@click.option(
+    "--prove", "proves", is_flag=True, help="Also prove what can be proved, as the command of that name does."
+)
+@segments_option
+@timeout_option
+@cbmc_option
 @click.option("--explain", is_flag=True, help="Say first what was taken from the tree, and where it is there.")
 @sandbox_option
 def check(
@@ -78,6 +86,10 @@ def check(
     corpus: str | None,
     distribution: bool,
     observe: str | None,
+    proves: bool,
+    segments: int,
+    seconds: float | None,
+    cbmc: str | None,
     explain: bool,
     no_sandbox: bool,
 ) -> None:
@@ -93,11 +105,12 @@ def check(
     if observe is not None:
         _make_directory(observe)
     kept = None if corpus is None else corpus_to_write(corpus)
+    program = _solver(subject, cbmc, case, policy, assume) if proves else None
     with private_hypothesis():
         from vfio_verify.campaign.check import check as run_check
         from vfio_verify.campaign.check import check_case
         from vfio_verify.campaign.options import Options
-        from vfio_verify.report.report import make_report
+        from vfio_verify.report.report import make_report, with_proof
         from vfio_verify.subject.subject import open_subject
 
         options = Options(
@@ -112,16 +125,37 @@ def check(
             else:
                 with executor_on(cluster, lambda line: click.echo(f"vfio-verify: {line}", err=True)) as executor:
                     result = run_check(opened, options, say_found, executor=executor)
+            proof = None
+            if program is not None and not result.interrupted:
+                from vfio_verify.prove.proof import Options as ProofOptions
+                from vfio_verify.prove.prove import prove as run_proof
+
+                wanted = ProofOptions(segments, seconds=seconds, jobs=jobs, parts=options.parts)
+                proof = run_proof(opened, wanted, program, say_found)
+                result = with_proof(result, proof)
             if kept is not None:
                 behind = result.behind.result.confirmed if result.behind is not None else ()
                 keep(kept, opened.name, (*result.confirmed, *behind), seed=None if case else seed, policy=policy)
-            report = make_report(opened, options, result)
+            report = make_report(opened, options, result, proof)
     outputs.write(report, console())
     if distribution and not outputs.takes_stdout:
         from vfio_verify.generate.distribution import table
 
         click.echo("\n".join(("", *table(report.features, report.examples))))
     sys.exit(report.exit_status)
+
+
+def _solver(
+    subject: tuple[str, ...], cbmc: str | None, case: Case | None, policy: Policy, assume: tuple[str, ...]
+) -> Cbmc:
+    """What proves, besides a check. Raises InputError if there is none, or nothing that it could prove."""
+    from vfio_verify.prove.cbmc import find
+
+    if case is not None or assume or policy != "same-block":
+        raise InputError("--prove goes without --case, --assume and --policy")
+    if subject == ("core",):
+        raise InputError("only C can be proved; the core is none, for now")
+    return find(cbmc)
 
 
 def _make_directory(path: str) -> None:

@@ -20,6 +20,7 @@ from vfio_verify.cli.check import check
 from vfio_verify.cli.compare import compare
 from vfio_verify.cli.fuzz import fuzz
 from vfio_verify.cli.merge import merge
+from vfio_verify.cli.prove import prove
 from vfio_verify.cli.replay import replay
 from vfio_verify.cli.schema import schema
 from vfio_verify.cli.show import show
@@ -44,7 +45,7 @@ def cli() -> None:
     """Finds faults in helpers that map VFIO-backed guest memory for a dmabuf."""
 
 
-for _command in (check, compare, fuzz, merge, replay, schema, show, shrink, spec):
+for _command in (check, compare, fuzz, merge, prove, replay, schema, show, shrink, spec):
     cli.add_command(_command)
 
 

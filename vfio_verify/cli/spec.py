@@ -65,6 +65,7 @@ def _print(chosen: Iterable[Clause]) -> None:
         page.row("source", clause.source)
         page.row("evidence", clause.evidence)
         page.row("severity", _severity_text(clause))
+        page.row("proof", clause.proof or "not decided by proof")
         page.row("tests", ", ".join(clause.tests))
         page.row("subjects", ", ".join(clause.subjects))
         page.line()

@@ -45,6 +45,8 @@ def to_junit(report: Report, seconds: float | None = None) -> bytes:
         SubElement(properties, "property", {"name": name, "value": visible(value)})
     suite.extend(cases)
     said = [*(entry.told for entry in report.unconfirmed), *report.notes]
+    if report.proof:
+        said += [*(one.told for one in report.proof.disagreements), report.proof.meaning, report.proof.bounds]
     if report.behind:
         said += [behind_text(report, report.behind)]
     if said:
@@ -81,6 +83,8 @@ def _properties(report: Report) -> list[tuple[str, str]]:
 def _test_case(entry: ClauseEntry, found: list[tuple[int, ViolationEntry]], report: Report) -> Element:
     # No time: the runs of a check are not one clause's or another's.
     element = Element("testcase", {"name": entry.id, "classname": f"vfio-verify.{report.subject.function}"})
+    if entry.status == "not decided":
+        SubElement(element, "skipped", {"message": visible(entry.told)})
     if entry.status == "not exercised":
         SubElement(element, "skipped", {"message": f"not exercised: {report.why_not_exercised(entry.id)}"})
     if not found:

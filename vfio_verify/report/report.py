@@ -8,23 +8,28 @@ from typing import Literal
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
 
 from vfio_verify import __version__
 from vfio_verify.campaign.check import Result
 from vfio_verify.campaign.line_coverage import LineCoverage, line_coverage
 from vfio_verify.campaign.options import Options
-from vfio_verify.campaign.tally import LOST
+from vfio_verify.campaign.tally import LOST, Tally
+from vfio_verify.errors import HarnessError
 from vfio_verify.generate import long_lists
 from vfio_verify.generate.kernel_faults import KernelRuns
+from vfio_verify.judge.attribution import key
 from vfio_verify.judge.severity import gravest_first
+from vfio_verify.prove.proof import Proof, provable
 from vfio_verify.report.violations import UnconfirmedEntry, ViolationEntry, unconfirmed_entry, violation_entry
 from vfio_verify.subject.subject import Subject
+from vfio_verify.values.case import Case
 from vfio_verify.values.markup import json_report
 from vfio_verify.values.spec import SEVERITIES, Level, clauses
 from vfio_verify.values.words import number_of
 
-Status = Literal["holds", "violated", "unconfirmed", "not exercised"]
-Verdict = Literal["conforms", "violates", "unconfirmed"]
+Status = Literal["holds", "violated", "unconfirmed", "not exercised", "proved", "not decided"]
+Verdict = Literal["conforms", "violates", "unconfirmed", "proved", "not decided"]
 UNCONFIRMED_STATUS = 4
 """The exit status if nothing is confirmed, but something was seen that is not, or a part was left out."""
 
@@ -60,13 +65,54 @@ class SubjectEntry(Struct, frozen=True, omit_defaults=True):
         return ", under an assumption" if len(self.assume) == 1 else f", under {len(self.assume)} assumptions"
 
 
-class ClauseEntry(Struct, frozen=True):
+class ClauseEntry(Struct, frozen=True, omit_defaults=True):
     """How a clause fared; `checked` counts the runs that exercised it."""
 
     id: str
     level: Level
     status: Status
     checked: int
+    proof: str | UnsetType = UNSET
+    """Where a proof was tried: under which bound it was found, or why it was not."""
+
+    @property
+    def told(self) -> str:
+        """The status, and what qualifies it."""
+        if self.status == "holds" and self.proof and self.checked:
+            return f"holds ({number_of(self.checked, 'run')})"
+        qualified = self.proof and self.status in ("proved", "not decided", "holds")
+        return f"{self.status} ({self.proof})" if qualified else self.status
+
+
+class DisagreementEntry(Struct, frozen=True):
+    """A case for which the model in C and a real run do not say the same: one of the two is wrong."""
+
+    clause: str
+    model: str
+    run: str
+    case: Case
+
+    @property
+    def told(self) -> str:
+        """Both sides in a sentence."""
+        return (
+            f"The model and a real run disagree: by the model the case violates {self.model}; the run shows "
+            f"{self.run}. One of the two is wrong, which says nothing of the subject: please report this."
+        )
+
+
+class ProofEntry(Struct, frozen=True, omit_defaults=True):
+    """What a proof was tried with: the version of CBMC, or how many inputs were run natively; the bounds, what it
+    means, and disagreements."""
+
+    segments: int
+    runs: int
+    """The calls that were made for real, of cases by which clauses are refuted."""
+    bounds: str
+    meaning: str
+    disagreements: tuple[DisagreementEntry, ...] = ()
+    cbmc: str = ""
+    inputs: int = 0
 
 
 class Report(Struct, frozen=True, tag_field="schema", tag="vfio-verify/report@1"):
@@ -95,13 +141,17 @@ class Report(Struct, frozen=True, tag_field="schema", tag="vfio-verify/report@1"
     behind: Report | UnsetType = UNSET
     """What a check finds behind the first fault of a subject that maps nothing, in a world with the conventions by
     which it goes on. Nothing of it is in the other fields, and it has no part in the exit status."""
+    proof: ProofEntry | UnsetType = UNSET
+    """What a proof was tried with, if one was."""
 
     @property
     def exit_status(self) -> int:
-        """What ``vfio-verify check`` exits with."""
+        """What ``vfio-verify check`` and ``prove`` exit with."""
         if self.interrupted or (self.behind and self.behind.interrupted):
             return 130
-        return {"conforms": 0, "violates": 1}.get(self.verdict or "", UNCONFIRMED_STATUS)
+        if self.proof and self.proof.disagreements:
+            return HarnessError.exit_status
+        return {"conforms": 0, "proved": 0, "violates": 1}.get(self.verdict or "", UNCONFIRMED_STATUS)
 
     @property
     def is_whole(self) -> bool:
@@ -111,6 +161,9 @@ class Report(Struct, frozen=True, tag_field="schema", tag="vfio-verify/report@1"
     @property
     def extent(self) -> str:
         """How much was run, and from which seed, in words."""
+        if self.proof and not self.examples:
+            how = f"CBMC {self.proof.cbmc}" if self.proof.cbmc else number_of(self.proof.inputs, "input")
+            return f"{how}, up to {number_of(self.proof.segments, 'segment')}"
         faults = " (every fault position)" if self.runs > self.examples else ""
         return f"{number_of(self.examples, 'layout')}, {number_of(self.runs, 'call')}{faults}, seed {self.seed}"
 
@@ -146,12 +199,18 @@ class Report(Struct, frozen=True, tag_field="schema", tag="vfio-verify/report@1"
         untried = len(seen) - again
         return (
             *(["nothing was judged"] if self.verdict is None else []),
+            *([self._undecided] if self.verdict == "not decided" else []),
             *([f"{number_of(again, 'violation')} seen once, but not again"] if again else []),
             *([f"{number_of(untried, 'violation')} seen, but not yet run again"] if untried else []),
             *(["the check was interrupted"] if self.interrupted else []),
             *(["part of it was left out"] if self.left_out else []),
             *([_UNSEEN] if self.maps_unseen else []),
         )
+
+    @property
+    def _undecided(self) -> str:
+        ids = [clause.id for clause in self.clauses if clause.status == "not decided"]
+        return f"no proof of {', '.join(ids)}"
 
     @property
     def further(self) -> tuple[ViolationEntry, ...]:
@@ -167,8 +226,87 @@ class Report(Struct, frozen=True, tag_field="schema", tag="vfio-verify/report@1"
         return json_report(self)
 
 
-def make_report(subject: Subject, options: Options, result: Result) -> Report:
-    """Put a campaign's result into words."""
+def make_proof_report(subject: Subject, options: Options, proof: Proof) -> Report:
+    """Put a proof into words, of a subject for which no campaign was run."""
+    result = with_proof(Result(Tally(runs=proof.runs)), proof)
+    report = make_report(subject, options, result, proof)
+    asked = tuple(entry for entry in report.clauses if entry.id in (proof.options.clauses or provable()))
+    violated = any(entry.status == "violated" for entry in asked)
+    proved = all(entry.id in proof.proved for entry in asked) and not proof.interrupted
+    verdict: Verdict = "not decided"
+    if violated:
+        verdict = "violates"
+    elif proved:
+        verdict = "conforms" if proof.inputs else "proved"
+    return replace(report, clauses=asked, verdict=verdict)
+
+
+def with_proof(result: Result, proof: Proof) -> Result:
+    """A campaign's result, and what a proof has found besides."""
+    known = {key(one) for one in result.confirmed}
+    more = tuple(one for one in proof.confirmed if key(one) not in known)
+    return replace(
+        result,
+        confirmed=(*result.confirmed, *more),
+        unconfirmed=(*result.unconfirmed, *(() if proof.interrupted else proof.unconfirmed)),
+        untried=(*result.untried, *(proof.unconfirmed if proof.interrupted else ())),
+        interrupted=proof.interrupted,
+    )
+
+
+def _with_proof(entry: ClauseEntry, proof: Proof) -> ClauseEntry:
+    """How a clause fared in a campaign, and for a proof."""
+    if entry.id in proof.proved and proof.inputs:
+        return replace(entry, status="holds", proof=number_of(proof.inputs, "input"))
+    if entry.id in proof.proved:
+        bound = f"<= {number_of(1 if entry.id == 'REPEATABLE' else proof.options.segments, 'segment')}"
+        return replace(entry, status="proved" if entry.status != "violated" else "violated", proof=bound)
+    why = proof.why.get(entry.id)
+    if why is None:
+        return entry
+    return replace(entry, status="not decided" if entry.status == "not exercised" else entry.status, proof=why)
+
+
+def _proof_entry(proof: Proof) -> ProofEntry:
+    segments = proof.options.segments
+    bounds = (
+        f"Up to {number_of(segments, 'segment')} of any 64-bit length and offset, any total size; two RAMBlocks of "
+        "VFIO regions and one of plain RAM; two devices, two regions of up to two areas; sizes of up to 1 TiB; "
+        "regions that begin at any page of their files, for ACCEPTS_VALID and REPEATABLE at a multiple of 1 TiB; "
+        "pages of 4096 bytes; mappings far from one another; at most one fault, which may persist. ACCEPTS_VALID: of "
+        "layouts of several segments, those beside a second block of the same region. REPEATABLE: two calls of one "
+        "segment each, with blocks of two devices. SURVIVES: one call."
+    )
+    meaning = (
+        "Proved means that CBMC finds no input within these bounds for which the C text violates the clause in the "
+        "model of the world (specs/model). It says nothing of larger inputs, of concurrent calls, of the compiler, "
+        "nor of what QEMU and the kernel do otherwise than the model."
+    )
+    if proof.inputs:
+        bounds = (
+            f"Layouts of up to {number_of(segments, 'segment')}, which begin and end at or around the borders of "
+            "pages, blocks and numbers; three RAMBlocks of three pages, one of them plain RAM; totals that agree or "
+            "nearly do; nine worlds; every single fault with every errno, and for layouts that may be mapped every "
+            "pair and a second call."
+        )
+        meaning = (
+            "Every input of this scope was run in the model of the world (specs/model), and none violates these "
+            "clauses there. It says nothing of other inputs, of concurrent calls, nor of what QEMU and the kernel do "
+            "otherwise than the model."
+        )
+    return ProofEntry(
+        segments=segments,
+        runs=proof.runs,
+        bounds=bounds,
+        meaning=meaning,
+        disagreements=tuple(DisagreementEntry(one.clause, one.model, one.run, one.case) for one in proof.disagreements),
+        cbmc=proof.version,
+        inputs=proof.inputs,
+    )
+
+
+def make_report(subject: Subject, options: Options, result: Result, proof: Proof | None = None) -> Report:
+    """Put a campaign's result into words, and a proof's if there is one."""
     tally = result.tally
     violations = [violation_entry(violation, subject) for violation in sorted(result.confirmed, key=gravest_first)]
     unconfirmed = [
@@ -191,8 +329,11 @@ def make_report(subject: Subject, options: Options, result: Result) -> Report:
         examples=tally.layouts,
         seed=options.seed,
         clauses=tuple(
-            ClauseEntry(name, clause.level, status(name), tally.checked.get(name, 0))
-            for name, clause in clauses().items()
+            entry if proof is None else _with_proof(entry, proof)
+            for entry in (
+                ClauseEntry(name, clause.level, status(name), tally.checked.get(name, 0))
+                for name, clause in clauses().items()
+            )
         ),
         violations=tuple(violations),
         runs=tally.runs,
@@ -206,6 +347,7 @@ def make_report(subject: Subject, options: Options, result: Result) -> Report:
         coverage=line_coverage(subject, tally.covered),
         left_out=tally.left_out,
         behind=make_report(result.behind.subject, options, result.behind.result) if result.behind else UNSET,
+        proof=UNSET if proof is None else _proof_entry(proof),
     )
 
 

@@ -88,6 +88,9 @@ def _invocation(report: Report, places: Locations) -> dict[str, Any]:
         for kind, text in report.shortcomings.items()
     ]
     said += [("warning", visible(entry.told)) for entry in report.unconfirmed]
+    if report.proof:
+        said += [("error", visible(one.told)) for one in report.proof.disagreements]
+        said += [("note", report.proof.meaning), ("note", report.proof.bounds)]
     said += [("note", visible(note)) for note in report.notes]
     notifications: list[dict[str, Any]] = [{"level": level, "message": {"text": text}} for level, text in said]
     if report.behind:

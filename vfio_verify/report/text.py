@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 
 from rich.console import Console
@@ -12,7 +12,7 @@ from rich.text import Text
 
 from vfio_verify.campaign.line_coverage import LineCoverage
 from vfio_verify.report.case_text import calls_of, case_rows, reproduce_line, row_lines
-from vfio_verify.report.report import ClauseEntry, Report, SubjectEntry
+from vfio_verify.report.report import ProofEntry, Report, SubjectEntry
 from vfio_verify.report.violations import ViolationEntry
 from vfio_verify.values import markup
 from vfio_verify.values.conventions import conventions, supposed
@@ -24,7 +24,14 @@ _WHOLE = 10
 """Violations that are shown whole; the others have a line each."""
 _LONGEST_LINE = 120
 _PARTS_SHOWN = 12
-STATUS_STYLES = {"holds": "green", "violated": "bold red", "unconfirmed": "bold yellow", "not exercised": "yellow"}
+STATUS_STYLES = {
+    "holds": "green",
+    "proved": "bold green",
+    "violated": "bold red",
+    "unconfirmed": "bold yellow",
+    "not exercised": "yellow",
+    "not decided": "yellow",
+}
 
 
 class Page:
@@ -58,7 +65,7 @@ def print_report(report: Report, console: Console) -> None:
     page = Page(console)
     _print_verdict(report, page)
     _print_violations(report.violations, report, page)
-    _print_clauses(report.clauses, page)
+    _print_clauses(report, page)
     _print_kernel_faults(report, page)
     if report.coverage is not None:
         page.line()
@@ -145,9 +152,12 @@ def _print_verdict(report: Report, page: Page) -> None:
         what = f" violates {len(violated)} of {len(report.clauses)} clauses{subject.condition}"
         page.line(name + Text(what, style="bold red"))
     elif report.verdict == "conforms":
-        page.line(name + Text(f" conforms{subject.condition}", style="bold green"))
+        scope = " in all of a small scope" if report.proof and report.proof.inputs else ""
+        page.line(name + Text(f" conforms{scope}{subject.condition}", style="bold green"))
+    elif report.verdict == "proved":
+        page.line(name + Text(f" is proved: {number_of(len(report.clauses), 'clause')}", style="bold green"))
     else:
-        verdict = "no verdict" if report.verdict is None else "unconfirmed"
+        verdict = report.verdict or "no verdict"
         page.line(name + Text(f": {verdict}: {'; '.join(report.doubts)}", style="bold yellow"))
     for assumed in subject.assume:
         page.paragraph(f"{assumed}: {conventions()[assumed].world}")
@@ -234,11 +244,28 @@ def _print_in_lines(violations: Sequence[ViolationEntry], page: Page, told: int)
     page.line()
 
 
-def _print_clauses(entries: Iterable[ClauseEntry], page: Page) -> None:
+def _print_clauses(report: Report, page: Page) -> None:
+    if report.proof:
+        _print_proof(report, report.proof, page)
+        return
     page.line(Text(f"{'clause':<16}{'level':<9}{'status':<15}{'runs':>9}", style="bold"))
-    for entry in entries:
+    for entry in report.clauses:
         status = Text(f"{entry.status:<15}", style=STATUS_STYLES[entry.status])
         page.line(Text(f"{entry.id:<16}{entry.level:<9}") + status + Text(f"{entry.checked:>9,}"))
+
+
+def _print_proof(report: Report, proof: ProofEntry, page: Page) -> None:
+    for one in proof.disagreements:
+        page.paragraph(one.told, style="bold red")
+        page.line()
+        page.line(Text("   " + reproduce_line(one.case, report)))
+        page.line()
+    page.line(Text(f"{'clause':<16}{'level':<9}status", style="bold"))
+    for entry in report.clauses:
+        page.line(Text(f"{entry.id:<16}{entry.level:<9}") + Text(entry.told, style=STATUS_STYLES[entry.status]))
+    for text in (proof.meaning, f"Bounds: {proof.bounds}"):
+        page.line()
+        page.paragraph(text)
 
 
 def _print_kernel_faults(report: Report, page: Page) -> None:

@@ -30,6 +30,9 @@ class Clause(Struct, frozen=True, forbid_unknown_fields=True):
     subjects: tuple[str, ...] = ()
     """Files in tests/subjects/broken whose first line says that they violate it."""
 
+    proof: str = ""
+    """What a proof of it takes into account, if the model in C decides it."""
+
     severity: Severity = "low"
     """The severity of a violation that the caller's input alone brings about."""
     after_fault: Severity | None = None

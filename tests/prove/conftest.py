@@ -1,0 +1,30 @@
+"""CBMC, if there is one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from vfio_verify.errors import InputError
+from vfio_verify.prove import cbmc as solver
+
+
+@pytest.fixture
+def cbmc() -> solver.Cbmc:
+    try:
+        return solver.find(None)
+    except InputError as error:
+        pytest.skip(str(error).partition(". ")[0])
+
+
+@pytest.fixture
+def no_cbmc(monkeypatch) -> Iterator[None]:
+    """A machine on which there is a compiler, and no CBMC."""
+    monkeypatch.delenv(solver.ENVIRONMENT, raising=False)
+    found = shutil.which("cbmc")
+    if found is not None:
+        path = [place for place in os.environ["PATH"].split(":") if place != os.path.dirname(found)]
+        monkeypatch.setenv("PATH", ":".join(path))

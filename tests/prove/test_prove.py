@@ -1,0 +1,331 @@
+"""Proofs by CBMC: the command, what becomes of answers, and what is told where there is none."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import time
+from collections.abc import Iterable
+from importlib.resources import files
+from pathlib import Path
+from types import SimpleNamespace
+
+import commands
+import pytest
+from places import TESTS
+
+from vfio_verify.campaign import options as campaign
+from vfio_verify.errors import HarnessError, InputError
+from vfio_verify.judge import Verdict
+from vfio_verify.prove import cbmc as solver
+from vfio_verify.prove import certificate, constructs, prove
+from vfio_verify.prove.cbmc import Failed, Solvers, find, read_answer
+from vfio_verify.prove.proof import Options, Proof, provable
+from vfio_verify.prove.real_runs import Disagreement, RealRuns
+from vfio_verify.report.report import make_proof_report
+from vfio_verify.subject.subject import CORE, Subject
+from vfio_verify.values.spec import clauses
+
+CORRECT = TESTS / "subjects" / "correct" / "check_first.c"
+BROKEN = TESTS / "subjects" / "broken"
+
+
+def program(path: Path, text: str) -> str:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def fake(directory: Path, text: str) -> str:
+    for name in ("goto-cc", "goto-instrument"):
+        program(directory / name, "exit 1")
+    return program(directory / "cbmc", text)
+
+
+# ---- what the spec and the model say -----------------------------------------------------------------------------
+
+
+def test_the_spec_and_the_model_decide_the_same_clauses():
+    model = (files("vfio_verify.specs") / "model" / "model.h").read_text()
+    listed = model.partition("#define VM_CLAUSES(X)")[2].partition("\nenum")[0]
+    assert re.findall(r"X\((\w+)\)", listed) == list(provable())
+
+
+def test_the_parts_cover_each_clause_in_each_shape_but_those_of_two_calls():
+    parts = list(prove._plan(provable(), 3, Subject("x", "C", "f", "s")))
+    for name in provable():
+        shapes = {prove.OTHER_DEVICE} if name == "REPEATABLE" else set(prove.SHAPES)
+        assert {part.shape for part in parts if name in part.clauses} == shapes
+    assert {part.segments for part in parts if part.valid} == {1, 2, 3}
+
+
+# ---- answers of CBMC -----------------------------------------------------------------------------------------------
+
+
+def answer(name: str, description: str, *steps: dict[str, object]) -> bytes:
+    failure = {
+        "stepType": "failure",
+        "sourceLocation": {"file": "a/x.c", "line": "7", "function": "f"},
+    }
+    said = {"property": name, "description": description, "status": "failed", "trace": [*steps, failure]}
+    return json.dumps([{"program": "CBMC 6.6.0"}, {"messageText": "x", "messageType": "STATUS-MESSAGE"}, said]).encode()
+
+
+def assigned(lhs: str, value: int) -> dict[str, object]:
+    return {"stepType": "assignment", "lhs": lhs, "value": {"binary": f"{value:064b}", "data": "whatever"}}
+
+
+def test_an_answer_gives_the_last_value_of_each_field():
+    told = answer(
+        "hold.assertion.2",
+        "CONTENTS",
+        assigned("vm_given.call[0l].segment[1l].length", 5),
+        assigned("vm_given.call[0l].segment[1l].length", 1 << 63),
+        assigned("other", 1),
+        {"stepType": "function-call"},
+    )
+    given = {"call[0].segment[1].length": 1 << 63}
+    assert read_answer(10, told) == Failed("hold.assertion.2", "CONTENTS", "a/x.c", 7, "f", given)
+
+
+def test_no_property_failed():
+    assert read_answer(0, b"[]") is None
+
+
+@pytest.mark.parametrize(
+    ("status", "told", "words"),
+    [
+        (6, b'[{"messageType": "ERROR", "messageText": "no such property"}]', "exit status 6.*no such property"),
+        (10, b"[]", "exit status 10"),
+        (1, b"not JSON", "not JSON"),
+    ],
+)
+def test_what_is_no_answer_is_the_harnesss_failure(status, told, words):
+    with pytest.raises(HarnessError, match=words):
+        read_answer(status, told)
+
+
+@pytest.mark.parametrize("text", ["echo std::bad_alloc; exit 1", "kill -ABRT $$", "echo Out of memory; exit 6"])
+def test_memory_that_is_used_up_is_told_by_itself(tmp_path, text):
+    with pytest.raises(solver.OutOfMemoryError):
+        Solvers(None).run([program(tmp_path / "p", text)], tmp_path)
+
+
+def test_a_program_is_ended_with_its_children_when_the_time_is_up(tmp_path):
+    begun = time.monotonic()
+    with pytest.raises(solver.OutOfTimeError):
+        Solvers(0.2).run([program(tmp_path / "p", "sleep 60 & wait")], tmp_path)
+    assert time.monotonic() - begun < 10
+
+
+# ---- constructs ------------------------------------------------------------------------------------------------------
+
+
+def found(text: str) -> Iterable[constructs.PassedOver]:
+    return list(constructs.passed_over(text, ["/world"]))
+
+
+def test_what_cbmc_passes_over_is_found_with_its_line_in_the_subjects_own_text():
+    text = '# 1 "/world/x.h"\nasm("nop");\n# 3 "/usr/include/y.h" 1 3\nasm("nop");\n# 10 "dir/x.c"\nint a;\nasm("");\n'
+    (one,) = found(text)
+    assert one.why == "assembly, x.c:11"
+    assert one.concerns("CONTENTS")
+
+
+def test_the_end_of_a_scope_concerns_what_it_does():
+    (one,) = found('# 1 "x.c"\n__attribute__((cleanup(vfio_verify_autofree))) char *p = "asm";\n')
+    assert one.concerns("NO_LEAK")
+    assert one.concerns("REPEATABLE")
+    assert not one.concerns("CONTENTS")
+    (other,) = found('# 1 "x.c"\nint fd __attribute__((cleanup(close_it))) = 3;\n')
+    assert other.concerns("CONTENTS")
+
+
+# ---- a refutation and its real run -----------------------------------------------------------------------------------
+
+
+def refuted(clause: str, verdict: Verdict, *, assumed: bool = False) -> tuple[set[str], Disagreement | None]:
+    part = prove.Part(0, (clause,), 1)
+    work = prove._Work(CORE, [clause], SimpleNamespace(passed_over=()))
+    given = {
+        **{f"region[{r}].size": 1 << 20 for r in range(2)},
+        **{f"region[{r}].index": r for r in range(2)},
+        "area[0][0].size": 4096,
+        "area[0][1].offset": 8192,
+        "area[0][1].size": 4096,
+        "area[1][0].size": 1 << 20,
+        "region[1].offset": 1 << 40,
+        "region[0].sparse": 1,
+        "block[0].size": 4096,
+        "block[1].size": 4096,
+        "block[2].size": 4096,
+        "call[0].n": 1,
+        "call[0].total_size": 4096,
+        "call[0].segment[0].length": 4096,
+    }
+    failed = Failed("hold.assertion.1", clause, "x.c", 1, "f", given)
+    runner = SimpleNamespace(run_and_judge=lambda _: (None, verdict))
+    return work._run_for_real(part, failed, assumed, RealRuns(CORE, runner, lambda _: None))
+
+
+def test_a_refutation_that_the_run_does_not_show_is_a_disagreement():
+    shown, against = refuted("CONTENTS", Verdict(frozenset(), ()))
+    assert not shown
+    assert (against.clause, against.model, against.run) == ("CONTENTS", "CONTENTS", "no violation")
+
+
+def proof(**changes: object) -> Proof:
+    options = Options(clauses=("CONTENTS", "NO_LEAK"))
+    usual = {"proved": frozenset(options.clauses), "why": {}}
+    return Proof(options=options, version="6.6.0", unit="u", model="m", **(usual | changes))
+
+
+def report(**changes: object):
+    subject = Subject("x.c", "C", "f", "bool f(Error **errp)")
+    return make_proof_report(subject, campaign.Options(), proof(**changes))
+
+
+def test_exit_statuses():
+    left = {"proved": frozenset({"CONTENTS"}), "why": {"NO_LEAK": "out of time"}}
+    _, against = refuted("CONTENTS", Verdict(frozenset(), ()))
+    assert report().exit_status == 0
+    assert report(**left).exit_status == 4
+    assert report(interrupted=True, **left).exit_status == 130
+    assert report(disagreements=(against,), **left).exit_status == 3
+
+
+def test_statuses_are_told_with_their_bound_or_reason():
+    told = [one.told for one in report(proved=frozenset({"CONTENTS"}), why={"NO_LEAK": "out of time"}).clauses]
+    assert told == ["proved (<= 2 segments)", "not decided (out of time)"]
+
+
+def test_a_certificate_tells_what_is_otherwise():
+    before = certificate.certificate("x.c", "f", proof())
+    now = certificate.certificate("x.c", "f", proof(why={"NO_LEAK": "out of time"}, proved=frozenset({"CONTENTS"})))
+    assert not before.differences(before)
+    assert before.differences(now) == ["NO_LEAK: proved, now not decided (out of time)"]
+
+
+# ---- bad input -----------------------------------------------------------------------------------------------------
+
+
+def test_without_cbmc_it_is_said_how_to_install_it(no_cbmc, tmp_path):
+    told = commands.run("prove", CORRECT, cwd=tmp_path)
+    assert told.returncode == 2
+    for word in ("Debian 13", "Fedora", "brew install cbmc", "Debian 12", "docs/prove.md"):
+        assert word in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("echo '5.95.1 (cbmc-5.95.1)'", "is CBMC 5.95.1; a proof needs 6.0 or later"),
+        ("echo hello", "does not say its version"),
+        ("exit 3", "does not say its version"),
+    ],
+)
+def test_what_is_no_usable_cbmc_is_refused(tmp_path, text, words):
+    with pytest.raises(InputError, match=words):
+        find(fake(tmp_path, text))
+
+
+def test_cbmc_without_the_programs_beside_it_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no goto-cc and goto-instrument"):
+        find(program(tmp_path / "cbmc", "echo 6.6.0"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("core",), "only C can be proved"),
+        ((CORRECT, "--timeout", "soon"), "soon is no time"),
+        ((CORRECT, "--clause", "NONE"), "there is no clause NONE"),
+        ((CORRECT, "--verify", "/nowhere"), "cannot read the certificate"),
+    ],
+)
+def test_bad_input_is_one_message(tmp_path, arguments, words):
+    told = commands.run("prove", *arguments, cwd=tmp_path)
+    assert told.returncode == 2
+    assert words in told.stderr
+    assert told.stderr.count("\n") == 1
+
+
+def test_every_provable_clause_says_what_is_looked_at():
+    assert [name for name, clause in clauses().items() if not clause.proof] == ["UNCHARGED"]
+
+
+# ---- with CBMC -----------------------------------------------------------------------------------------------------
+
+
+REFUSES = """
+bool refuse(struct iovec *iov, unsigned int n, void **addr, size_t total_size, Error **errp);
+bool refuse(struct iovec *iov, unsigned int n, void **addr, size_t total_size, Error **errp)
+{
+    error_setg(errp, "no");
+    return false;
+}
+"""
+
+
+def test_what_holds_is_proved(cbmc, tmp_path):
+    subject = tmp_path / "refuses.c"
+    subject.write_text(REFUSES)
+    told = commands.run("prove", subject, "--segments", 1, "--clause", "READ_ONLY", "--jobs", 2, cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert "proved (<= 1 segment)" in told.stdout
+
+
+@pytest.mark.prove
+def test_a_certificate_holds_for_the_same_text_and_no_other(cbmc, tmp_path):
+    subject = tmp_path / "refuses.c"
+    subject.write_text(REFUSES)
+    asked = ("prove", subject, "--segments", 1, "--clause", "READ_ONLY", "--jobs", 2)
+    told = commands.run(*asked, "--certificate", "c.json", cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    again = commands.run("prove", subject, "--verify", "c.json", "--jobs", 2, cwd=tmp_path)
+    assert (again.returncode, again.stderr) == (0, "the same as the certificate says\n")
+    subject.write_text(REFUSES.replace('"no"', '"never"'))
+    other = commands.run("prove", subject, "--verify", "c.json", "--jobs", 2, cwd=tmp_path)
+    assert other.returncode == 1
+    assert other.stderr == "differs: the text of the subject is another\n"
+
+
+@pytest.mark.prove
+def test_a_check_proves_besides(cbmc, tmp_path):
+    told = commands.run("check", CORRECT, "--prove", "--segments", 1, "--examples", 20, "--json", "-", cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    statuses = {one["id"]: one["status"] for one in json.loads(told.stdout)["clauses"]}
+    assert {status for name, status in statuses.items() if name != "UNCHARGED"} == {"proved"}
+    assert json.loads(told.stdout)["verdict"] == "conforms"
+
+
+def test_time_that_is_up_leaves_clauses_undecided(cbmc, tmp_path):
+    told = commands.run("prove", CORRECT, "--timeout", "1s", "--json", "-", cwd=tmp_path)
+    assert told.returncode == 4, told.stderr
+    assert {one["proof"] for one in json.loads(told.stdout)["clauses"]} == {"out of time"}
+
+
+def test_ctrl_c_prints_what_is_decided(cbmc, tmp_path):
+    process = commands.started("prove", CORRECT, "--jobs", 1, cwd=tmp_path)
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    told, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "not decided (interrupted)" in told
+    assert not list(tmp_path.glob("vfio-verify-*"))
+
+
+def test_a_refutation_is_confirmed_by_a_real_run(cbmc, tmp_path):
+    asked = ("--segments", 1, "--clause", "READ_ONLY", "--json", "-", "--jobs", 2)
+    told = commands.run("prove", BROKEN / "executable_overlays.c", *asked, cwd=tmp_path)
+    assert told.returncode == 1, told.stderr
+    assert [one["clause"] for one in json.loads(told.stdout)["violations"]] == ["READ_ONLY"]
+    assert told.stderr.startswith("found: READ_ONLY")
+
+
+@pytest.mark.prove
+def test_a_correct_subject_is_proved_for_two_segments(cbmc, tmp_path):
+    told = commands.run("prove", CORRECT, "--json", "-", cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert {one["status"] for one in json.loads(told.stdout)["clauses"]} == {"proved"}

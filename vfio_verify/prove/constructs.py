@@ -1,0 +1,61 @@
+"""What stands in a subject's text that CBMC passes over without a word: what rests on it is not decided."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+
+from msgspec import Struct
+
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_MARKER = re.compile(r'# (\d+) "((?:[^"\\]|\\.)*)"(.*)')
+_CLEANUP = re.compile(r"\bcleanup\s*\(\s*(\w+)\s*\)")
+_OTHERS = (
+    (re.compile(r"\b(?:asm|__asm|__asm__)\b"), "assembly"),
+    (re.compile(r"\b(?:_?setjmp|__?sigsetjmp|siglongjmp|longjmp)\s*\("), "setjmp()"),
+    (re.compile(r"\b(?:__builtin_)?alloca\s*\("), "alloca()"),
+)
+# What the world's own ends of a scope do, and what is judged by it. The rest may be anything.
+_OF_HEAP = frozenset({"NO_LEAK", "SURVIVES"})
+_CLEANUPS = {
+    "vfio_verify_autofree": _OF_HEAP,
+    "vfio_verify_rcu_leave": _OF_HEAP,
+    "vfio_verify_errp_guard_end": _OF_HEAP | {"ERROR_SET"},
+}
+
+
+class PassedOver(Struct, frozen=True):
+    """A construct, where it is, and the clauses that rest on it: all if there are none."""
+
+    what: str
+    file: str
+    line: int
+    clauses: frozenset[str] = frozenset()
+
+    @property
+    def why(self) -> str:
+        """Why a clause is not decided."""
+        return f"{self.what}, {self.file.rpartition('/')[2]}:{self.line}"
+
+    def concerns(self, clause: str) -> bool:
+        return not self.clauses or clause in self.clauses or (clause == "REPEATABLE" and bool(self.clauses))
+
+
+def passed_over(preprocessed: str, foreign: Collection[str]) -> Iterator[PassedOver]:
+    """Find them in a preprocessed text. What lies in a system's header, or below a foreign directory, is not the
+    subject's."""
+    file, line, own = "", 0, False
+    for text in preprocessed.splitlines():
+        if marker := _MARKER.match(text):
+            file, line = marker[2], int(marker[1])
+            own = "3" not in marker[3].split() and not any(file.startswith(place) for place in foreign)
+            continue
+        if own and text.strip():
+            bare = _STRING.sub('""', text)
+            for found in _CLEANUP.finditer(bare):
+                clauses = _CLEANUPS.get(found[1], frozenset())
+                yield PassedOver("what is done at the end of a scope (cleanup)", file, line, clauses)
+            for pattern, what in _OTHERS:
+                if pattern.search(bare):
+                    yield PassedOver(what, file, line)
+        line += 1

@@ -1,0 +1,25 @@
+"""Names that the model in C and its users share."""
+
+from __future__ import annotations
+
+CLAUSES = (
+    "CONTIGUOUS", "CONTENTS", "UNMAP_ON_ERROR", "SAME_BLOCK", "ACCEPTS_VALID", "CONFINED", "SIZE_AGREES",
+    "WITHIN_BLOCK", "ALIGNED", "NOT_EMPTY", "READ_ONLY", "NO_WINDOW", "FAULT_REPORTED", "ERROR_SET", "NO_LEAK",
+    "REPEATABLE", "SURVIVES",
+)  # fmt: skip
+"""Those that the model decides, in the order of their bits (``VM_CLAUSES`` in specs/model/model.h)."""
+
+RENAMED = (
+    "mmap", "munmap", "mprotect", "dup", "close", "fcntl", "sysconf", "getpagesize", "malloc", "calloc", "free",
+    "abort", "__assert_fail", "pthread_mutex_init", "pthread_mutex_lock", "pthread_mutex_trylock",
+    "pthread_mutex_unlock", "pthread_mutex_destroy",
+)  # fmt: skip
+"""What a subject may call of the C library and the model has, there as ``vm_NAME``."""
+
+C_LIBRARY = frozenset(
+    {
+        "__errno_location", "memset", "memcpy", "memmove", "memcmp", "memchr", "strlen", "strcmp", "strncmp", "strcpy",
+        "strncpy", "strchr", "strrchr", "abs", "strerror", "snprintf",
+    }
+)  # fmt: skip
+"""What it may call of the C library as it is, where the model is compiled."""

@@ -1,0 +1,442 @@
+"""Decides each clause for every value at once: what is asked of CBMC, in which order, and what becomes of its answers.
+
+A refutation is an input, which is made a case and run for real. It is a finding if that run shows the clause violated.
+If it does not, the model and the harness disagree: one of them is wrong, and nothing is told of the subject.
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import CancelledError, Future
+from contextlib import ExitStack, contextmanager
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from vfio_verify.errors import InputError
+from vfio_verify.judge import Violation
+from vfio_verify.prove import cbmc as solver
+from vfio_verify.prove.cbmc import (
+    LEFT,
+    Builder,
+    Cbmc,
+    Failed,
+    NotNeededError,
+    OutOfMemoryError,
+    OutOfTimeError,
+    Program,
+    Solvers,
+)
+from vfio_verify.prove.constructs import PassedOver, passed_over
+from vfio_verify.prove.given import Bounds, Given, case_of, fields
+from vfio_verify.prove.names import CLAUSES, RENAMED
+from vfio_verify.prove.proof import (
+    DISAGREE,
+    INTERRUPTED,
+    NO_ERRP,
+    OUT_OF_MEMORY,
+    OUT_OF_TIME,
+    Options,
+    Proof,
+    Query,
+    digest,
+    provable,
+)
+from vfio_verify.prove.real_runs import Disagreement, RealRuns, confirmed
+from vfio_verify.subject import compiler
+from vfio_verify.subject.subject import Subject
+from vfio_verify.trial.findings import Seen, told
+from vfio_verify.trial.runner import open_runner
+from vfio_verify.values.spec import clauses
+from vfio_verify.worker.leftovers import private_directory
+
+SHAPES = {0: "another area of the region", 1: "another region of the device", 2: "another device"}
+"""Where the second RAMBlock is, by ``VM_SHAPE``."""
+SAME_REGION, OTHER_DEVICE = 0, 2
+MODEL = ("given.c", "layout.c", "kernel.c", "qemu.c", "call.c", "cbmc.c")
+FOLLOWED = "memory is read or written of which the model has no bytes"
+_NO_BYTES = ("dereference failure: pointer NULL", "dereference failure: invalid integer address")
+"""What CBMC says of a pointer to memory of the host, which is a number to it. A real run tells it from NULL."""
+_ALIGNED_OFFSETS = "-DVM_LOW=0"
+
+
+class Part(Struct, frozen=True):
+    """A program of the model's, and the clauses that it decides."""
+
+    shape: int
+    clauses: tuple[str, ...]
+    segments: int
+    calls: int = 1
+    valid: bool = False
+    """Whether it has only well-formed layouts of exactly so many segments."""
+
+    @property
+    def bounds(self) -> Bounds:
+        return Bounds(segments=self.segments, calls=self.calls)
+
+    def whole(self, given: Given) -> Given:
+        """An input with what CBMC leaves out, since it is the same in all (``fix_shape()`` in cbmc.c) or has no part in
+        what is asked."""
+        fixed = {
+            "region[0].device": 0,
+            "region[1].device": self.shape == 2,
+            "region[0].n_areas": 1 + (self.shape == 0),
+            "region[1].n_areas": 1,
+            "block[1].region": self.shape != 0,
+            "block[1].area": self.shape == 0,
+            "second": self.calls > 1,
+            **({"call[0].n": self.segments, "fault[0].used": 0} if self.valid else {}),
+        }
+        return dict.fromkeys(fields(self.bounds), 0) | given | {name: int(value) for name, value in fixed.items()}
+
+    @property
+    def name(self) -> str:
+        """For the certificate."""
+        which = f"{self.segments} segments, well-formed" if self.valid else f"up to {self.segments} segments"
+        return f"{which}; {self.calls} calls; second block in {SHAPES[self.shape]}"
+
+
+def prove(
+    subject: Subject, options: Options, program: Cbmc, on_found: Callable[[Violation], None] = lambda _: None
+) -> Proof:
+    """Decide clauses. `on_found` is told of each violated clause once, as soon as a real run has shown it.
+
+    Ctrl-C ends it early: what is decided so far is in the result. Raises InputError for the core, and for C that CBMC
+    cannot read.
+    """
+    if subject.unit is None:
+        raise InputError("only C can be proved; the core is none, for now")
+    begun = time.monotonic()
+    asked = options.clauses or provable()
+    with ExitStack() as stack:
+        model = Path(stack.enter_context(as_file(files("vfio_verify.specs") / "model")))
+        include = Path(stack.enter_context(as_file(files("vfio_verify") / "include")))
+        directory = Path(stack.enter_context(private_directory()))
+        solvers = Solvers(options.seconds)
+        stack.callback(solvers.end)
+        builder = Builder(program, directory, solvers)
+        work = _Work(subject, asked, _Programs(builder, subject, options, model, include))
+        real: RealRuns | None = None
+        try:
+            work.programs.read_subject()
+            runner = stack.enter_context(open_runner(subject, parts=options.parts))
+            real = RealRuns(subject, runner, on_found)
+            work.run(deque(_plan(asked, options.segments, subject)), options.jobs, real)
+            found = confirmed(runner, real.shown.values())
+        except OutOfTimeError:
+            found = [], []
+        except KeyboardInterrupt:
+            work.interrupted = True
+            found = [], list(real.shown.values()) if real else []
+    findings, unconfirmed = told(found[0], Seen()), found[1]
+    violated = {clause for one in findings for clause in one.clauses}
+    left = [clause for clause in asked if clause not in violated]
+    for one in found[0]:
+        work.leave(set(one.clauses) - violated, "what violates it is told under another clause")
+    stopped = INTERRUPTED if work.interrupted else OUT_OF_TIME
+    return Proof(
+        options=options,
+        version=program.version,
+        unit=digest([subject.unit]),
+        model=digest([model / name for name in ("model.h", *MODEL)]),
+        proved=frozenset(clause for clause in left if work.is_proved(clause)),
+        why={clause: work.why.get(clause, stopped) for clause in left if not work.is_proved(clause)},
+        confirmed=findings,
+        unconfirmed=tuple(unconfirmed),
+        disagreements=tuple(work.disagreements),
+        queries=tuple(work.queries),
+        runs=real.runs if real else 0,
+        seconds=time.monotonic() - begun,
+        interrupted=work.interrupted,
+    )
+
+
+def _plan(asked: Collection[str], segments: int, subject: Subject) -> Iterator[Part]:
+    """The parts, those that take longest first; a small one before them, which soon refutes what maps nothing."""
+    most = tuple(clause for clause in asked if clause not in ("ACCEPTS_VALID", "REPEATABLE"))
+    if not subject.has_errp:
+        most = tuple(clause for clause in most if clause != "ERROR_SET")
+    accepts = [
+        Part(shape, ("ACCEPTS_VALID",), n, valid=True)
+        for n in range(segments, 0, -1)
+        for shape in (SHAPES if n == 1 else (SAME_REGION,))
+        if "ACCEPTS_VALID" in asked
+    ]
+    if accepts:
+        accepts.insert(0, accepts.pop(-len(SHAPES)))
+    again = [Part(OTHER_DEVICE, ("REPEATABLE",), 1, calls=2)] if "REPEATABLE" in asked else []
+    whole = [Part(shape, most, segments) for shape in SHAPES if most]
+    yield from (*whole[:1], *accepts[:1], *whole[1:], *again, *accepts[1:])
+
+
+class _Programs:
+    """The programs of the parts. What several have in common is made once."""
+
+    def __init__(self, builder: Builder, subject: Subject, options: Options, model: Path, include: Path) -> None:
+        self.builder = builder
+        self._subject, self._options, self._model, self._include = subject, options, model, include
+        self._objects: dict[tuple[str, ...], Path] = {}
+        self._lock = threading.Lock()
+        self._number = itertools.count()
+        self.passed_over: tuple[PassedOver, ...] = ()
+        self._whole, self._assumed = builder.directory / "subject.gb", builder.directory / "assumed.gb"
+
+    def read_subject(self) -> None:
+        """Preprocess and parse it. Raises InputError."""
+        subject, text = self._subject, self.builder.directory / "subject.i"
+        assert subject.unit is not None
+        compiler.preprocess(
+            subject.unit,
+            text,
+            defines=(*subject.defines, *(f"{name}=vm_{name}" for name in RENAMED)),
+            directory=subject.text.directory if subject.text else None,
+            readable=subject.readable,
+            parts=self._options.parts,
+        )
+        written = text.read_text(encoding="utf-8", errors="surrogateescape")
+        self.passed_over = tuple(passed_over(written, [str(self._include)]))
+        try:
+            self.builder.compile([text], self._whole)
+        except InputError as error:
+            raise InputError(f"CBMC cannot parse {subject.name}: {error}") from None
+
+    def of(self, part: Part, *, assumed: bool, alone: Collection[str] = (), small: bool = False) -> Program:
+        """The program of a part; with `assumed`, without the runs in which the subject follows a bad pointer; with
+        `small`, of buffers only that every machine can map. What calls by themselves violate of `alone`, a second call
+        may violate too."""
+        common = [f"-I{self._include}", f"-I{self._model}", *part.bounds.defines]
+        common += [f"-DVM_HAS_ERRP={int(self._subject.has_errp)}"]
+        common += [_ALIGNED_OFFSETS] if part.valid or part.calls > 1 else []
+        own = [f"-DVM_SHAPE={part.shape}"]
+        own += [f"-DVM_VALID={part.segments}"] if part.valid else []
+        own += [] if self._subject.told_total else ["-DVM_SUMMED"]
+        own += ["-DVM_SMALL=0x4000000"] if small else []
+        own += [f"-DVM_ALONE={sum(1 << CLAUSES.index(name) for name in alone if name in CLAUSES)}"] if alone else []
+        paths = [self._model / name for name in MODEL]
+        with self._lock:
+            model = self._object(common, paths[:-1])
+            question = self._object([*common, *own], paths[-1:])
+            if assumed and not self._assumed.exists():
+                self.builder.with_checks_assumed(self._whole, self._assumed)
+        subject = self._assumed if assumed else self._whole
+        return self.builder.link([model, question, subject], self._new(), paths)
+
+    def _object(self, options: Sequence[str], sources: Sequence[Path]) -> Path:
+        name = (*options, *map(str, sources))
+        if name not in self._objects:
+            output = self._new()
+            self.builder.compile(sources, output, options)
+            self._objects[name] = output
+        return self._objects[name]
+
+    def _new(self) -> Path:
+        return self.builder.directory / f"{next(self._number)}.gb"
+
+
+class _Asking(Struct):
+    """How a part is asked about, after what was answered."""
+
+    left: bool = True
+    unwinding: bool = True
+    """Whether it is asked if the subject does what the model does not have, and if a loop goes on for too long."""
+    assumed: bool = False
+    """Whether runs in which the subject follows a bad pointer are left out."""
+    alone: frozenset[str] = frozenset()
+    """What calls by themselves violate, which REPEATABLE does not say again."""
+    why_no_proof: str = ""
+    """Why what is not refuted is not proved."""
+
+    def no_proof(self, why: str) -> None:
+        self.why_no_proof = self.why_no_proof or why
+
+
+class _Work:
+    """What is known while the parts are decided."""
+
+    def __init__(self, subject: Subject, asked: Collection[str], programs: _Programs) -> None:
+        self.programs = programs
+        self.subject = subject
+        self.asked = asked
+        self.why: dict[str, str] = {}
+        self.gone: set[str] = set()
+        """Clauses that need no further answer: they are refuted, or cannot be decided."""
+        self.open: dict[str, int] = {}
+        """How many parts of a clause are still to be decided."""
+        self.disagreements: list[Disagreement] = []
+        self.queries: list[Query] = []
+        self.interrupted = False
+        self._refutations: queue.Queue[Any] = queue.Queue()
+
+    def is_proved(self, clause: str) -> bool:
+        return self.open.get(clause) == 0 and clause not in self.gone and clause not in self.why
+
+    def leave(self, clauses: Collection[str], why: str) -> None:
+        """Give clauses up."""
+        for clause in clauses:
+            self.why.setdefault(clause, why)
+            self.gone.add(clause)
+
+    def run(self, parts: deque[Part], jobs: int, real: RealRuns) -> None:
+        """Decide all parts, `jobs` at a time, and run in this thread what refutes a clause."""
+        for clause in self.asked:
+            self.open[clause] = sum(clause in part.clauses for part in parts)
+            for one in self.programs.passed_over:
+                if one.concerns(clause):
+                    self.leave([clause], one.why)
+        if not self.subject.has_errp and "ERROR_SET" in self.asked:
+            self.leave(["ERROR_SET"], NO_ERRP)
+        threads = [threading.Thread(target=self._work, args=(parts,)) for _ in range(max(1, min(jobs, len(parts))))]
+        with _all_ended(threads, self.programs.builder.solvers, self._refutations):
+            for thread in threads:
+                thread.start()
+            working = len(threads)
+            while working:
+                item = self._refutations.get()
+                if isinstance(item, BaseException):
+                    raise item
+                if item is None:
+                    working -= 1
+                else:
+                    part, failed, assumed, answer = item
+                    try:
+                        answer.set_result(self._run_for_real(part, failed, assumed, real))
+                    except BaseException:
+                        answer.cancel()
+                        raise
+                    self.programs.builder.solvers.drop(self.gone)
+
+    def _work(self, parts: deque[Part]) -> None:
+        try:
+            while parts:
+                try:
+                    part = parts.popleft()
+                except IndexError:
+                    break
+                self._decide(part)
+        except (OutOfTimeError, CancelledError):
+            pass  # all that is left is not decided
+        except BaseException as error:  # noqa: BLE001  # it is raised where the results are waited for
+            self._refutations.put(error)
+        self._refutations.put(None)
+
+    def _decide(self, part: Part) -> None:
+        """Ask until nothing is left that fails."""
+        begun = time.monotonic()
+        how = _Asking()
+        while asked := [clause for clause in part.clauses if clause not in self.gone]:
+            how.assumed = how.assumed or "SURVIVES" in self.gone
+            try:
+                program = self.programs.of(part, assumed=how.assumed, alone=how.alone)
+                survives = not how.assumed and self._follows_pointers(part)
+                properties = solver.asked_of(program, asked, left=how.left, survives=survives)
+                failed = solver.ask(
+                    self.programs.builder, program, asked, properties, part.segments + 2, unwinding=how.unwinding
+                )
+            except NotNeededError:
+                continue
+            except OutOfMemoryError:
+                self.leave(asked, OUT_OF_MEMORY)
+                break
+            if failed is None:
+                if how.why_no_proof:
+                    self.leave(asked, how.why_no_proof)
+                break
+            if ".no-body." in failed.name:
+                name = failed.description.rpartition(" ")[2]
+                self.leave(asked, f"{name}() is not in the model, {_place(failed)}")
+            elif ".unwind." in failed.name:
+                how.unwinding = False
+                how.no_proof(f"a loop of more than {part.segments + 1} rounds, {_place(failed)}")
+            elif failed.description == LEFT:
+                how.left = False
+                how.no_proof("what the model does not have")
+            else:
+                self._refuted(part, failed, how)
+        for clause in part.clauses:
+            self.open[clause] -= 1
+        fared = {clause: self._fared(clause) for clause in part.clauses}
+        self.queries.append(Query(part.name, fared, round(time.monotonic() - begun, 1)))
+
+    def _refuted(self, part: Part, failed: Failed, how: _Asking) -> None:
+        """Run what refutes a clause, and say how to ask on."""
+        shown, against = self._run(part, failed, how.assumed)
+        if against is not None and against.clause in part.clauses and not (part.calls > 1 and shown):
+            # What a machine cannot map for want of memory shows nothing. A smaller buffer may.
+            program = self.programs.of(part, assumed=how.assumed, alone=how.alone, small=True)
+            names = solver.asked_of(program, [against.clause], left=False, survives=False)
+            smaller = solver.ask(self.programs.builder, program, (), names, part.segments + 2, unwinding=False)
+            if smaller is not None:
+                shown, against = self._run(part, smaller, how.assumed)
+        if part.calls > 1 and shown - how.alone - {"REPEATABLE"}:
+            how.alone |= shown
+            return
+        if part.calls > 1 and shown and against is not None:
+            against = None  # the run goes no further than to what a call does wrong by itself
+            self.leave(["REPEATABLE"], "a call by itself violates another clause")
+        if against is not None:
+            self.disagreements.append(against)
+            self.leave([against.clause], DISAGREE)
+        if failed.description.startswith(_NO_BYTES) and "SURVIVES" not in shown:
+            how.no_proof(f"{FOLLOWED}, {_place(failed)}")
+        how.assumed = how.assumed or "SURVIVES" in shown or failed.description not in part.clauses
+
+    def _follows_pointers(self, part: Part) -> bool:
+        """Whether it is asked of this part that the subject follows no bad pointer, on which what else is proved of it
+        rests. Of the well-formed layouts another part asks it, if that is to be decided."""
+        return not part.valid or "SURVIVES" not in self.asked
+
+    def _run(self, part: Part, failed: Failed, assumed: bool) -> tuple[set[str], Disagreement | None]:
+        """Have a refutation run by the thread that has the worker."""
+        answer: Future[tuple[set[str], Disagreement | None]] = Future()
+        self._refutations.put((part, failed, assumed, answer))
+        return answer.result()
+
+    def _fared(self, clause: str) -> str:
+        return (
+            f"not decided: {self.why[clause]}" if clause in self.why else "refuted" if clause in self.gone else "proved"
+        )
+
+    def _run_for_real(
+        self, part: Part, failed: Failed, assumed: bool, real: RealRuns
+    ) -> tuple[set[str], Disagreement | None]:
+        """Run what refutes a clause. The clauses that the run shows violated, and what it says against the model."""
+        clause = failed.description if failed.description in clauses() else "SURVIVES"
+        case = self.subject.adapt(case_of(part.whole(failed.given), part.bounds))
+        shown, seen = real.run(case)
+        self.gone |= shown
+        # Where the call does not live to show it, the clause is asked about again, of calls that do.
+        if clause in shown or ("SURVIVES" in shown and not assumed):
+            return shown, None
+        if failed.description.startswith(_NO_BYTES):
+            self.leave([clause], f"{FOLLOWED}, {_place(failed)}")
+            return shown, None
+        words = clause if failed.description == clause else f"{clause}: {failed.description}, {_place(failed)}"
+        return shown, Disagreement(clause, words, seen, case)
+
+
+@contextmanager
+def _all_ended(threads: Sequence[threading.Thread], solvers: Solvers, waiting: queue.Queue[Any]) -> Iterator[None]:
+    """End the solvers and the threads that wait for them, if what is done meanwhile is cut short."""
+    try:
+        yield
+    except BaseException:
+        solvers.end()
+        while any(thread.is_alive() for thread in threads):
+            try:
+                item = waiting.get(timeout=0.05)
+            except queue.Empty:
+                continue
+            if isinstance(item, tuple):
+                item[-1].cancel()
+        raise
+
+
+def _place(failed: Failed) -> str:
+    return f"{failed.file.rpartition('/')[2]}:{failed.line}"
