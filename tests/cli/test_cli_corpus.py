@@ -6,10 +6,10 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
+import commands
 import pytest
 from msgspec.structs import replace
 from subject_files import DIRECTORY
@@ -34,17 +34,8 @@ def environment(tmp_path: Path) -> dict[str, str]:
 def run(tmp_path: Path, environment: dict[str, str]):
     """Runs the program in a directory of its own, and sees that it leaves nothing behind."""
 
-    def run(*arguments: object, text: str | None = None) -> subprocess.CompletedProcess[str]:
-        process = subprocess.run(
-            [sys.executable, "-P", "-m", "vfio_verify", *map(str, arguments)],
-            check=False,
-            input=text,
-            capture_output=True,
-            text=True,
-            env=environment,
-            cwd=tmp_path,
-            timeout=120,
-        )
+    def run(*arguments: object, text: str = "") -> subprocess.CompletedProcess[str]:
+        process = commands.run(*arguments, cwd=tmp_path, text=text, env=environment)
         assert list((tmp_path / "temporary").iterdir()) == []
         return process
 
@@ -229,9 +220,8 @@ def test_a_replay_that_is_ended_says_how_far_it_came_and_leaves_nothing(tmp_path
         DirectoryCorpus(tmp_path / "many").store(
             Entry(replace(CASE, iovec=(Segment(0, 0, PAGE),) * pages, total_size=pages * PAGE))
         )
-    command = ["replay", "many", "--subject", "endless.c", "--jobs", str(jobs)]
     with subprocess.Popen(
-        [*before, sys.executable, "-P", "-m", "vfio_verify", *command],
+        [*before, *commands.command("replay", "many", "--subject", "endless.c", "--jobs", jobs)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -7,13 +7,12 @@ import os
 import re
 import shlex
 import signal
-import subprocess
 from importlib.resources import files
 from pathlib import Path
 
 import jsonschema
 import pytest
-from commands import command, run, started
+from commands import run, run_anew, started
 from subject_files import DIRECTORY, needs_compiler
 
 pytestmark = needs_compiler
@@ -64,7 +63,7 @@ def statuses(report: dict[str, object], clause: str) -> list[str]:
 
 
 def test_one_fault_is_fixed_and_another_came_in(desk: Path) -> None:
-    done = run("compare", "newline.c", "kept.c", *FEW, cwd=desk)
+    done = run_anew("compare", "newline.c", "kept.c", *FEW, cwd=desk)
     assert done.returncode == 1, done.stderr
     assert done.stdout.startswith("kept.c against newline.c: 1 came in, 1 fixed\n")
     assert all(len(line) <= 80 for line in done.stdout.splitlines() if "--case" not in line)
@@ -100,10 +99,8 @@ def test_the_same_version_twice_is_no_news(desk: Path) -> None:
 
 @pytest.mark.parametrize("name", ["thread.mbox", "-"])
 def test_a_series_is_compared_as_it_is_from_its_first_version_on(desk: Path, name: str) -> None:
-    with (desk / "thread.mbox").open() as text:
-        done = subprocess.run(
-            command("compare", name, *FEW, "--json", "-"), cwd=desk, stdin=text, capture_output=True, check=False
-        )
+    text = (desk / "thread.mbox").read_text()
+    done = run("compare", name, *FEW, "--json", "-", cwd=desk, text=text)
     report = json.loads(done.stdout)
     assert done.returncode == 1
     assert [one["label"] for one in report["versions"]] == ["v5", "v6"]

@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from commands import run
 from places import CHECKOUT
 
 pytestmark = pytest.mark.skipif(not shutil.which("git") or not shutil.which("cc"), reason="needs git and a C compiler")
@@ -147,16 +148,14 @@ def test_the_docs_show_a_command_for_each_form():
 @pytest.mark.parametrize("command", commands())
 def test_the_command_for_each_form_does_what_it_says(desk, address, command, monkeypatch):
     shell = re.sub(r"https://\S+?/(?=project|qemu-devel)", f"{address}/", command)
-    program = shlex.join([sys.executable, "-P", "-m", "vfio_verify"])
-    shell = shell.replace("vfio-verify", program) + " --examples 1 --jobs 1 --json -"
-    done = subprocess.run(
-        ["bash", "-c", shell],
-        cwd=desk / "qemu" if command.startswith("git") else desk,
-        env={**os.environ, "VFIO_VERIFY_ARCHIVE": f"{address}/all", "HOME": str(desk)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {**os.environ, "VFIO_VERIFY_ARCHIVE": f"{address}/all", "HOME": str(desk)}
+    before, _, ours = shell.rpartition("vfio-verify ")
+    text = ""
+    if before:
+        shown = ["bash", "-c", before.rstrip().removesuffix("|")]
+        text = subprocess.run(shown, cwd=desk / "qemu", capture_output=True, text=True, check=True).stdout
+    arguments = (*shlex.split(ours), "--examples", 1, "--jobs", 1, "--json", "-")
+    done = run(*arguments, cwd=desk / "qemu" if before else desk, text=text, env=environment)
     assert done.returncode == 1, done.stderr
     report = json.loads(done.stdout)
     assert report["subject"]["function"] == NAME
@@ -165,10 +164,7 @@ def test_the_command_for_each_form_does_what_it_says(desk, address, command, mon
 
 
 def check(desk: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-P", "-m", "vfio_verify", "check", *arguments, "--examples", "1", "--jobs", "1"]
-    return subprocess.run(
-        command, cwd=desk, env={**os.environ, **environment}, capture_output=True, text=True, check=False
-    )
+    return run("check", *arguments, "--examples", 1, "--jobs", 1, cwd=desk, env={**os.environ, **environment})
 
 
 def test_the_line_that_reproduces_a_violation_names_all_that_was_given(desk):
@@ -196,8 +192,7 @@ def test_a_subject_is_checked_without_any_environment(desk):
 def test_kept_cases_are_replayed_on_a_patch_with_its_tree(desk):
     given = ("fix.patch", "--tree", "qemu@v10.0.0")
     assert check(desk, *given, "--corpus", "kept").returncode == 1
-    program = [sys.executable, "-P", "-m", "vfio_verify"]
-    done = subprocess.run([*program, "replay", "kept", "--jobs", "1", "--subject", *given], cwd=desk, check=False)
+    done = run("replay", "kept", "--jobs", 1, "--subject", *given, cwd=desk)
     assert done.returncode == 1
-    done = subprocess.run([*program, "replay", "kept", "--jobs", "1", "--subject", "fix.patch"], cwd=desk, check=False)
+    done = run("replay", "kept", "--jobs", 1, "--subject", "fix.patch", cwd=desk)
     assert done.returncode == 2

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import commands
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -41,19 +42,9 @@ class Outcome:
 
 @pytest.fixture
 def run(tmp_path: Path):
-    def run(*arguments: object, cwd: Path = tmp_path, text: str | None = None, **more: str) -> Outcome:
-        return Outcome(
-            subprocess.run(
-                [sys.executable, "-P", "-m", "vfio_verify", "check", *map(str, arguments)],
-                check=False,
-                cwd=cwd,
-                input=text,
-                capture_output=True,
-                text=True,
-                env={**os.environ, "COLUMNS": "80", **more},
-                timeout=120,
-            )
-        )
+    def run(*arguments: object, cwd: Path = tmp_path, text: str = "", **more: str) -> Outcome:
+        environment = {**os.environ, "COLUMNS": "80", **more}
+        return Outcome(commands.run("check", *arguments, cwd=cwd, text=text, env=environment))
 
     return run
 

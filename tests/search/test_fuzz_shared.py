@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import run, started
+from commands import run, run_anew, started
 from made_reports import violation
 from redis_server import needs_server, server
 from searches import Heard, Here, totals
@@ -74,7 +74,7 @@ def test_two_searches_at_once_share_the_work_and_both_know_all_that_was_found(se
         assert [finding["violation"]["clause"] for finding in ended["state"]["findings"]] == ["UNMAP_ON_ERROR"]
     assert len(one["new_findings"]) + len(other["new_findings"]) == 1
     assert all("found: UNMAP_ON_ERROR: " in err for _, err in said)
-    alone = run(
+    alone = run_anew(
         *("fuzz", NEVER_UNMAPPED, "--examples", last["layouts"], "--corpus", "alone", "--json", "alone.json"),
         cwd=tmp_path,
     )
