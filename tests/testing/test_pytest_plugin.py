@@ -29,12 +29,28 @@ def own_temporary_directory(pytester: pytest.Pytester, monkeypatch: pytest.Monke
     directory = tmp_path / "tmp"
     directory.mkdir()
     monkeypatch.setenv("TMPDIR", str(directory))
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    (plugins / "without_kernel_faults.py").write_text(WITHOUT_KERNEL_FAULTS)
+    monkeypatch.setenv("PYTHONPATH", str(plugins))
     for name in ("CI", "PYTEST_ADDOPTS"):
         monkeypatch.delenv(name, raising=False)
     return directory
 
 
+WITHOUT_KERNEL_FAULTS = """
+from vfio_verify.generate import kernel_faults
+
+kernel_faults.why_not = lambda _: "not in this test"
+"""
+"""A plugin that is loaded before any module takes that name. Kernel faults take most of a short campaign's time."""
+
+
 def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    return run_whole(pytester, "-p", "without_kernel_faults", *arguments)
+
+
+def run_whole(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
     return pytester.runpytest_subprocess("-p", "no:cacheprovider", *arguments, timeout=280)
 
 
@@ -71,7 +87,7 @@ def pytest_sessionfinish(session):
 def test_the_example_project_passes_with_one_campaign_for_all_its_tests(pytester, own_temporary_directory, processes):
     project = copy_example(pytester)
     (project / "conftest.py").write_text(COUNTS_CAMPAIGNS)
-    result = run(pytester, "-n", processes, "--vfio-examples", "60", "-s")
+    result = run_whole(pytester, "-n", processes, "--vfio-examples", "60", "-s")
     result.assert_outcomes(passed=len(CLAUSES) + 2 + 3)
     # Both tests of the helper ask the same once the command line says how many layouts.
     result.stdout.fnmatch_lines(["*1 campaigns*"])
@@ -453,7 +469,7 @@ def test_a_run_that_does_not_use_it_does_not_notice_it(pytester):
     )
     pytester.makepyfile("def test_own(): pass")
     with_it, without = (
-        run(pytester, "-W", "error", "--strict-markers", "--strict-config", "-s", *more)
+        run_whole(pytester, "-W", "error", "--strict-markers", "--strict-config", "-s", *more)
         for more in ((), ("-p", "no:vfio_verify"))
     )
     loaded = []
