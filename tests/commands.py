@@ -1,29 +1,41 @@
 """The program in a process of its own.
 
-`run_anew` and `started` start Python anew. `run` forks a process that has imported the program and compiled with
-it once: that is most of what a short command takes. A test starts Python anew where it is about the start itself, hash
+`run_anew` and `started` start Python anew. `run` forks a process that has imported the program and compiled with it
+once: that is most of what a short command takes. A test starts Python anew where it is about the start itself, hash
 seeds, signals, standard streams, or variables that Python reads at its start.
 """
 
 from __future__ import annotations
 
-import atexit
-import functools
-import gc
 import os
-import pickle
-import pkgutil
-import random
-import runpy
-import socket
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 
-_SECONDS = 120
+from preloaded import Preloaded
+from subject_files import DIRECTORY
+
+READY = f"""
+import importlib, pkgutil
+import vfio_verify
+from vfio_verify.generate import kernel_faults
+
+kernel_faults.why_not = lambda _: "not in this test"  # before any other module takes its name
+for room in ("campaign", "cli", "corpus", "report", "search", "subject.source", "trial"):
+    package = importlib.import_module("vfio_verify." + room)
+    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+from vfio_verify.subject.subject import open_subject
+try:
+    with open_subject({str(DIRECTORY / "correct" / "check_first.c")!r}):
+        pass
+except vfio_verify.errors.InputError:  # without a compiler
+    pass
+"""
+_PRELOADED = Preloaded(READY)
 
 
 def command(*arguments: object) -> list[str]:
@@ -31,7 +43,7 @@ def command(*arguments: object) -> list[str]:
 
 
 def run_anew(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=_SECONDS, check=False)
+    return subprocess.run(command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
 
 
 def started(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
@@ -51,81 +63,35 @@ def run(
     *arguments: object, cwd: Path, text: str = "", env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """As `run_anew`, but without kernel faults, which take most of a short check. Its report says so."""
-    words = tuple(map(str, arguments))
-    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        given.write(text.encode())
-        given.seek(0)
-        request = pickle.dumps((words, str(cwd), dict(os.environ if env is None else env)))
-        server = _server()
-        socket.send_fds(server, [request], [given.fileno(), out.fileno(), err.fileno()])
-        status = int(server.recv(16))
-        out.seek(0)
-        err.seek(0)
-        return subprocess.CompletedProcess(words, status, out.read().decode(), err.read().decode())
+    return Running(_PRELOADED, *arguments, cwd=cwd, text=text, env=env).ended(120)
 
 
-# ---- the process that is forked -----------------------------------------------------------------------------------
+class Running:
+    """A command in a process that is forked from a preloaded one."""
 
+    def __init__(
+        self,
+        preloaded: Preloaded,
+        *arguments: object,
+        cwd: Path,
+        text: str = "",
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self._arguments = arguments
+        self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115  # closed at the end
+        with tempfile.TemporaryFile() as given:
+            given.write(text.encode())
+            given.seek(0)
+            streams = given, self._out, self._err
+            env = os.environ if env is None else env
+            self.process = preloaded.fork("vfio_verify", arguments, streams, cwd=cwd, env=env)
 
-@functools.cache
-def _server() -> socket.socket:
-    """The connection to this process's own, which ends when it is closed."""
-    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with its:
-        process = subprocess.Popen(
-            [sys.executable, "-P", __file__, str(its.fileno())],
-            pass_fds=[its.fileno()],
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-    ours.settimeout(_SECONDS)
-    atexit.register(process.wait)
-    atexit.register(ours.close)
-    return ours
-
-
-def _preload() -> None:
-    """Import and remember what a command needs."""
-    import vfio_verify
-    from vfio_verify.generate import kernel_faults
-
-    kernel_faults.why_not = lambda _: "not in this test"  # before any other module takes its name
-    for room in ("campaign", "cli", "corpus", "report", "search", "subject.source", "trial"):
-        package = import_module(f"{vfio_verify.__name__}.{room}")
-        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-            import_module(module.name)
-    source = Path(__file__).parent / "subjects" / "correct" / "check_first.c"
-    with import_module("vfio_verify.subject.subject").open_subject(str(source)):
-        gc.freeze()
-
-
-def _serve(control: socket.socket) -> tuple[str, ...] | None:
-    """Fork for each request. Returns its arguments in the fork, and None at the end."""
-    while True:
-        request, fds, _, _ = socket.recv_fds(control, 1 << 20, 3)
-        if not request:
-            return None
-        if child := os.fork():
-            for fd in fds:
-                os.close(fd)
-            _, status = os.waitpid(child, 0)
-            control.send(b"%d" % os.waitstatus_to_exitcode(status))
-            continue
-        words, cwd, environment = pickle.loads(request)
-        for number, fd in enumerate(fds):
-            os.dup2(fd, number)
-            os.close(fd)
-        control.close()
-        os.chdir(cwd)
-        os.environ.clear()
-        os.environ.update(environment)
-        tempfile.tempdir = None
-        random.seed()
-        return words
-
-
-if __name__ == "__main__":
-    _preload()
-    if (words := _serve(socket.socket(fileno=int(sys.argv[1])))) is not None:
-        sys.argv[1:] = words
-        runpy.run_module("vfio_verify", run_name="__main__", alter_sys=True)
+    def ended(self, seconds: float) -> subprocess.CompletedProcess[str]:
+        """What it wrote, when it has ended by itself within so many seconds."""
+        with self._out, self._err:
+            try:
+                status = self.process.wait(seconds)
+            finally:
+                self.process.send_signal(signal.SIGKILL)
+            texts = [os.pread(file.fileno(), 1 << 30, 0).decode() for file in (self._out, self._err)]
+        return subprocess.CompletedProcess(self._arguments, status, *texts)

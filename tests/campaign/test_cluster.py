@@ -16,7 +16,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import commands
 import pytest
+from commands import Running
+from preloaded import Forked, Preloaded
 from subject_files import DIRECTORY, needs_compiler
 
 import vfio_verify
@@ -36,6 +39,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
 ]
 
+LOGGING = {"DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "info"}
+PRELOADED = Preloaded(
+    f"{commands.READY}\nimport distributed.cli.dask_scheduler, distributed.cli.dask_worker",
+    PYTHONWARNINGS="ignore",
+    **LOGGING,
+)
 NEVER_UNMAPPED = DIRECTORY / "broken" / "never_unmapped.c"
 
 
@@ -52,17 +61,23 @@ class Machine:
     def __init__(self, directory: Path, *arguments: str, **environment: str) -> None:
         directory.mkdir()
         self.directory, self.log = directory, directory / "log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-W", "ignore", "-m", *arguments],
-                cwd=directory,
-                env={**os.environ, "TMPDIR": str(directory), "DASK_DISTRIBUTED__LOGGING__DISTRIBUTED": "info"}
-                | environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        env = os.environ | {"TMPDIR": str(directory)} | environment
+        self.process: subprocess.Popen[bytes] | Forked
+        with self.log.open("wb") as log, open(os.devnull) as nothing:
+            if environment or "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES" in env:  # which are read at the start
+                self.process = subprocess.Popen(
+                    [sys.executable, "-W", "ignore", "-m", *arguments],
+                    cwd=directory,
+                    env=env | LOGGING,
+                    stdin=nothing,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+            else:
+                module, *words = arguments
+                streams = nothing, log, log
+                self.process = PRELOADED.fork(module, words, streams, cwd=directory, env=env, new_session=True)
 
     @property
     def is_at_work(self) -> bool:
@@ -89,7 +104,7 @@ class Machine:
 
     def end(self) -> None:
         """In order, so that what it started ends too."""
-        self.process.terminate()
+        self.process.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(10)
         self.kill()
@@ -130,22 +145,13 @@ def dask(tmp_path: Path) -> Iterator[Cluster]:
         assert left == []
 
 
-def started(*arguments: object, command: str = "check", cwd: Path | None = None) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "vfio_verify", command, *map(str, arguments)],
-        cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def started(*arguments: object, command: str = "check", cwd: Path | None = None) -> Running:
+    return Running(PRELOADED, command, *arguments, cwd=cwd or Path.cwd())
 
 
-def ended(process: subprocess.Popen[str], seconds: float = 60) -> tuple[int, str, str]:
-    try:
-        out, err = process.communicate(timeout=seconds)
-    finally:
-        process.kill()
-    return process.returncode, out, err
+def ended(running: Running, seconds: float = 60) -> tuple[int, str, str]:
+    done = running.ended(seconds)
+    return done.returncode, done.stdout, done.stderr
 
 
 def told(result: ShardResult) -> object:
@@ -182,7 +188,7 @@ def test_the_report_is_the_same_when_one_of_two_workers_is_killed_in_the_middle(
     until("the worker is in the middle of a task", lambda: victim.is_at_work)
     victim.kill()
     until("the subject's processes end with the worker", lambda: not victim.is_at_work)
-    assert process.poll() is None
+    assert process.process.poll() is None
     status, _, err = ended(process)
     assert status == 1
     assert "found: UNMAP_ON_ERROR: a failed call leaves pages mapped\n" in err
@@ -280,7 +286,7 @@ def test_ctrl_c_ends_a_check_on_a_cluster(dask):
     worker = dask.worker()
     process = started("core", "--examples", 5000, "--cluster", dask.url)
     until("the worker is in the middle of a task", lambda: worker.is_at_work)
-    process.send_signal(signal.SIGINT)
+    process.process.send_signal(signal.SIGINT)
     status, out, err = ended(process, 20)
     assert (status, "Interrupted" in out or "interrupted" in out, "Traceback" in err) == (130, True, False)
 
@@ -374,7 +380,7 @@ def test_a_search_on_two_workers_of_which_one_is_killed_is_the_same_as_here_and_
 
 def test_a_search_gives_work_to_who_joins_and_says_who_is_refused(dask, other_version, tmp_path):
     dask.worker()
-    process = started("core", "--time", "1h", "--cluster", dask.url, "--interval", "0.5", command="fuzz", cwd=tmp_path)
+    process = commands.started("fuzz", "core", "--time", "1h", "--cluster", dask.url, "--interval", "0.5", cwd=tmp_path)
     assert process.stderr is not None
     with process:
         lines = iter(process.stderr)
@@ -399,7 +405,7 @@ def test_a_signal_ends_a_search_on_a_cluster_in_order(dask, tmp_path, number, st
     worker = dask.worker()
     process = started("core", "--time", "1h", "--cluster", dask.url, "--interval", "1", command="fuzz", cwd=tmp_path)
     until("shards are done", lambda: any(state["layouts"] for state in states(tmp_path / "vfio-verify-corpus")))
-    process.send_signal(number)
+    process.process.send_signal(number)
     asked = time.monotonic()
     ended_with, out, err = ended(process, 20)
     assert (ended_with, "Traceback" in err) == (status, False)
