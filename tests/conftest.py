@@ -59,6 +59,13 @@ def steady_huge_pages() -> Iterator[None]:
 
 
 @pytest.fixture
+def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that are not about threads: a check makes its concurrent calls in few rounds, of which 24 take longer
+    than all else of a short one."""
+    monkeypatch.setattr("vfio_verify.campaign.shard._CONCURRENT_ROUNDS", 4)
+
+
+@pytest.fixture
 def short_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that hangs is given less time in this process."""
     from vfio_verify.worker.worker import Worker

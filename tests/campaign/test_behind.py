@@ -3,6 +3,7 @@ the subject goes on, of no other subject, and apart from what is told of it in Q
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import pytest
 from msgspec import UNSET
 from msgspec.structs import replace
 from short_checks import no_kernel_faults
-from subject_files import ASSUMING, DIRECTORY, AssumingFile, needs_compiler
+from subject_files import ASSUMING, DIRECTORY, AssumingFile, built_once, needs_compiler
 
 from vfio_verify.campaign import check as module
 from vfio_verify.campaign.check import Result, check
@@ -28,7 +29,7 @@ from vfio_verify.trial.going_on import found_conventions
 from vfio_verify.trial.runner import open_runner
 from vfio_verify.values.conventions import conventions
 
-pytestmark = needs_compiler
+pytestmark = [needs_compiler, pytest.mark.usefixtures("few_rounds")]
 
 INFO = "vfio_device_get_region_info=true"
 OPTIONS = Options(examples=60, seed=2)
@@ -41,7 +42,7 @@ def checked(subject: Subject, options: Options = OPTIONS, **more) -> Result:
 
 @contextmanager
 def opened(name: str) -> Iterator[Subject]:
-    with open_subject(str(FILES[name].path)) as subject:
+    with built_once(FILES[name].path) as subject:
         yield subject
 
 
@@ -78,7 +79,7 @@ def written(tmp_path: Path) -> Callable[[str, str], str]:
 
 @pytest.mark.parametrize("file", ASSUMING, ids=list(FILES))
 def test_a_subject_that_takes_qemu_wrong_is_told_what_lies_behind(file: AssumingFile) -> None:
-    with open_subject(str(file.path)) as subject:
+    with opened(file.path.stem) as subject:
         result = checked(subject)
         assert "ACCEPTS_VALID" in {violation.clause for violation in result.confirmed}
         assert result.behind is not None
@@ -225,6 +226,7 @@ def test_processes_lost_in_the_second_part_leave_the_first_whole(monkeypatch: py
 # ---- kept ----------------------------------------------------------------------------------------------------
 
 
+@functools.cache
 def kept_behind(name: str) -> list[Entry]:
     """What a check keeps of a subject's second part."""
     with opened(name) as subject:

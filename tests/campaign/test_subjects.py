@@ -40,6 +40,8 @@ KERNEL_FAULTS = {
     *("pipe_end_kept_on_error", "positions_rounded_to_64k", "writable_first"),
 }
 """Subjects whose fault kernel faults show, with no more layouts. The others are checked without them."""
+CONCURRENT = {"base_in_static", "cache_without_lock"}
+"""Subjects whose fault concurrent calls show. The others make these in few rounds."""
 HANGING = {
     *("counted_in_8_bits", "length_counted_down", "lock_kept_on_refusal", "odd_list_never_ends", "retried_for_ever"),
 }
@@ -76,6 +78,8 @@ def test_a_broken_subject_is_caught_under_its_clause(file: SubjectFile, request:
     name = file.path.stem
     if name in HANGING:
         request.getfixturevalue("impatient")
+    if name not in CONCURRENT:
+        request.getfixturevalue("few_rounds")
     examples, seed = layouts_and_seed(file)
     check_broken(file, Options(examples=examples, seed=seed), kernel_faults=name in KERNEL_FAULTS)
 

@@ -21,6 +21,7 @@ OTHERS = {
 
 
 @needs_compiler
+@pytest.mark.usefixtures("few_rounds")
 @pytest.mark.parametrize("file", TWO_FAULTS, ids=[file.path.stem for file in TWO_FAULTS])
 def test_two_faults_are_two_findings(file: SubjectFile) -> None:
     examples, seed = OTHERS.get(file.path.stem, LAYOUTS_AND_SEED)

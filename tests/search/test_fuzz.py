@@ -310,7 +310,7 @@ def test_what_hangs_is_found_though_the_time_is_up_when_it_is_made_small(tmp_pat
         "bool f(struct iovec *iov, unsigned int n, void **addr, size_t total_size, Error **errp)\n"
         "{\n    for (;;) {\n    }\n}\n"
     )
-    done = run("hangs.c", "--time", 4, "--jobs", 2, cwd=tmp_path)
+    done = run("hangs.c", "--time", 3, "--jobs", 2, cwd=tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "found: SURVIVES: does not return" in done.stderr
 
@@ -500,7 +500,7 @@ def test_a_corpus_that_cannot_be_written_is_refused(tmp_path):
 
 @pytest.mark.parametrize(("text", "seconds"), [("2", 2), ("0.02m", 1.2), ("2s", 2)])
 def test_times_may_have_units(tmp_path, text, seconds):
-    run("core", "--time", text, "--json", "out.json", cwd=tmp_path)
+    run("core", "--time", text, "--jobs", 1, "--json", "out.json", cwd=tmp_path)
     outcome = json.loads((tmp_path / "out.json").read_text())
     # Where the machine is busy, the first layouts are waited for.
     assert seconds <= outcome["seconds"] < (seconds + 2 if outcome["report"]["examples"] > 10 else 60)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import run, run_anew, started
+from commands import PRELOADED, Running, run, started
 from made_reports import violation
 from redis_server import needs_server, server
 from searches import Heard, Here, totals
@@ -61,20 +61,20 @@ def test_two_searches_at_once_share_the_work_and_both_know_all_that_was_found(se
     """No shard is done twice; the counts are those of one search that does the same shards on its own."""
     files = [tmp_path / "one.json", tmp_path / "other.json"]
     arguments = (NEVER_UNMAPPED, "--examples", 200, "--jobs", 1, "--corpus", server.url)
-    pair = [started("fuzz", *arguments, "--json", file, cwd=tmp_path) for file in files]
-    said = [process.communicate(timeout=120) for process in pair]
-    assert [process.returncode for process in pair] == [1, 1], said
+    pair = [Running(PRELOADED, "fuzz", *arguments, "--json", file, cwd=tmp_path) for file in files]
+    ended = [search.ended(120) for search in pair]
+    assert [search.returncode for search in ended] == [1, 1], ended
     one, other = map(outcome, files)
     last = max(one["state"], other["state"], key=lambda state: state["layouts"])
     assert last["layouts"] == one["new_layouts"] + other["new_layouts"]
     done = [number for start, end in last["done"] for number in range(start, end)]
     assert sum(whole_shard(0, number).examples for number in done) == last["layouts"]
     assert min(one["new_layouts"], other["new_layouts"]) > 0
-    for ended in (one, other):
-        assert [finding["violation"]["clause"] for finding in ended["state"]["findings"]] == ["UNMAP_ON_ERROR"]
+    for state in (one["state"], other["state"]):
+        assert [finding["violation"]["clause"] for finding in state["findings"]] == ["UNMAP_ON_ERROR"]
     assert len(one["new_findings"]) + len(other["new_findings"]) == 1
-    assert all("found: UNMAP_ON_ERROR: " in err for _, err in said)
-    alone = run_anew(
+    assert all("found: UNMAP_ON_ERROR: " in search.stderr for search in ended)
+    alone = run(
         *("fuzz", NEVER_UNMAPPED, "--examples", last["layouts"], "--corpus", "alone", "--json", "alone.json"),
         cwd=tmp_path,
     )
