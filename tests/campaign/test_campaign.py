@@ -81,7 +81,7 @@ def test_the_core_conforms_and_every_clause_is_exercised():
 @needs_compiler
 def test_a_confirmed_violation_is_one_when_its_case_is_run_again(broken):
     heard = []
-    result = check(broken, Options(examples=40), heard.append)
+    result = check(broken, Options(examples=40), heard.append, no_kernel_faults)
     (found,) = result.confirmed
     assert {violation.clause for violation in heard} == {found.clause}
     with Worker(broken.library) as worker:
@@ -90,6 +90,7 @@ def test_a_confirmed_violation_is_one_when_its_case_is_run_again(broken):
 
 
 @needs_compiler
+@pytest.mark.usefixtures("few_rounds")
 @pytest.mark.parametrize(("policy", "violated"), [("same-block", True), ("same-region", True), ("same-device", False)])
 def test_the_policy_is_the_campaigns(policy, violated):
     """SAME_BLOCK: a helper that takes any block of one device conforms where that is asked for."""
@@ -109,7 +110,7 @@ def test_a_subject_that_hangs_is_not_waited_for_again_and_again_and_what_is_left
     )
     started = time.monotonic()
     with open_subject(str(source)) as subject:
-        result = check(subject, Options(examples=10))
+        result = check(subject, Options(examples=10), why_no_kernel_fault=no_kernel_faults)
     assert [v.clause for v in result.confirmed] == ["SURVIVES"]
     assert result.tally.left_out["calls given up"]
     assert time.monotonic() - started < 120

@@ -84,8 +84,14 @@ def address() -> Iterator[str]:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Path:
-    """A directory with all that the commands name."""
+def desk(tmp_path: Path, all_forms: Path) -> Path:
+    """A directory of the test's own with all that the commands name."""
+    return Path(shutil.copytree(all_forms, tmp_path / "desk", symlinks=True))
+
+
+@pytest.fixture(scope="module")
+def all_forms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tmp_path = tmp_path_factory.mktemp("forms")
 
     def git(*arguments: str) -> str:
         names = ("-c", "user.name=A", "-c", "user.email=a@example.org")

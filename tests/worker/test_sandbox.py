@@ -24,6 +24,7 @@ import pytest
 from nobody import NOBODY, python_of_nobody
 from one_worker import CASE, compiled, is_right
 from places import TESTS
+from short_checks import no_kernel_faults
 from subject_files import needs_compiler
 
 import vfio_verify
@@ -662,10 +663,10 @@ def snooping(directory: Path, then: str) -> Path:
 def test_a_subject_that_snoops_is_judged_by_what_it_does(tmp_path: Path, then: str) -> None:
     path = snooping(tmp_path, then)
     with open_subject(str(path)) as subject:
-        result = check(subject, Options(examples=30))
+        result = check(subject, Options(examples=30), why_no_kernel_fault=no_kernel_faults)
     assert [v.summary for v in result.confirmed if v.clause != "UNCHARGED"] == []
     with open_subject(str(path), None, SandboxFeature.NONE) as subject:
-        result = check(subject, Options(examples=5, sandbox=False))
+        result = check(subject, Options(examples=5, sandbox=False), why_no_kernel_fault=no_kernel_faults)
     assert ("SURVIVES" in {v.clause for v in result.confirmed}) == bool(then)
 
 

@@ -11,6 +11,7 @@ from case_texts import from_json
 from msgspec.structs import replace
 from places import TESTS
 from rich.console import Console
+from short_checks import no_kernel_faults
 from subject_files import CORRECT, SubjectFile, built_once, needs_compiler
 
 from vfio_verify.campaign.check import check, check_case
@@ -92,7 +93,7 @@ def test_a_race_is_found_in_every_process_also_on_one_processor(name, clause):
 def test_a_race_is_reported_on_a_small_case_with_the_interleaving_and_the_case_shows_it_again():
     """REPEATABLE"""
     with built_once(BROKEN / "base_in_static.c") as subject:
-        result = check(subject, Options(examples=20))
+        result = check(subject, Options(examples=20), why_no_kernel_fault=no_kernel_faults)
         (found,) = [v for v in result.confirmed if v.clause == "REPEATABLE"]
         case = from_json(found.case.to_json())
         assert len(case.concurrent) == 1
@@ -230,9 +231,8 @@ def test_what_is_wrong_with_one_thread_is_not_blamed_on_several(name):
 
 
 def test_a_check_of_the_core_exercises_calls_at_once():
-    result = check(CORE, Options(examples=60, seed=3))
+    result, alone = (check(CORE, Options(examples=60, seed=3), why_no_kernel_fault=no_kernel_faults) for _ in range(2))
     assert result.confirmed == result.unconfirmed == ()
-    alone = check(CORE, Options(examples=60, seed=3))
     assert result.tally.checked == alone.tally.checked
 
 
