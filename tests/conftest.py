@@ -107,6 +107,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         pytest.exit(f"VFIO_VERIFY_SANITIZE is set, and the modules in {PACKAGE} are built without it", returncode=4)
 
 
+def pytest_xdist_auto_num_workers() -> int | None:
+    """With `-n auto`, half as many more than processors: where a test waits for a process, another one runs."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    processors = len(os.sched_getaffinity(0))
+    return processors + processors // 2
+
+
 # ---- under AddressSanitizer and UndefinedBehaviorSanitizer (tests/sanitized.py) ----------------------------------
 
 
