@@ -31,8 +31,9 @@ OTHERS = {
     },
     (50, 10): {"prefix_in_int", "status_never_set", "wrapped_end_and_sum"},
     (60, 1): {"over_128_entries_refused", "prefix_in_unsigned", "region_offset_ignored", "tail_of_batch_forgotten"},
-    (250, 1): {"end_in_32_bits", "recursion_per_entry"},
-    (750, 1): {"table_of_1000_overflowed"},
+    (152, 1): {"end_in_32_bits"},
+    (154, 1): {"recursion_per_entry"},
+    (500, 1): {"table_of_1000_overflowed"},
 }
 """For subjects whose fault those do not show: it needs a long list, a rare layout, or many calls in one process."""
 KERNEL_FAULTS = {
