@@ -115,12 +115,6 @@ void vm_die(unsigned clauses)
     __CPROVER_assume(false);
 }
 
-void vm_leave(const char *why)
-{
-    __CPROVER_assert(false, "LEFT");
-    __CPROVER_assume(false);
-}
-
 void *vm_block(size_t bytes, bool zero)
 {
     return zero ? calloc(1, bytes) : malloc(bytes);

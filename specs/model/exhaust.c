@@ -2,7 +2,7 @@
  * All of a small scope: every layout whose segments begin and end at or around the borders of pages and blocks, in every
  * world of two blocks of three pages, with every fault; for layouts that may be mapped, every pair of faults too.
  *
- * It writes a line for each clause when it is first violated, "found CLAUSES INPUT" in hexadecimal; "left INPUT" for the
+ * It writes a line for each clause when it is first violated, "found CLAUSES INPUT" in hexadecimal; "left WHY" for the
  * first input that makes the subject do what the model does not have; "runs COUNT LEFT DONE PARTS" now and then and at the
  * end; and "hangs" if it ends early because too many runs do not return.
  *
@@ -54,12 +54,12 @@ static unsigned list_choices(struct choice *into, const u64 *some_offsets, size_
     return n;
 }
 
-static void write_input(const char *what, unsigned clauses)
+static void write_found(unsigned clauses)
 {
     const u64 *words = (const u64 *)&given;
     size_t i;
 
-    printf("%s %x", what, clauses);
+    printf("found %x", clauses);
     for (i = 0; i < sizeof(given) / sizeof(*words); i++) {
         printf(" %" PRIx64, words[i]);
     }
@@ -83,11 +83,11 @@ static unsigned run(void)
     }
     if (answer & VM_LEFT) {
         if (!n_left++) {
-            write_input("left", 0);
+            printf("left %s\n", vm_why_left);
         }
     } else if (answer & ~told) {
         told |= answer;
-        write_input("found", answer);
+        write_found(answer);
     }
     if (vm_hangs > MOST_HANGS) {
         write_count();

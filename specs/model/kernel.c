@@ -159,7 +159,7 @@ static int duplicate(int fd)
             return OWN_FDS + (int)i;
         }
     }
-    vm_leave("more descriptors than it has room for");
+    vm_leave("room for more descriptors");
 }
 
 int vm_dup(int fd) { return duplicate(fd); }
@@ -171,7 +171,7 @@ int vm_fcntl(int fd, int command, ...)
         return duplicate(fd);
     }
     if (command != F_GETFD && command != F_GETFL) {
-        vm_leave("fcntl()");
+        vm_leave("fcntl() with this command");
     }
     if (file_of(fd) < 0) {
         errno = EBADF;
@@ -229,7 +229,7 @@ static void tear(u64 start, u64 bytes)
             return;
         }
     }
-    vm_leave("more holes than it has room for");
+    vm_leave("room for more holes");
 }
 
 static void fill_holes(u64 start, u64 bytes)
@@ -308,7 +308,7 @@ static bool is_free(u64 start, u64 bytes)
     for (p = 0; p < PLACES && p < n_places; p++) {
         if (start < place[p].start + place[p].bytes && place[p].start < start + bytes && !place[p].free) {
             if (place[p].torn) {
-                vm_leave("a hint at a mapping that was unmapped in parts");
+                vm_leave("hints at a mapping that was unmapped in parts");
             }
             return false;
         }
@@ -327,7 +327,7 @@ static u64 new_place(u64 bytes, u64 at)
         n_slots = (unsigned)((end - FIRST_PLACE) / PLACE_BYTES) + 1;
     }
     if (end > VM_TASK_END) {
-        vm_leave("more mappings than it has room for");
+        vm_leave("room for more mappings");
     }
 #ifdef VM_NATIVE
     if (at) {
@@ -343,7 +343,7 @@ static u64 new_place(u64 bytes, u64 at)
             return start;
         }
     }
-    vm_leave("more mappings than it has room for");
+    vm_leave("room for more mappings");
 }
 
 static void fill(unsigned w, u64 start, int prot, int flags, int memory, u64 offset)
@@ -375,7 +375,7 @@ static void note_failed(struct vm_failed_mmap failed)
             return;
         }
     }
-    vm_leave("more failed mappings than it has room for");
+    vm_leave("room for more failed mappings");
 }
 
 /* A step that failed was made again, or something took its place after that. */
@@ -598,7 +598,7 @@ int vm_end(u64 address, u64 length)
 long vm_sysconf(int name)
 {
     if (name != _SC_PAGESIZE) {
-        vm_leave("sysconf()");
+        vm_leave("this value of sysconf()");
     }
     return (long)VM_PAGE;
 }
@@ -614,7 +614,7 @@ static bool is_held(pthread_mutex_t *mutex) { return mutex->__data.__lock; }
 int vm_pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *attributes)
 {
     if (attributes) {
-        vm_leave("a lock's attributes");
+        vm_leave("locks with attributes");
     }
     mutex->__data.__lock = 0;
     return 0;

@@ -182,7 +182,12 @@ void vm_violate(unsigned clauses);          /* and go on */
 void vm_die(unsigned clauses) __attribute__((noreturn));      /* the process ends here */
 void *vm_block(size_t bytes, bool zero);    /* of the heap; what is in it is nobody's choice unless it is zeroed */
 void vm_return(void *block);
-void vm_leave(const char *why) __attribute__((noreturn));     /* what the model does not have */
+/* What the model does not have; `why` is a literal, after "the model does not have". */
+#ifdef VM_NATIVE
+void vm_leave(const char *why) __attribute__((noreturn));
+#else
+#define vm_leave(why) do { __CPROVER_assert(false, "LEFT " why); __CPROVER_assume(false); } while (false)
+#endif
 void vm_run(void);
 
 #ifdef VM_NATIVE

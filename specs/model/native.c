@@ -32,6 +32,7 @@ unsigned vm_n_watched = 0;
 static struct vm_given input = {{{0}}};
 static sigjmp_buf out = {0};
 unsigned vm_hangs;
+const char *vm_why_left;
 static volatile unsigned runs = 0, run_at_tick = 0;
 static char heap[HEAP_BYTES] __attribute__((aligned(16))) = {0};
 static size_t heap_used = 0;
@@ -58,7 +59,7 @@ void vm_die(unsigned clauses)
 
 void vm_leave(const char *why)
 {
-    (void)why;
+    vm_why_left = why;
     vm_violated |= VM_LEFT;
     siglongjmp(out, 1);
 }
@@ -70,7 +71,7 @@ static void on_crash(int signal, siginfo_t *info, void *context)
     (void)signal, (void)context;
     /* Memory that is there in the model has no bytes. */
     if (address >= vm_block_host(0) && address < VM_TASK_END) {
-        vm_leave("memory is read");
+        vm_leave("bytes of memory that is read or written");
     }
     vm_die(VM(SURVIVES));
 }
@@ -115,7 +116,7 @@ void *vm_block(size_t bytes, bool zero)
     struct block *block = (struct block *)(heap + heap_used);
 
     if (taken < bytes || taken > HEAP_BYTES - heap_used) {
-        vm_leave("more memory than it has");
+        vm_leave("room for so much memory");
     }
     heap_used += taken;
     block->bytes = bytes;

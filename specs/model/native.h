@@ -14,6 +14,7 @@
 unsigned vm_run_native(const struct vm_given *given);
 
 extern unsigned vm_hangs;           /* runs that did not return */
+extern const char *vm_why_left;     /* of the last run with VM_LEFT: what the model does not have */
 
 /* Runs all of a small scope: layouts of up to so many segments; of these one part of several. */
 void vm_exhaust(unsigned segments, unsigned part, unsigned parts);

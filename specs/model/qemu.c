@@ -217,7 +217,7 @@ static void note_failed(enum vm_step step, u64 wanted, u64 address)
             return;
         }
     }
-    vm_leave("more failed look-ups than it has room for");
+    vm_leave("room for more failed look-ups");
 }
 
 static void note_told(enum vm_step step, u64 tells, u64 shows, u64 address)
@@ -653,7 +653,7 @@ static Error *new_error(void)
             return &errors[i];
         }
     }
-    vm_leave("more errors than it has room for");
+    vm_leave("room for more errors");
 }
 
 void vfio_verify_error_free(Error *error)
@@ -690,7 +690,7 @@ static const char *message_of(const char *format, va_list arguments)
         return format;
     }
     if (n > 2) {
-        vm_leave("a message that ends in a text that is inserted");
+        vm_leave("messages that end in a text that is inserted");
     }
     inserted = va_arg(arguments, const char *);
     return inserted ? inserted : "(null)";

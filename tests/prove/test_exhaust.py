@@ -89,7 +89,7 @@ def test_inputs_for_which_the_model_has_no_memory_leave_clauses_undecided(tmp_pa
     path = tmp_path / "reads.c"
     path.write_text(HEAD + SIGNATURE + READS)
     proof, _ = run(path, clauses=("CONFINED",))
-    assert "make it do what the model does not have" in proof.why["CONFINED"]
+    assert "the model does not have bytes of memory that is read" in proof.why["CONFINED"]
     assert not proof.proved
 
 
@@ -133,6 +133,14 @@ def test_the_command_tells_what_was_run(tmp_path):
     told = commands.run("prove", CORRECT / "check_first.c", "--exhaust", "--segments", 1, cwd=tmp_path)
     assert "conforms in all of a small scope" in told.stdout
     assert "REPEATABLE      derived  holds (" in told.stdout
+
+
+def test_a_violation_is_kept_for_replay(tmp_path):
+    subject = BROKEN / "end_unchecked.c"
+    told = commands.run("prove", subject, "--exhaust", "--segments", 1, "--corpus", "kept", cwd=tmp_path)
+    assert told.returncode == 1
+    assert "kept: 1 of 1 violations are new in kept" in told.stderr
+    assert commands.run("replay", "kept", "--subject", subject, cwd=tmp_path).returncode == 1
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vfio_verify.cli.cases import known_clause, write
+from vfio_verify.cli.cases import corpus_to_write, keep, known_clause, write
 from vfio_verify.cli.common import (
     console,
     given_options,
@@ -92,6 +92,11 @@ def _progress() -> Iterator[Callable[[int, float], None]]:
 @click.option("--certificate", metavar="FILE", help="Write what was proved of which text to FILE, as JSON.")
 @click.option("--verify", metavar="FILE", help="Prove again what a certificate says, and compare.")
 @output_options
+@click.option(
+    "--corpus",
+    metavar="DIR|URL",
+    help="Keep the case of each confirmed violation for replay, in a directory or in redis://HOST/NUMBER.",
+)
 @sandbox_option
 def prove(
     subject: tuple[str, ...],
@@ -107,6 +112,7 @@ def prove(
     certificate: str | None,
     verify: str | None,
     outputs: Outputs,
+    corpus: str | None,
     no_sandbox: bool,
 ) -> None:
     """Decide the clauses for all layouts of up to so many segments, with every length, offset and size, and every
@@ -127,6 +133,7 @@ def prove(
     if before is not None:
         segments, asked = before.segments, tuple(map(known_clause, before.clauses))
     outputs.refuse_unusable()
+    kept = None if corpus is None else corpus_to_write(corpus)
     if certificate is not None:
         refuse_unwritable(certificate, "the certificate")
     if exhaust and (cbmc or certificate or verify):
@@ -150,6 +157,8 @@ def prove(
                     proof = run_all(opened, wanted, say_found, say_progress)
             else:
                 proof = run_proof(opened, wanted, program, say_found)
+            if kept is not None:
+                keep(kept, opened.name, proof.confirmed, seed=None, policy=options.policy)
             report = make_proof_report(opened, options, proof)
     now = certificates.certificate(opened.name, opened.function, proof)
     if certificate is not None:

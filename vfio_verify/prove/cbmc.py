@@ -317,13 +317,14 @@ def asked_of(program: Program, clauses: Iterable[str], *, left: bool, survives: 
     return [
         one.name
         for one in program.properties
-        if (one.of_model and (one.description in wanted or (left and one.description == LEFT)))
+        if (one.of_model and (one.description in wanted or (left and one.description.startswith(LEFT))))
         or (survives and not one.of_model and not any(part in one.name for part in _NO_POINTER_CHECK))
     ]
 
 
-LEFT = "LEFT"
-"""The description of the assertion that nothing was asked for which the model does not have."""
+LEFT = "LEFT "
+"""How the descriptions of assertions begin that nothing was asked for which the model does not have: the rest says
+what."""
 
 
 def _is_of_model(place: dict[str, Any], names: set[str]) -> bool:

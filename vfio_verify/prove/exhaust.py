@@ -20,6 +20,7 @@ from vfio_verify.prove.real_runs import Disagreement, RealRuns, confirmed
 from vfio_verify.subject.subject import Subject
 from vfio_verify.trial.findings import Seen, told
 from vfio_verify.trial.runner import open_runner
+from vfio_verify.values.words import number_of
 from vfio_verify.worker.leftovers import private_directory
 
 _FAULTS, _CALLS, _WATCHED = 2, 2, 40
@@ -66,7 +67,7 @@ def exhaust(
     why = {one.clause: DISAGREE for one in disagreements if one.clause not in violated}
     if not subject.has_errp:
         why["ERROR_SET"] = NO_ERRP
-    whole = f"{search.left:,} inputs make it do what the model does not have" if search.left else ""
+    whole = f"for {number_of(search.left, 'input')}, the model does not have {search.why_left}" if search.left else ""
     if search.done < 1 or search.why_not_whole:
         whole = search.why_not_whole or (INTERRUPTED if interrupted else OUT_OF_TIME)
     if whole:
@@ -109,6 +110,7 @@ class _Search:
         self._processes: set[Popen[bytes]] = set()
         self._queue: queue.Queue[tuple[int, Found | Left | Hangs | Progress | BaseException | None]] = queue.Queue()
         self.hangs = self.damaged = False
+        self.why_left = ""
 
         def run(number: int) -> None:
             try:
@@ -158,7 +160,9 @@ class _Search:
                 working -= 1
             elif isinstance(one, Hangs):
                 self.hangs = True
-            elif not isinstance(one, Left):
+            elif isinstance(one, Left):
+                self.why_left = one.why
+            else:
                 if isinstance(one, Progress):
                     self._progress[number] = one
                 yield one

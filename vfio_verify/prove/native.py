@@ -167,9 +167,9 @@ class Found(Struct, frozen=True):
 
 
 class Left(Struct, frozen=True):
-    """The first input with which the subject does what the model does not have."""
+    """Why an input is left out: what the model does not have, in words."""
 
-    given: dict[str, int]
+    why: str
 
 
 class Hangs(Struct, frozen=True):
@@ -210,9 +210,11 @@ def exhaust(
             elif what == "hangs":
                 hangs = True
                 yield Hangs()
-            elif what in ("found", "left"):
+            elif what == "left":
+                yield Left(" ".join(words))
+            elif what == "found":
                 given = dict(zip(names, (int(word, 16) for word in words[1:]), strict=True))
-                yield Left(given) if what == "left" else Found(clauses_of(int(words[0], 16)), given)
+                yield Found(clauses_of(int(words[0], 16)), given)
     except (ValueError, TypeError):
         raise DamagedError from None
     finally:

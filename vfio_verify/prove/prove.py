@@ -354,9 +354,9 @@ class _Work:
             elif ".unwind." in failed.name:
                 how.unwinding = False
                 how.no_proof(f"a loop of more than {part.segments + 1} rounds, {_place(failed)}")
-            elif failed.description == LEFT:
+            elif failed.description.startswith(LEFT):
                 how.left = False
-                how.no_proof("what the model does not have")
+                how.no_proof(f"the model does not have {failed.description.removeprefix(LEFT)}")
             else:
                 self._refuted(part, failed, how)
         for clause in part.clauses:
