@@ -170,11 +170,10 @@ static void run_elsewhere(void)
     given.locks = 1;
 }
 
-#if VM_CALLS > 1
-
 /* The same call again, while the first mapping lives and after its end; the first one with every fault. */
 static void run_twice(void)
 {
+#if VM_CALLS > 1
     given.call[1] = given.call[0];
     for (given.end_first = 0; given.end_first < 2; given.end_first++) {
         given.second = 1;
@@ -182,9 +181,8 @@ static void run_twice(void)
         run_faults(0, false, false);
     }
     given.second = given.end_first = 0;
-}
-
 #endif
+}
 
 static void run_layout(u64 total)
 {
@@ -201,12 +199,8 @@ static void run_layout(u64 total)
         run_faults(0, true, !expected.refusals);
         if (!expected.refusals) {
             run_elsewhere();
-        }
-#if VM_CALLS > 1
-        if (!expected.refusals) {
             run_twice();
         }
-#endif
     }
 }
 
@@ -215,8 +209,8 @@ static void run_totals(u64 sum)
 #ifdef VM_SUMMED                        /* the subject is not told the total size, and takes the sum for it */
     const u64 totals[] = {sum};
 #else
-    const u64 totals[] = {sum, sum + 1, sum - 1, sum + VM_PAGE, sum - VM_PAGE, (sum + VM_PAGE - 1) & ~(VM_PAGE - 1), 0,
-                          MINUS(VM_PAGE), 1ull << 62};
+    const u64 totals[] = {sum, sum + 1, sum - 1, sum + VM_PAGE, sum - VM_PAGE, vm_page_up(sum), 0, MINUS(VM_PAGE),
+                          1ull << 62};
 #endif
     unsigned i, j;
 

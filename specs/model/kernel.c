@@ -51,7 +51,9 @@ bool vm_fails(enum vm_step step, int *error, bool *late)
         if (!faults_are_over && vm_given.fault[f].used && vm_given.fault[f].step == step
             && (vm_given.fault[f].nth == nth || (vm_given.fault[f].persistent && vm_given.fault[f].nth < nth))) {
             *error = (int)vm_given.fault[f].error;
-            *late = vm_given.fault[f].late;
+            if (late) {
+                *late = vm_given.fault[f].late;
+            }
             vm_kernel.failed = true;
             return true;
         }
@@ -139,10 +141,9 @@ static int file_of(int fd)
 static int duplicate(int fd)
 {
     int error = 0;
-    bool late = false;
     unsigned i;
 
-    if (vm_fails(VM_DUP, &error, &late)) {
+    if (vm_fails(VM_DUP, &error, NULL)) {
         errno = error;
         return -1;
     }
@@ -184,8 +185,7 @@ int vm_fcntl(int fd, int command, ...)
 int vm_close(int fd)
 {
     int error = 0;
-    bool late = false;
-    const bool fails = vm_fails(VM_CLOSE, &error, &late);
+    const bool fails = vm_fails(VM_CLOSE, &error, NULL);
     bool own = false;
     unsigned i;
 
@@ -389,10 +389,10 @@ static void note_done(const struct vm_failed_mmap *done, u64 result)
         if (i >= vm_kernel.n_failed_mmaps) {
             break;
         }
-        if (done && done->start == failed->start && done->length == failed->length && done->prot == failed->prot
+        if (done->start == failed->start && done->length == failed->length && done->prot == failed->prot
             && done->flags == failed->flags && done->fd == failed->fd && done->offset == failed->offset) {
             failed->again = true;
-        } else if (done && failed->start < result + done->bytes && result < failed->start + failed->bytes) {
+        } else if (failed->start < result + done->bytes && result < failed->start + failed->bytes) {
             failed->again = false;
         }
     }
@@ -505,10 +505,9 @@ int vm_munmap(void *address, size_t length)
     const u64 start = (u64)address, bytes = vm_page_up(length);
     const struct vm_failed_mmap this = {.start = start, .bytes = bytes};
     int error = 0;
-    bool late = false;
     unsigned w;
 
-    if (vm_fails(VM_MUNMAP, &error, &late)) {
+    if (vm_fails(VM_MUNMAP, &error, NULL)) {
         for (w = 0; w < vm_n_watched; w++) {
             vm_page[w].excused = vm_page[w].excused || covers(w, start, bytes);
         }
@@ -553,10 +552,9 @@ int vm_mprotect(void *address, size_t length, int prot)
 {
     const u64 start = (u64)address, bytes = vm_page_up(length);
     int error = 0;
-    bool late = false;
     unsigned w;
 
-    if (vm_fails(VM_MPROTECT, &error, &late)) {
+    if (vm_fails(VM_MPROTECT, &error, NULL)) {
         errno = error;
         return -1;
     }

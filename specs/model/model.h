@@ -161,7 +161,7 @@ u64 vm_place(unsigned number);              /* where a mapping is made that may 
 void vm_kernel_begin(void);
 void vm_page_begin(unsigned watched);       /* before the first call */
 void vm_next_call(void);                    /* which has no faults, and for which nothing is kept yet */
-bool vm_fails(enum vm_step step, int *error, bool *late);
+bool vm_fails(enum vm_step step, int *error, bool *late);     /* `late` is NULL for what fails in one way only */
 int vm_device_fd(unsigned device);
 int vm_region_fd(unsigned region);
 int vm_end(u64 address, u64 length);        /* munmap() by the caller */

@@ -172,7 +172,7 @@ static void watch_mapping(u64 start)
             }
             watch(start + at);
             watch(start + at + VM_PAGE);
-            at += (length + VM_PAGE - 1) & ~(VM_PAGE - 1);
+            at += vm_page_up(length);
             watch(start + at - VM_PAGE);
             watch(start + at);
         }
@@ -269,7 +269,7 @@ static unsigned run(const struct vm_given *given)
 /* The entries of the iovec, behind which is a page that cannot be read. */
 static struct iovec *make_iovec(void)
 {
-    const size_t bytes = (sizeof(struct iovec) * VM_SEGMENTS + VM_PAGE - 1) & ~(VM_PAGE - 1);
+    const size_t bytes = vm_page_up(sizeof(struct iovec) * VM_SEGMENTS);
     /* Not where the model has its mappings. */
     char *pages = mmap((void *)IOVEC, bytes + VM_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
@@ -297,7 +297,7 @@ static void write_expected(void)
 
         vm_wanted(0, at, &memory, &words[4 + 2 * i]);
         words[3 + 2 * i] = (u64)memory;
-        at += (vm_given.call[0].segment[i].length + VM_PAGE - 1) & ~(VM_PAGE - 1);
+        at += vm_page_up(vm_given.call[0].segment[i].length);
     }
     fwrite(words, sizeof(words), 1, stdout);
 }

@@ -307,9 +307,7 @@ static u64 offset_bit(const VFIODevice *vbasedev, u64 index)
 /* A failed step's; true if it fails. */
 static bool look_up_fails(enum vm_step step, u64 wanted, u64 address, int *error)
 {
-    bool late = false;
-
-    if (!vm_fails(step, error, &late)) {
+    if (!vm_fails(step, error, NULL)) {
         return false;
     }
     note_failed(step, wanted, address);
