@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import wraps
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
     from vfio_verify.judge import Violation
 
 POLICIES = ("same-block", "same-region", "same-device")
+
+
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def seconds_in(text: str) -> float | None:
+    """How long a time is, as in 30s, 5m, 2h, 1d or a number of seconds; None if it is no time, or none at all."""
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?) *([smhd]?)", text)
+    return (float(match[1]) * _SECONDS[match[2]] or None) if match else None
 
 
 def _processors(_context: click.Context, _option: click.Parameter, value: int | None) -> int:

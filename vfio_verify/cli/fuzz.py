@@ -18,6 +18,7 @@ from vfio_verify.cli.common import (
     policy_option,
     private_hypothesis,
     sandbox_option,
+    seconds_in,
 )
 from vfio_verify.cli.outputs import Outputs, output_options
 
@@ -25,15 +26,14 @@ if TYPE_CHECKING:
     from vfio_verify.subject.source.given import Given
     from vfio_verify.values.case import Policy
 
-_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DEFAULT_SECONDS = 60.0
 
 
 def _seconds(_context: click.Context, _option: click.Parameter, value: str | None) -> float | None:
     if value is None:
         return None
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?) *([smhd]?)", value)
-    if not match or not (seconds := float(match[1]) * _SECONDS[match[2]]):
+    seconds = seconds_in(value)
+    if seconds is None:
         raise click.BadParameter(f"{value!r} is not a time; write 30s, 5m, 2h, 1d or a number of seconds")
     return seconds
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from vfio_verify.cli.common import (
     refuse_unwritable,
     sandbox_option,
     say_found,
+    seconds_in,
 )
 from vfio_verify.cli.outputs import Outputs, output_options
 from vfio_verify.errors import InputError
@@ -27,16 +27,14 @@ from vfio_verify.errors import InputError
 if TYPE_CHECKING:
     from vfio_verify.subject.source.given import Given
 
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
-
 
 def _seconds(_context: click.Context, _option: click.Parameter, value: str | None) -> float | None:
     if value is None:
         return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", value)
-    if found is None or not float(found[1]):
+    seconds = seconds_in(value)
+    if seconds is None:
         raise InputError(f"{value} is no time; write it as 90s, 5m or 1h")
-    return float(found[1]) * _UNITS[found[2]]
+    return seconds
 
 
 segments_option = click.option(

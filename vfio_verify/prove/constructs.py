@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 
 from msgspec import Struct
+
+from vfio_verify.prove.names import RENAMED
+from vfio_verify.subject import compiler
+from vfio_verify.subject.subject import Subject
+from vfio_verify.worker.sandbox import SandboxFeature
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _MARKER = re.compile(r'# (\d+) "((?:[^"\\]|\\.)*)"(.*)')
@@ -39,6 +45,23 @@ class PassedOver(Struct, frozen=True):
 
     def concerns(self, clause: str) -> bool:
         return not self.clauses or clause in self.clauses or (clause == "REPEATABLE" and bool(self.clauses))
+
+
+def preprocess(
+    subject: Subject, output: Path, include: Path, parts: SandboxFeature, defines: Sequence[str] = ()
+) -> tuple[PassedOver, ...]:
+    """Preprocess a subject's text for the model, whose names it calls then. What it has that CBMC passes over.
+    `include` has the world's headers. Raises HarnessError."""
+    assert subject.unit is not None
+    compiler.preprocess(
+        subject.unit,
+        output,
+        defines=(*subject.defines, *(f"{name}=vm_{name}" for name in RENAMED), *defines),
+        directory=subject.text.directory if subject.text else None,
+        readable=subject.readable,
+        parts=parts,
+    )
+    return tuple(passed_over(output.read_text(encoding="utf-8", errors="surrogateescape"), [str(include)]))
 
 
 def passed_over(preprocessed: str, foreign: Collection[str]) -> Iterator[PassedOver]:

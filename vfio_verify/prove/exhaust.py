@@ -14,6 +14,7 @@ from subprocess import Popen
 from vfio_verify.judge import Violation
 from vfio_verify.prove import native
 from vfio_verify.prove.given import Bounds, case_of
+from vfio_verify.prove.names import MODEL
 from vfio_verify.prove.native import Found, Hangs, Left, Program, Progress
 from vfio_verify.prove.proof import DISAGREE, INTERRUPTED, NO_ERRP, OUT_OF_TIME, Options, Proof, digest, provable
 from vfio_verify.prove.real_runs import Disagreement, RealRuns, confirmed
@@ -21,6 +22,7 @@ from vfio_verify.subject.subject import Subject
 from vfio_verify.trial.findings import Seen, told
 from vfio_verify.trial.runner import open_runner
 from vfio_verify.values.words import number_of
+from vfio_verify.worker.children import end
 from vfio_verify.worker.leftovers import private_directory
 
 _FAULTS, _CALLS, _WATCHED = 2, 2, 40
@@ -77,7 +79,7 @@ def exhaust(
         options=options,
         version="",
         unit=digest([subject.unit]),
-        model=digest([model / "model.h", *(model / f"{name}.c" for name in (*native.MODEL, *native.PROGRAM))]),
+        model=digest([model / name for name in ("model.h", *MODEL, *native.PROGRAM)]),
         proved=frozenset(clause for clause in asked if clause not in violated and clause not in why),
         why={clause: text for clause, text in why.items() if clause in asked},
         confirmed=findings,
@@ -171,5 +173,5 @@ class _Search:
         """End the programs, if they run."""
         while any(thread.is_alive() for thread in self._threads):
             for process in list(self._processes):
-                native.end(process)
+                end(process)
             time.sleep(0.01)

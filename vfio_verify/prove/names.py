@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-CLAUSES = (
-    "CONTIGUOUS", "CONTENTS", "UNMAP_ON_ERROR", "SAME_BLOCK", "ACCEPTS_VALID", "CONFINED", "SIZE_AGREES",
-    "WITHIN_BLOCK", "ALIGNED", "NOT_EMPTY", "READ_ONLY", "NO_WINDOW", "FAULT_REPORTED", "ERROR_SET", "NO_LEAK",
-    "REPEATABLE", "SURVIVES",
-)  # fmt: skip
-"""Those that the model decides, in the order of their bits (``VM_CLAUSES`` in specs/model/model.h)."""
+MODEL = ("given.c", "layout.c", "kernel.c", "qemu.c", "call.c")
+"""The files of the model, to which a driver is added."""
 
 RENAMED = (
     "mmap", "munmap", "mprotect", "dup", "close", "fcntl", "sysconf", "getpagesize", "malloc", "calloc", "free",

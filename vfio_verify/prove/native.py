@@ -7,7 +7,6 @@ is believed as far as a proof is: a violation is run for real, and that nothing 
 from __future__ import annotations
 
 import array
-import contextlib
 import os
 import select
 import signal
@@ -19,17 +18,19 @@ from pathlib import Path
 from msgspec import Struct
 
 from vfio_verify.errors import HarnessError, InputError
-from vfio_verify.prove.constructs import passed_over
+from vfio_verify.prove.constructs import preprocess
 from vfio_verify.prove.given import Bounds, fields
-from vfio_verify.prove.names import C_LIBRARY, CLAUSES, RENAMED
+from vfio_verify.prove.names import C_LIBRARY, MODEL
+from vfio_verify.prove.proof import provable
 from vfio_verify.subject import compiler
 from vfio_verify.subject.subject import Subject
 from vfio_verify.worker import sandbox
+from vfio_verify.worker.children import end
 from vfio_verify.worker.sandbox import SandboxFeature, Start
 
 LEFT, NO_INPUT = 1 << 31, 1 << 30
 """What an answer says beside the clauses: the subject does what the model does not have; no case has this input."""
-MODEL, PROGRAM = ("given", "layout", "kernel", "qemu", "call"), ("native", "exhaust")
+PROGRAM = ("native.c", "exhaust.c")
 _FLAGS = (
     "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-w", "-fno-pic", "-fno-common", "-fno-data-sections",
     "-fno-stack-protector", "-U_FORTIFY_SOURCE",
@@ -66,17 +67,7 @@ def build(subject: Subject, directory: Path, bounds: Bounds, parts: SandboxFeatu
         raise InputError("the model runs C; the core is none")
     directory = directory.resolve()
     with as_file(files("vfio_verify") / "include") as include, as_file(files("vfio_verify.specs") / "model") as model:
-        preprocessed = directory / "subject.i"
-        compiler.preprocess(
-            subject.unit,
-            preprocessed,
-            defines=(*subject.defines, *(f"{name}=vm_{name}" for name in RENAMED), *_ONE_THREAD),
-            directory=subject.text.directory if subject.text else None,
-            readable=subject.readable,
-            parts=parts,
-        )
-        text = preprocessed.read_text(encoding="utf-8", errors="surrogateescape")
-        for one in passed_over(text, [str(include)]):
+        for one in preprocess(subject, directory / "subject.i", include, parts, _ONE_THREAD):
             if one.what == "assembly":  # it could do anything
                 raise InputError(f"the model does not have {one.why}")
         options = [*_FLAGS, *bounds.defines, "-DVM_NATIVE", f"-DVM_HAS_ERRP={int(subject.has_errp)}"]
@@ -88,11 +79,11 @@ def build(subject: Subject, directory: Path, bounds: Bounds, parts: SandboxFeatu
                 raise HarnessError(f"the model cannot be compiled: {said[-2000:]}")
 
         (directory / "one.ld").write_text(_ONE_SECTION)
-        sources = [str(model / f"{name}.c") for name in MODEL]
+        sources = [str(model / name) for name in MODEL]
         run(f"-I{include}", f"-I{model}", "-r", "-nostdlib", "-Wl,-T,one.ld", "-o", "whole.o", *sources, "subject.i")
         if unknown := _unknown_names(directory / "whole.o"):
             raise InputError(f"the model does not have {', '.join(unknown)}")
-        sources = [str(model / f"{name}.c") for name in PROGRAM]
+        sources = [str(model / name) for name in PROGRAM]
         run(f"-I{include}", f"-I{model}", "-no-pie", "-o", "run", *sources, "whole.o")
     return Program(directory / "run", bounds, parts)
 
@@ -110,7 +101,7 @@ def _unknown_names(whole: Path) -> list[str]:
 
 
 def answers(program: Program, inputs: Iterable[Mapping[str, int]]) -> list[int]:
-    """What each input violates: bits of `CLAUSES` by their position, `LEFT` and `NO_INPUT`."""
+    """What each input violates: bits of `provable()` by their position, `LEFT` and `NO_INPUT`."""
     return array.array("I", _asked(program, "run", inputs)).tolist()
 
 
@@ -156,7 +147,7 @@ def _asked(program: Program, what: str, inputs: Iterable[Mapping[str, int]]) -> 
 
 def clauses_of(answer: int) -> frozenset[str]:
     """The ids of the clauses of an answer."""
-    return frozenset(name for bit, name in enumerate(CLAUSES) if answer >> bit & 1)
+    return frozenset(name for bit, name in enumerate(provable()) if answer >> bit & 1)
 
 
 class Found(Struct, frozen=True):
@@ -239,11 +230,3 @@ def _lines(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
                 return
             *lines, rest = (rest + data).split(b"\n")
             yield from lines
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    """End a program and what it has started."""
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from msgspec import Struct
@@ -62,8 +63,9 @@ class Proof(Struct, frozen=True):
     interrupted: bool = False
 
 
+@cache
 def provable() -> tuple[str, ...]:
-    """The clauses that the model decides."""
+    """The clauses that the model decides, in the order of their bits (``VM_CLAUSES`` in specs/model/model.h)."""
     return tuple(name for name, clause in clauses().items() if clause.proof)
 
 

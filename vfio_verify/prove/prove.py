@@ -34,9 +34,9 @@ from vfio_verify.prove.cbmc import (
     Program,
     Solvers,
 )
-from vfio_verify.prove.constructs import PassedOver, passed_over
+from vfio_verify.prove.constructs import PassedOver, preprocess
 from vfio_verify.prove.given import Bounds, Given, case_of, fields
-from vfio_verify.prove.names import CLAUSES, RENAMED
+from vfio_verify.prove.names import MODEL
 from vfio_verify.prove.proof import (
     DISAGREE,
     INTERRUPTED,
@@ -50,17 +50,20 @@ from vfio_verify.prove.proof import (
     provable,
 )
 from vfio_verify.prove.real_runs import Disagreement, RealRuns, confirmed
-from vfio_verify.subject import compiler
 from vfio_verify.subject.subject import Subject
 from vfio_verify.trial.findings import Seen, told
 from vfio_verify.trial.runner import open_runner
 from vfio_verify.values.spec import clauses
 from vfio_verify.worker.leftovers import private_directory
 
-SHAPES = {0: "another area of the region", 1: "another region of the device", 2: "another device"}
+SAME_REGION, SAME_DEVICE, OTHER_DEVICE = range(3)
+SHAPES = {
+    SAME_REGION: "another area of the region",
+    SAME_DEVICE: "another region of the device",
+    OTHER_DEVICE: "another device",
+}
 """Where the second RAMBlock is, by ``VM_SHAPE``."""
-SAME_REGION, OTHER_DEVICE = 0, 2
-MODEL = ("given.c", "layout.c", "kernel.c", "qemu.c", "call.c", "cbmc.c")
+_PROGRAM = (*MODEL, "cbmc.c")
 FOLLOWED = "memory is read or written of which the model has no bytes"
 _NO_BYTES = ("dereference failure: pointer NULL", "dereference failure: invalid integer address")
 """What CBMC says of a pointer to memory of the host, which is a number to it. A real run tells it from NULL."""
@@ -86,11 +89,11 @@ class Part(Struct, frozen=True):
         what is asked."""
         fixed = {
             "region[0].device": 0,
-            "region[1].device": self.shape == 2,
-            "region[0].n_areas": 1 + (self.shape == 0),
+            "region[1].device": self.shape == OTHER_DEVICE,
+            "region[0].n_areas": 1 + (self.shape == SAME_REGION),
             "region[1].n_areas": 1,
-            "block[1].region": self.shape != 0,
-            "block[1].area": self.shape == 0,
+            "block[1].region": self.shape != SAME_REGION,
+            "block[1].area": self.shape == SAME_REGION,
             "second": self.calls > 1,
             **({"call[0].n": self.segments, "fault[0].used": 0} if self.valid else {}),
         }
@@ -145,7 +148,7 @@ def prove(
         options=options,
         version=program.version,
         unit=digest([subject.unit]),
-        model=digest([model / name for name in ("model.h", *MODEL)]),
+        model=digest([model / name for name in ("model.h", *_PROGRAM)]),
         proved=frozenset(clause for clause in left if work.is_proved(clause)),
         why={clause: work.why.get(clause, stopped) for clause in left if not work.is_proved(clause)},
         confirmed=findings,
@@ -191,17 +194,7 @@ class _Programs:
     def read_subject(self) -> None:
         """Preprocess and parse it. Raises InputError."""
         subject, text = self._subject, self.builder.directory / "subject.i"
-        assert subject.unit is not None
-        compiler.preprocess(
-            subject.unit,
-            text,
-            defines=(*subject.defines, *(f"{name}=vm_{name}" for name in RENAMED)),
-            directory=subject.text.directory if subject.text else None,
-            readable=subject.readable,
-            parts=self._options.parts,
-        )
-        written = text.read_text(encoding="utf-8", errors="surrogateescape")
-        self.passed_over = tuple(passed_over(written, [str(self._include)]))
+        self.passed_over = preprocess(subject, text, self._include, self._options.parts)
         try:
             self.builder.compile([text], self._whole)
         except InputError as error:
@@ -218,8 +211,8 @@ class _Programs:
         own += [f"-DVM_VALID={part.segments}"] if part.valid else []
         own += [] if self._subject.told_total else ["-DVM_SUMMED"]
         own += ["-DVM_SMALL=0x4000000"] if small else []
-        own += [f"-DVM_ALONE={sum(1 << CLAUSES.index(name) for name in alone if name in CLAUSES)}"] if alone else []
-        paths = [self._model / name for name in MODEL]
+        own += [f"-DVM_ALONE={sum(1 << bit for bit, name in enumerate(provable()) if name in alone)}"] if alone else []
+        paths = [self._model / name for name in _PROGRAM]
         with self._lock:
             model = self._object(common, paths[:-1])
             question = self._object([*common, *own], paths[-1:])

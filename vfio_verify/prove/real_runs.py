@@ -17,12 +17,20 @@ from vfio_verify.values.cause import Key
 
 
 class Disagreement(Struct, frozen=True):
-    """A case for which the model and a real run do not say the same."""
+    """A case for which the model in C and a real run do not say the same: one of the two is wrong."""
 
     clause: str
     model: str
     run: str
     case: Case
+
+    @property
+    def told(self) -> str:
+        """Both sides in a sentence."""
+        return (
+            f"The model and a real run disagree: by the model the case violates {self.model}; the run shows "
+            f"{self.run}. One of the two is wrong, which says nothing of the subject: please report this."
+        )
 
 
 class RealRuns:

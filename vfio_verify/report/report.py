@@ -21,9 +21,9 @@ from vfio_verify.generate.kernel_faults import KernelRuns
 from vfio_verify.judge.attribution import key
 from vfio_verify.judge.severity import gravest_first
 from vfio_verify.prove.proof import Proof, provable
+from vfio_verify.prove.real_runs import Disagreement
 from vfio_verify.report.violations import UnconfirmedEntry, ViolationEntry, unconfirmed_entry, violation_entry
 from vfio_verify.subject.subject import Subject
-from vfio_verify.values.case import Case
 from vfio_verify.values.markup import json_report
 from vfio_verify.values.spec import SEVERITIES, Level, clauses
 from vfio_verify.values.words import number_of
@@ -84,23 +84,6 @@ class ClauseEntry(Struct, frozen=True, omit_defaults=True):
         return f"{self.status} ({self.proof})" if qualified else self.status
 
 
-class DisagreementEntry(Struct, frozen=True):
-    """A case for which the model in C and a real run do not say the same: one of the two is wrong."""
-
-    clause: str
-    model: str
-    run: str
-    case: Case
-
-    @property
-    def told(self) -> str:
-        """Both sides in a sentence."""
-        return (
-            f"The model and a real run disagree: by the model the case violates {self.model}; the run shows "
-            f"{self.run}. One of the two is wrong, which says nothing of the subject: please report this."
-        )
-
-
 class ProofEntry(Struct, frozen=True, omit_defaults=True):
     """What a proof was tried with: the version of CBMC, or how many inputs were run natively; the bounds, what it
     means, and disagreements."""
@@ -110,7 +93,7 @@ class ProofEntry(Struct, frozen=True, omit_defaults=True):
     """The calls that were made for real, of cases by which clauses are refuted."""
     bounds: str
     meaning: str
-    disagreements: tuple[DisagreementEntry, ...] = ()
+    disagreements: tuple[Disagreement, ...] = ()
     cbmc: str = ""
     inputs: int = 0
 
@@ -299,7 +282,7 @@ def _proof_entry(proof: Proof) -> ProofEntry:
         runs=proof.runs,
         bounds=bounds,
         meaning=meaning,
-        disagreements=tuple(DisagreementEntry(one.clause, one.model, one.run, one.case) for one in proof.disagreements),
+        disagreements=proof.disagreements,
         cbmc=proof.version,
         inputs=proof.inputs,
     )

@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +24,7 @@ from vfio_verify.subject.linking import Linked
 from vfio_verify.subject.source import Source, branches, world_names
 from vfio_verify.values.source_line import LeftOut
 from vfio_verify.worker import sandbox
-from vfio_verify.worker.children import wait_for
+from vfio_verify.worker.children import end, wait_for
 from vfio_verify.worker.sandbox import SandboxFeature, Start
 
 WRAPPED = tuple(
@@ -296,9 +295,7 @@ def _run(command: Sequence[str], start: Start, directory: Path | None = None) ->
                 f"the C compiler did not finish within {TIME_LIMIT:g} seconds; the input makes it work without end"
             ) from None
         finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)  # the driver's own children too
-                process.wait()
+            end(process)  # the driver's own children too
         output.seek(0)
         told = output.read(1 << 20).decode("utf-8", "replace")
     if status != 0:

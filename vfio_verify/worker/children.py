@@ -1,9 +1,11 @@
-"""How the end of a program that was started is waited for."""
+"""How a program that was started is waited for, and ended."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
+import signal
 import subprocess
 
 
@@ -23,3 +25,11 @@ def wait_for(process: subprocess.Popen[bytes], seconds: float) -> int:
     finally:
         os.close(end)
     return process.wait(0)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a program that is the first of its group, and what else is in that."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
