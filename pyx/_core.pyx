@@ -11,7 +11,6 @@ from libc.errno cimport EFAULT, errno
 from libc.limits cimport UINT_MAX
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t, uintptr_t
 from libc.stdio cimport snprintf
-from libc.string cimport strlen
 from posix.mman cimport (
     MAP_ANONYMOUS,
     MAP_FAILED,
@@ -173,7 +172,9 @@ cdef class Placeholder:
     cdef core_cause cause
     cdef int64_t segment        # position in the iovec, or NO_SEGMENT
     cdef int error              # errno of the step that failed, or 0
-    cdef char[MESSAGE_SIZE] message
+    cdef int release_error      # errno of unmapping the remains of the failed call, or 0
+    cdef uint64_t a, b          # the numbers that its message names
+    cdef char[MESSAGE_SIZE] message     # as describe() left it
 
     def __cinit__(self):
         self.page_size = <size_t>sysconf(_SC_PAGESIZE)
@@ -191,7 +192,7 @@ cdef class Placeholder:
         self.cause = NO_FAILURE
         self.segment = NO_SEGMENT
         self.error = 0
-        self.message[0] = 0
+        self.release_error = 0
 
     @cython.final
     cdef int fail(
@@ -201,68 +202,72 @@ cdef class Placeholder:
         self.cause = cause
         self.segment = segment
         self.error = error
-        self.describe(<unsigned long long>a, <unsigned long long>b)
+        self.a = a
+        self.b = b
         return cause
 
     @cython.final
-    cdef void fail_again(self, int error) noexcept nogil:
-        """Add to the message that the remains of the failed call could not be unmapped either."""
-        # SAFETY: strlen() of a string that snprintf() ended inside the buffer is below MESSAGE_SIZE.
-        cdef size_t used = strlen(self.message)
-        snprintf(self.message + used, MESSAGE_SIZE - used,
-                 "; unmapping the reservation failed, too (errno %d)", error)
-
-    @cython.final
-    cdef void describe(self, unsigned long long a, unsigned long long b) noexcept nogil:
-        # SAFETY: snprintf() ends each string inside its room, and the prefix takes at most 30 bytes of it.
+    cdef const char *describe(self) noexcept nogil:
+        """The message of the last failure, "" if there is none."""
+        # SAFETY: snprintf() ends each string inside its room.
         cdef char *text = self.message
-        cdef size_t room = MESSAGE_SIZE
+        cdef long long i = self.segment
+        cdef unsigned long long a = self.a
+        cdef unsigned long long b = self.b
         cdef int error = self.error
-        cdef int prefix
-        if self.segment != NO_SEGMENT:
-            prefix = snprintf(text, room, "segment %lld: ", <long long>self.segment)
-            text += prefix
-            room -= <size_t>prefix
-
+        cdef int again = self.release_error
+        text[0] = 0
         if self.cause == NO_SEGMENTS:
-            snprintf(text, room, "the iovec has no segments")
+            snprintf(text, MESSAGE_SIZE, "the iovec has no segments")
         elif self.cause == EMPTY_SEGMENT:
-            snprintf(text, room, "its length is 0")
+            snprintf(text, MESSAGE_SIZE, "segment %lld: its length is 0", i)
         elif self.cause == LENGTH_MISALIGNED:
-            snprintf(text, room, "length %llu is not a multiple of the page size (%llu)", a, b)
+            snprintf(text, MESSAGE_SIZE, "segment %lld: length %llu is not a multiple of the page size (%llu)", i, a, b)
         elif self.cause == LENGTH_OVERFLOW:
-            snprintf(text, room, "length %llu after %llu bytes is more than a size can hold", a, b)
+            snprintf(text, MESSAGE_SIZE, "segment %lld: length %llu after %llu bytes is more than a size can hold",
+                     i, a, b)
         elif self.cause == SIZE_MISMATCH:
-            snprintf(text, room, "the lengths add up to %llu bytes, the total size is %llu", a, b)
+            snprintf(text, MESSAGE_SIZE, "the lengths add up to %llu bytes, the total size is %llu", a, b)
         elif self.cause == SIZE_OVERFLOW:
-            snprintf(text, room, "total size %llu cannot be rounded up to the page size (%llu)", a, b)
+            snprintf(text, MESSAGE_SIZE, "total size %llu cannot be rounded up to the page size (%llu)", a, b)
         elif self.cause == NO_BLOCK:
-            snprintf(text, room, "no RAMBlock holds address 0x%llx", a)
+            snprintf(text, MESSAGE_SIZE, "segment %lld: no RAMBlock holds address 0x%llx", i, a)
         elif self.cause == OTHER_BLOCK:
-            snprintf(text, room, "address 0x%llx is in another RAMBlock than segment 0", a)
+            snprintf(text, MESSAGE_SIZE, "segment %lld: address 0x%llx is in another RAMBlock than segment 0", i, a)
         elif self.cause == PAST_BLOCK:
-            snprintf(text, room, "length %llu runs past the RAMBlock, which ends after %llu bytes", a, b)
+            snprintf(text, MESSAGE_SIZE,
+                     "segment %lld: length %llu runs past the RAMBlock, which ends after %llu bytes", i, a, b)
         elif self.cause == OFFSET_MISALIGNED:
-            snprintf(text, room, "file offset 0x%llx is not a multiple of the page size (%llu)", a, b)
+            snprintf(text, MESSAGE_SIZE,
+                     "segment %lld: file offset 0x%llx is not a multiple of the page size (%llu)", i, a, b)
         elif self.cause == OFFSET_OVERFLOW:
-            snprintf(text, room, "length %llu at file offset 0x%llx is more than an offset can hold", a, b)
-        elif self.cause == IOVEC_CHANGED:
-            snprintf(text, room, "the iovec changed while it was being mapped")
+            snprintf(text, MESSAGE_SIZE,
+                     "segment %lld: length %llu at file offset 0x%llx is more than an offset can hold", i, a, b)
         elif self.cause == LOOKUP_FAILED:
-            snprintf(text, room, "looking up address 0x%llx failed (errno %d)", a, error)
+            snprintf(text, MESSAGE_SIZE, "segment %lld: looking up address 0x%llx failed (errno %d)", i, a, error)
         elif self.cause == RESERVE_FAILED:
-            snprintf(text, room, "reserving %llu bytes failed (errno %d)", a, error)
+            snprintf(text, MESSAGE_SIZE, "reserving %llu bytes failed (errno %d)", a, error)
+        elif self.cause == IOVEC_CHANGED and again:
+            snprintf(text, MESSAGE_SIZE, "the iovec changed while it was being mapped; "
+                     "unmapping the reservation failed, too (errno %d)", again)
+        elif self.cause == IOVEC_CHANGED:
+            snprintf(text, MESSAGE_SIZE, "the iovec changed while it was being mapped")
+        elif self.cause == OVERLAY_FAILED and again:
+            snprintf(text, MESSAGE_SIZE,
+                     "segment %lld: overlaying %llu bytes from file offset 0x%llx failed (errno %d); "
+                     "unmapping the reservation failed, too (errno %d)", i, a, b, error, again)
         elif self.cause == OVERLAY_FAILED:
-            snprintf(text, room, "overlaying %llu bytes from file offset 0x%llx failed (errno %d)",
-                     a, b, error)
+            snprintf(text, MESSAGE_SIZE,
+                     "segment %lld: overlaying %llu bytes from file offset 0x%llx failed (errno %d)", i, a, b, error)
         elif self.cause == RELEASE_FAILED:
-            snprintf(text, room, "unmapping %llu bytes failed (errno %d)", a, error)
+            snprintf(text, MESSAGE_SIZE, "unmapping %llu bytes failed (errno %d)", a, error)
         elif self.cause == HELD:
-            snprintf(text, room, "the placeholder still holds a mapping")
+            snprintf(text, MESSAGE_SIZE, "the placeholder still holds a mapping")
         elif self.cause == CLOSED:
-            snprintf(text, room, "the placeholder is closed")
+            snprintf(text, MESSAGE_SIZE, "the placeholder is closed")
         elif self.cause == EXPORTED:
-            snprintf(text, room, "the placeholder has %llu live views", a)
+            snprintf(text, MESSAGE_SIZE, "the placeholder has %llu live views", a)
+        return text
 
     # ---- checks, all of them made before the first mapping
 
@@ -385,8 +390,9 @@ cdef class Placeholder:
             # SAFETY: iov as in check_lengths(). The length is read once: somebody may write to the iovec
             # meanwhile, and must not get past locate() or overlay().
             length = iov[i].iov_len
-            if (self.locate(block, <uintptr_t>iov[i].iov_base, length, i, &file_offset)
-                    or self.overlay(calls, done, length, block.fd, file_offset, i)):
+            if self.locate(block, <uintptr_t>iov[i].iov_base, length, i, &file_offset):
+                return self.fail(IOVEC_CHANGED, i, 0, 0, 0)
+            if self.overlay(calls, done, length, block.fd, file_offset, i):
                 return self.cause
             done += length
         if done != self.size:
@@ -419,7 +425,6 @@ cdef class Placeholder:
         self, const core_calls *calls, const c_iovec *iov, unsigned int iov_cnt, size_t total_size
     ) noexcept nogil:
         cdef core_block block
-        cdef int error
         self.succeed()
         if self.address != NULL:
             return self.fail(HELD, NO_SEGMENT, 0, 0, 0)
@@ -430,9 +435,7 @@ cdef class Placeholder:
         if self.overlay_all(calls, iov, iov_cnt, &block):
             # A driver that refuses late has left a hole. What another thread maps there before the next
             # line goes with the rest: the kernel does not tell the one from the other.
-            error = self.unmap()
-            if error:
-                self.fail_again(error)
+            self.release_error = self.unmap()
             return self.cause
         return 0
 
@@ -493,7 +496,7 @@ cdef class Placeholder:
         with nogil:
             cause = self.map(&calls, iov, count, total)
         if cause:
-            raise self._error(self.cause, self.segment_or_none(), self.error, self.message.decode())
+            raise self._error(self.cause, self.segment_or_none(), self.error, self.describe().decode())
 
     def _error(self, cause, segment, error, message):
         """The exception for a failure; vfio_verify.core overrides it with its own classes."""
@@ -505,13 +508,13 @@ cdef class Placeholder:
     cdef int check_open(self) except -1:
         if not self.whole:
             self.fail(CLOSED, NO_SEGMENT, 0, 0, 0)
-            raise self._error(self.cause, None, 0, self.message.decode())
+            raise self._error(self.cause, None, 0, self.describe().decode())
         return 0
 
     cdef int check_no_views(self) except -1:
         if self.exports:
             self.fail(EXPORTED, NO_SEGMENT, 0, self.exports, 0)
-            raise self._error(self.cause, None, 0, self.message.decode())
+            raise self._error(self.cause, None, 0, self.describe().decode())
         return 0
 
     @property
@@ -538,7 +541,7 @@ cdef class Placeholder:
         """
         # With the GIL held, lest another thread takes a view of, or closes, what is being unmapped.
         if self.release():
-            raise self._error(self.cause, self.segment_or_none(), self.error, self.message.decode())
+            raise self._error(self.cause, self.segment_or_none(), self.error, self.describe().decode())
 
     def detach(self):
         """Hand the mapping to the caller, who is to munmap(2) `size` bytes, and return its address.
@@ -605,4 +608,4 @@ cdef api void *core_detach(object self) noexcept nogil:
 
 cdef api const char *core_message(object self) noexcept nogil:
     """Why the last core_map() or core_release() failed, "" if it did not. Lives as long as the object."""
-    return (<Placeholder>self).message
+    return (<Placeholder>self).describe()
