@@ -19,6 +19,7 @@ from vfio_verify.campaign.options import Options
 from vfio_verify.campaign.replay import ReplayReport
 from vfio_verify.corpus.entry import Entry, Origin
 from vfio_verify.generate.strategies import cases
+from vfio_verify.prove.certificate import Certificate
 from vfio_verify.report.comparison import ComparisonReport
 from vfio_verify.report.report import Report, make_report
 from vfio_verify.subject.subject import CORE
@@ -27,7 +28,10 @@ from vfio_verify.values.case import PAGE, Case, Device, RamBlock, Region, Segmen
 CASE = Case((Device((Region(0, PAGE),)),), (RamBlock(0, 0, 0),), (Segment(0, 0, PAGE),), PAGE)
 
 
-TYPES = {"case": Case, "comparison": ComparisonReport, "corpus": Entry, "replay": ReplayReport, "report": Report}
+TYPES = {
+    "case": Case, "certificate": Certificate, "comparison": ComparisonReport, "corpus": Entry,
+    "replay": ReplayReport, "report": Report,
+}  # fmt: skip
 
 
 def published(name: str) -> bytes:

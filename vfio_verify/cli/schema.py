@@ -6,9 +6,10 @@ import click
 
 
 @click.command(short_help="Print a JSON Schema.")
-@click.argument("name", type=click.Choice(["case", "comparison", "corpus", "replay", "report"]))
+@click.argument("name", type=click.Choice(["case", "certificate", "comparison", "corpus", "replay", "report"]))
 def schema(name: str) -> None:
-    """Print the JSON Schema of a case, a comparison, a corpus entry, the outcome of a replay, or a report."""
+    """Print the JSON Schema of a case, the certificate of a proof, a comparison, a corpus entry, the outcome of a
+    replay, or a report."""
     from importlib.resources import files
 
     click.echo(files("vfio_verify.specs").joinpath("schemas", f"{name}.json").read_bytes(), nl=False)
