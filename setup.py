@@ -47,6 +47,9 @@ class BuildExt(build_ext):
             if hint is None:
                 raise
             sys.exit(f"error: {error}\n\n{hint}\n")
+        # The text of which the core was compiled goes with it: that is what `vfio-verify prove core` is about.
+        for name in ("_core.c", "core_calls.h"):
+            shutil.copy(f"pyx/{name}", Path(self.get_ext_fullpath("vfio_verify._core")).with_name(name))
 
 
 def what_to_install(command: str) -> str | None:

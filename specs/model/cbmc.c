@@ -6,6 +6,8 @@
 #include "model.h"
 
 struct vm_given nondet_given(void);
+u64 nondet_u64(void);
+char nondet_char(void);
 
 #ifndef VM_SHAPE
 #define VM_SHAPE 0
@@ -123,6 +125,54 @@ void *vm_block(size_t bytes, bool zero)
 void vm_return(void *block)
 {
     free(block);
+}
+
+/* What is printed may be any text without a NUL that is as long as the format permits, of several lines only by it. */
+int vm_snprintf(char *text, size_t room, const char *format, ...)
+{
+    u64 least = 0, most = 0, length, written;
+    bool in = false, wide = false, lines = false;
+    unsigned i;
+
+    for (i = 0; i < 200 && format[i]; i++) {
+        const char c = format[i];
+
+        lines = lines || c == '\n' || (in && (c == 'c' || c == 's'));
+        if (!in && c == '%') {
+            in = true;
+            wide = false;
+        } else if (in && (c == 'l' || c == 'z')) {
+            wide = true;
+        } else {
+            least += !in || c != 's';
+            most += !in || c == 'c' || c == '%' ? 1 : c == 'd' ? (wide ? 20 : 11) : c == 'u' ? (wide ? 20 : 10)
+                    : c == 'x' ? (wide ? 16 : 8) : 1u << 20;
+            if (in && c != 'c' && c != '%' && c != 'd' && c != 'u' && c != 'x' && c != 's') {
+                vm_leave("snprintf() of more than numbers and texts");
+            }
+            in = false;
+        }
+    }
+    length = nondet_u64();
+    __CPROVER_assume(length >= least && length <= most);
+    if (room) {
+        written = length < room ? length : room - 1;
+        if (!__CPROVER_w_ok(text, written + 1)) {
+            vm_die(VM(SURVIVES));
+        }
+        if (written >= 200) {
+            vm_leave("texts of 200 characters and more that are printed");
+        }
+        for (i = 0; i < 200 && i < room; i++) {
+            const char c = nondet_char();
+
+            __CPROVER_assume(c != 0 && (lines || c != '\n'));
+            if (i <= written) {
+                text[i] = i < written ? c : 0;
+            }
+        }
+    }
+    return (int)length;
 }
 
 int main(void)

@@ -364,7 +364,7 @@ static void *refuse(int error)
     return MAP_FAILED;
 }
 
-static void note_failed(struct vm_failed_mmap failed)
+static void note_failed_mmap(struct vm_failed_mmap failed)
 {
     unsigned i;
 
@@ -413,7 +413,7 @@ void *vm_mmap(void *address, size_t length, int prot, int flags, int fd, off_t o
 
     by_plan = vm_fails(VM_MMAP, &error, &late);
     if (by_plan) {
-        note_failed(this);
+        note_failed_mmap(this);
     }
     for (w = 0; w < vm_n_watched && fixed && !early; w++) {
         if (covers(w, start, bytes) && !vm_page[w].own && !(flags & MAP_FIXED_NOREPLACE)) {
@@ -430,7 +430,7 @@ void *vm_mmap(void *address, size_t length, int prot, int flags, int fd, off_t o
     if (!error && !early && memory >= 0 && vm_given.read_only && (prot & PROT_WRITE)
         && (flags & MAP_TYPE) != MAP_PRIVATE) {
         error = EACCES;
-        note_failed(this);
+        note_failed_mmap(this);
     }
     if (!error && !early && (flags & MAP_LOCKED) && !vm_given.locks) {
         error = EAGAIN;
@@ -602,6 +602,7 @@ long vm_sysconf(int name)
 }
 
 int vm_getpagesize(void) { return (int)VM_PAGE; }
+pid_t vm_getpid(void) { return 4242; }
 uintptr_t qemu_real_host_page_size(void) { return VM_PAGE; }
 intptr_t qemu_real_host_page_mask(void) { return -(intptr_t)VM_PAGE; }
 

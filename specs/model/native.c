@@ -11,6 +11,7 @@
 
 #include <setjmp.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +38,19 @@ static volatile unsigned runs = 0, run_at_tick = 0;
 static char heap[HEAP_BYTES] __attribute__((aligned(16))) = {0};
 static size_t heap_used = 0;
 static char data[DATA_BYTES] = {0};
+
+/* ---- the C library's --------------------------------------------------------------------------------------------------- */
+
+int vm_snprintf(char *text, size_t room, const char *format, ...)
+{
+    va_list arguments;
+    int length;
+
+    va_start(arguments, format);
+    length = vsnprintf(text, room, format, arguments);
+    va_end(arguments);
+    return length;
+}
 
 /* ---- how a run ends --------------------------------------------------------------------------------------------------- */
 

@@ -4,6 +4,7 @@
  * SPDX-License-Identifier: MIT
  */
 #include "model.h"
+#include "core.h"
 
 /* ---- objects --------------------------------------------------------------------------------------------------------- */
 
@@ -314,21 +315,54 @@ static bool look_up_fails(enum vm_step step, u64 wanted, u64 address, int *error
     return true;
 }
 
-RAMBlock *qemu_ram_block_from_host(void *pointer, bool round_offset, uintptr_t *offset)
+/* Its number, and where the address is in it, or an errno. */
+static int find_block(u64 address, unsigned *number, u64 *offset)
 {
     RAMBlock *block;
     int error;
 
-    if (look_up_fails(VM_FIND_BLOCK, TELLS_BLOCK, (u64)pointer, &error)) {
+    if (look_up_fails(VM_FIND_BLOCK, TELLS_BLOCK, address, &error)) {
+        return error;
+    }
+    block = block_at(address);
+    if (!block) {
+        return EFAULT;
+    }
+    *number = number_of_block(block);
+    *offset = address - vm_block_host(*number);
+    note_told(VM_FIND_BLOCK, TELLS_BLOCK, 0, address);
+    return 0;
+}
+
+RAMBlock *qemu_ram_block_from_host(void *pointer, bool round_offset, uintptr_t *offset)
+{
+    unsigned number;
+    u64 found;
+
+    if (find_block((u64)pointer, &number, &found)) {
         return NULL;
     }
-    block = block_at((u64)pointer);
-    if (block) {
-        *offset = (u64)pointer - vm_block_host(number_of_block(block));
-        *offset = round_offset ? *offset & (u64)TARGET_PAGE_MASK : *offset;
-        note_told(VM_FIND_BLOCK, TELLS_BLOCK, 0, (u64)pointer);
+    *offset = round_offset ? found & (u64)TARGET_PAGE_MASK : found;
+    return blocks[number];
+}
+
+/* The look-up that the core is handed. */
+int vm_find_device_memory(u64 address, struct vm_device_memory *found)
+{
+    unsigned region, device;
+    u64 offset;
+    const int error = find_block(address, &found->block, &offset);
+
+    if (error || found->block == VM_PLAIN) {            /* plain RAM is no memory of a device */
+        return error ? error : EFAULT;
     }
-    return block;
+    region = (unsigned)vm_given.block[found->block].region;
+    device = (unsigned)vm_given.region[region].device;
+    found->host = vm_block_host(found->block);
+    found->size = vm_given.block[found->block].size;
+    found->fd = vm_given.device[device].region_fds ? vm_region_fd(region) : vm_device_fd(device);
+    found->offset = vm_block_offset(found->block);
+    return 0;
 }
 
 MemoryRegion *memory_region_from_host(void *pointer, uintptr_t *offset)

@@ -14,7 +14,7 @@ from places import TESTS
 from vfio_verify.judge import Violation
 from vfio_verify.prove import exhaust, native
 from vfio_verify.prove.proof import Options, Proof
-from vfio_verify.subject.subject import CORE, open_subject
+from vfio_verify.subject.subject import open_subject
 
 CORRECT, BROKEN = TESTS / "subjects" / "correct", TESTS / "subjects" / "broken"
 
@@ -115,11 +115,6 @@ def test_time_that_is_up_leaves_clauses_undecided():
     assert set(proof.why.values()) == {"out of time"}
     assert proof.inputs
     assert proof.seconds < 20
-
-
-def test_the_core_is_refused():
-    with pytest.raises(native.InputError, match="the core is none"):
-        exhaust.exhaust(CORE, Options())
 
 
 def test_the_command_tells_what_was_run(tmp_path):

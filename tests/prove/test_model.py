@@ -146,12 +146,12 @@ def told(violations: Sequence[Violation], case: Case) -> tuple[frozenset[str], f
     return every, frozenset(one.clause for one in known if one.cause != "order")
 
 
-def disagreements(path: Path, directory: Path, seed: int, count: int) -> tuple[list[str], int]:
+def disagreements(name: Path | str, directory: Path, seed: int, count: int) -> tuple[list[str], int]:
     """What a judge of real runs and the model say differently of a subject; and how many runs violated a clause.
 
     Beyond what a subject holds, what is mapped over is chance.
     """
-    with open_subject([str(path)]) as subject, open_runner(subject) as runner:
+    with open_subject([str(name)]) as subject, open_runner(subject) as runner:
         program = native.build(subject, directory, BOUNDS)
         cases = inputs(seed, count)
         different, violating = [], 0
@@ -177,6 +177,10 @@ def disagreements(path: Path, directory: Path, seed: int, count: int) -> tuple[l
 @pytest.mark.parametrize("name", ["check_first", "hint_then_anywhere", "own_descriptor", "pool_with_free_list"])
 def test_real_runs_and_the_model_agree_on_correct_subjects(name: str, tmp_path: Path) -> None:
     assert disagreements(SUBJECTS / f"correct/{name}.c", tmp_path, 3, 300) == ([], 0)
+
+
+def test_real_runs_and_the_model_agree_on_the_core(tmp_path: Path) -> None:
+    assert disagreements("core", tmp_path, 3, 300) == ([], 0)
 
 
 @pytest.mark.parametrize(

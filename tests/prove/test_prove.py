@@ -19,7 +19,7 @@ from vfio_verify.campaign import options as campaign
 from vfio_verify.errors import HarnessError, InputError
 from vfio_verify.judge import Verdict
 from vfio_verify.prove import cbmc as solver
-from vfio_verify.prove import certificate, constructs, prove
+from vfio_verify.prove import certificate, constructs, plan, prove
 from vfio_verify.prove.cbmc import Failed, Solvers, find, read_answer
 from vfio_verify.prove.proof import Options, Proof, provable
 from vfio_verify.prove.real_runs import Disagreement, RealRuns
@@ -53,9 +53,9 @@ def test_the_spec_and_the_model_decide_the_same_clauses():
 
 
 def test_the_parts_cover_each_clause_in_each_shape_but_those_of_two_calls():
-    parts = list(prove._plan(provable(), 3, Subject("x", "C", "f", "s")))
+    parts = list(plan.plan(provable(), 3, Subject("x", "C", "f", "s")))
     for name in provable():
-        shapes = {prove.OTHER_DEVICE} if name == "REPEATABLE" else set(prove.SHAPES)
+        shapes = {plan.OTHER_DEVICE} if name == "REPEATABLE" else set(plan.SHAPES)
         assert {part.shape for part in parts if name in part.clauses} == shapes
     assert {part.segments for part in parts if part.valid} == {1, 2, 3}
 
@@ -146,7 +146,7 @@ def test_the_end_of_a_scope_concerns_what_it_does():
 
 
 def refuted(clause: str, verdict: Verdict, *, assumed: bool = False) -> tuple[set[str], Disagreement | None]:
-    part = prove.Part(0, (clause,), 1)
+    part = plan.Part(0, (clause,), 1)
     work = prove._Work(CORE, [clause], SimpleNamespace(passed_over=()))
     given = {
         **{f"region[{r}].size": 1 << 20 for r in range(2)},
@@ -238,7 +238,6 @@ def test_cbmc_without_the_programs_beside_it_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("core",), "only C can be proved"),
         ((CORRECT, "--timeout", "soon"), "soon is no time"),
         ((CORRECT, "--clause", "NONE"), "there is no clause NONE"),
         ((CORRECT, "--verify", "/nowhere"), "cannot read the certificate"),

@@ -105,7 +105,7 @@ def check(
     if observe is not None:
         _make_directory(observe)
     kept = None if corpus is None else corpus_to_write(corpus)
-    program = _solver(subject, cbmc, case, policy, assume) if proves else None
+    program = _solver(cbmc, case, policy, assume) if proves else None
     with private_hypothesis():
         from vfio_verify.campaign.check import check as run_check
         from vfio_verify.campaign.check import check_case
@@ -145,16 +145,12 @@ def check(
     sys.exit(report.exit_status)
 
 
-def _solver(
-    subject: tuple[str, ...], cbmc: str | None, case: Case | None, policy: Policy, assume: tuple[str, ...]
-) -> Cbmc:
-    """What proves, besides a check. Raises InputError if there is none, or nothing that it could prove."""
+def _solver(cbmc: str | None, case: Case | None, policy: Policy, assume: tuple[str, ...]) -> Cbmc:
+    """What proves, besides a check. Raises InputError if there is none, or if it could not prove what is checked."""
     from vfio_verify.prove.cbmc import find
 
     if case is not None or assume or policy != "same-block":
         raise InputError("--prove goes without --case, --assume and --policy")
-    if subject == ("core",):
-        raise InputError("only C can be proved; the core is none, for now")
     return find(cbmc)
 
 

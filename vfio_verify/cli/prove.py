@@ -114,8 +114,8 @@ def prove(
     no_sandbox: bool,
 ) -> None:
     """Decide the clauses for all layouts of up to so many segments, with every length, offset and size, and every
-    single fault. SUBJECT is C code in any form that "check" takes. CBMC does it, which must be installed; --exhaust
-    runs all of a small scope without it. What refutes a clause is run for real before it is told.
+    single fault. SUBJECT is "core", or C code in any form that "check" takes. CBMC does it, which must be installed;
+    --exhaust runs all of a small scope without it. What refutes a clause is run for real before it is told.
 
     Exit status: 0 all is proved or holds, 1 a clause is violated, 2 the input cannot be used, 3 the model and a real
     run disagree or the harness itself failed, 4 something is not decided, 130 interrupted. With --verify: 0 the proof
@@ -124,8 +124,6 @@ def prove(
     from vfio_verify.prove import certificate as certificates
     from vfio_verify.prove.cbmc import find
 
-    if subject == ("core",):
-        raise InputError("only C can be proved; the core is none, for now")
     before = None if verify is None else certificates.read(verify)
     asked = tuple(dict.fromkeys(known_clause(name) for name in names))
     if before is not None:

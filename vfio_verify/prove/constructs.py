@@ -9,8 +9,8 @@ from pathlib import Path
 from msgspec import Struct
 
 from vfio_verify.prove.names import RENAMED
+from vfio_verify.prove.text import Text
 from vfio_verify.subject import compiler
-from vfio_verify.subject.subject import Subject
 from vfio_verify.worker.sandbox import SandboxFeature
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
@@ -48,20 +48,21 @@ class PassedOver(Struct, frozen=True):
 
 
 def preprocess(
-    subject: Subject, output: Path, include: Path, parts: SandboxFeature, defines: Sequence[str] = ()
+    text: Text, output: Path, include: Path, parts: SandboxFeature, defines: Sequence[str] = ()
 ) -> tuple[PassedOver, ...]:
     """Preprocess a subject's text for the model, whose names it calls then. What it has that CBMC passes over.
     `include` has the world's headers. Raises HarnessError."""
-    assert subject.unit is not None
     compiler.preprocess(
-        subject.unit,
+        text.path,
         output,
-        defines=(*subject.defines, *(f"{name}=vm_{name}" for name in RENAMED), *defines),
-        directory=subject.text.directory if subject.text else None,
-        readable=subject.readable,
+        defines=(*text.defines, *(f"{name}=vm_{name}" for name in RENAMED), *defines),
+        directory=text.directory,
+        systems=text.systems,
+        readable=text.readable,
         parts=parts,
     )
-    return tuple(passed_over(output.read_text(encoding="utf-8", errors="surrogateescape"), [str(include)]))
+    foreign = [str(path) for path in (include, *text.of_model)]
+    return tuple(passed_over(output.read_text(encoding="utf-8", errors="surrogateescape"), foreign))
 
 
 def passed_over(preprocessed: str, foreign: Collection[str]) -> Iterator[PassedOver]:

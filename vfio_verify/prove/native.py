@@ -22,6 +22,7 @@ from vfio_verify.prove.constructs import preprocess
 from vfio_verify.prove.given import Bounds, fields
 from vfio_verify.prove.names import C_LIBRARY, MODEL
 from vfio_verify.prove.proof import provable
+from vfio_verify.prove.text import text_of
 from vfio_verify.subject import compiler
 from vfio_verify.subject.subject import Subject
 from vfio_verify.worker import sandbox
@@ -61,13 +62,12 @@ class Program(Struct, frozen=True):
 
 
 def build(subject: Subject, directory: Path, bounds: Bounds, parts: SandboxFeature = SandboxFeature.ALL) -> Program:
-    """Compile and link all of it in an existing directory. Raises InputError for the core, and for a subject that does
-    what the model does not have."""
-    if subject.unit is None:
-        raise InputError("the model runs C; the core is none")
+    """Compile and link all of it in an existing directory. Raises InputError for a subject that does what the model
+    does not have."""
     directory = directory.resolve()
     with as_file(files("vfio_verify") / "include") as include, as_file(files("vfio_verify.specs") / "model") as model:
-        for one in preprocess(subject, directory / "subject.i", include, parts, _ONE_THREAD):
+        text = text_of(subject, model)
+        for one in preprocess(text, directory / "subject.i", include, parts, _ONE_THREAD):
             if one.what == "assembly":  # it could do anything
                 raise InputError(f"the model does not have {one.why}")
         options = [*_FLAGS, *bounds.defines, "-DVM_NATIVE", f"-DVM_HAS_ERRP={int(subject.has_errp)}"]

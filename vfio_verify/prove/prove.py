@@ -1,4 +1,4 @@
-"""Decides each clause for every value at once: what is asked of CBMC, in which order, and what becomes of its answers.
+"""Decides each clause for every value at once: what becomes of CBMC's answers.
 
 A refutation is an input, which is made a case and run for real. It is a finding if that run shows the clause violated.
 If it does not, the model and the harness disagree: one of them is wrong, and nothing is told of the subject.
@@ -6,7 +6,6 @@ If it does not, the model and the harness disagree: one of them is wrong, and no
 
 from __future__ import annotations
 
-import itertools
 import queue
 import threading
 import time
@@ -20,7 +19,6 @@ from typing import Any
 
 from msgspec import Struct
 
-from vfio_verify.errors import InputError
 from vfio_verify.judge import Violation
 from vfio_verify.prove import cbmc as solver
 from vfio_verify.prove.cbmc import (
@@ -31,12 +29,11 @@ from vfio_verify.prove.cbmc import (
     NotNeededError,
     OutOfMemoryError,
     OutOfTimeError,
-    Program,
     Solvers,
 )
-from vfio_verify.prove.constructs import PassedOver, preprocess
-from vfio_verify.prove.given import Bounds, Given, case_of, fields
-from vfio_verify.prove.names import MODEL
+from vfio_verify.prove.given import case_of
+from vfio_verify.prove.plan import Part, plan
+from vfio_verify.prove.programs import PROGRAM, Programs
 from vfio_verify.prove.proof import (
     DISAGREE,
     INTERRUPTED,
@@ -50,60 +47,16 @@ from vfio_verify.prove.proof import (
     provable,
 )
 from vfio_verify.prove.real_runs import Disagreement, RealRuns, confirmed
+from vfio_verify.prove.text import text_of
 from vfio_verify.subject.subject import Subject
 from vfio_verify.trial.findings import Seen, told
 from vfio_verify.trial.runner import open_runner
 from vfio_verify.values.spec import clauses
 from vfio_verify.worker.leftovers import private_directory
 
-SAME_REGION, SAME_DEVICE, OTHER_DEVICE = range(3)
-SHAPES = {
-    SAME_REGION: "another area of the region",
-    SAME_DEVICE: "another region of the device",
-    OTHER_DEVICE: "another device",
-}
-"""Where the second RAMBlock is, by ``VM_SHAPE``."""
-_PROGRAM = (*MODEL, "cbmc.c")
 FOLLOWED = "memory is read or written of which the model has no bytes"
 _NO_BYTES = ("dereference failure: pointer NULL", "dereference failure: invalid integer address")
 """What CBMC says of a pointer to memory of the host, which is a number to it. A real run tells it from NULL."""
-_ALIGNED_OFFSETS = "-DVM_LOW=0"
-
-
-class Part(Struct, frozen=True):
-    """A program of the model's, and the clauses that it decides."""
-
-    shape: int
-    clauses: tuple[str, ...]
-    segments: int
-    calls: int = 1
-    valid: bool = False
-    """Whether it has only well-formed layouts of exactly so many segments."""
-
-    @property
-    def bounds(self) -> Bounds:
-        return Bounds(segments=self.segments, calls=self.calls)
-
-    def whole(self, given: Given) -> Given:
-        """An input with what CBMC leaves out, since it is the same in all (``fix_shape()`` in cbmc.c) or has no part in
-        what is asked."""
-        fixed = {
-            "region[0].device": 0,
-            "region[1].device": self.shape == OTHER_DEVICE,
-            "region[0].n_areas": 1 + (self.shape == SAME_REGION),
-            "region[1].n_areas": 1,
-            "block[1].region": self.shape != SAME_REGION,
-            "block[1].area": self.shape == SAME_REGION,
-            "second": self.calls > 1,
-            **({"call[0].n": self.segments, "fault[0].used": 0} if self.valid else {}),
-        }
-        return dict.fromkeys(fields(self.bounds), 0) | given | {name: int(value) for name, value in fixed.items()}
-
-    @property
-    def name(self) -> str:
-        """For the certificate."""
-        which = f"{self.segments} segments, well-formed" if self.valid else f"up to {self.segments} segments"
-        return f"{which}; {self.calls} calls; second block in {SHAPES[self.shape]}"
 
 
 def prove(
@@ -111,11 +64,8 @@ def prove(
 ) -> Proof:
     """Decide clauses. `on_found` is told of each violated clause once, as soon as a real run has shown it.
 
-    Ctrl-C ends it early: what is decided so far is in the result. Raises InputError for the core, and for C that CBMC
-    cannot read.
+    Ctrl-C ends it early: what is decided so far is in the result. Raises InputError for C that CBMC cannot read.
     """
-    if subject.unit is None:
-        raise InputError("only C can be proved; the core is none, for now")
     begun = time.monotonic()
     asked = options.clauses or provable()
     with ExitStack() as stack:
@@ -125,13 +75,14 @@ def prove(
         solvers = Solvers(options.seconds)
         stack.callback(solvers.end)
         builder = Builder(program, directory, solvers)
-        work = _Work(subject, asked, _Programs(builder, subject, options, model, include))
+        text = text_of(subject, model)
+        work = _Work(subject, asked, Programs(builder, subject, text, options, model=model, include=include))
         real: RealRuns | None = None
         try:
             work.programs.read_subject()
             runner = stack.enter_context(open_runner(subject, parts=options.parts))
             real = RealRuns(subject, runner, on_found)
-            work.run(deque(_plan(asked, options.segments, subject)), options.jobs, real)
+            work.run(deque(plan(asked, options.segments, subject)), options.jobs, real)
             found = confirmed(runner, real.shown.values())
         except OutOfTimeError:
             found = [], []
@@ -147,8 +98,8 @@ def prove(
     return Proof(
         options=options,
         version=program.version,
-        unit=digest([subject.unit]),
-        model=digest([model / name for name in ("model.h", *_PROGRAM)]),
+        unit=digest(text.own),
+        model=digest([*(model / name for name in ("model.h", *PROGRAM)), *text.of_model]),
         proved=frozenset(clause for clause in left if work.is_proved(clause)),
         why={clause: work.why.get(clause, stopped) for clause in left if not work.is_proved(clause)},
         confirmed=findings,
@@ -159,78 +110,6 @@ def prove(
         seconds=time.monotonic() - begun,
         interrupted=work.interrupted,
     )
-
-
-def _plan(asked: Collection[str], segments: int, subject: Subject) -> Iterator[Part]:
-    """The parts, those that take longest first; a small one before them, which soon refutes what maps nothing."""
-    most = tuple(clause for clause in asked if clause not in ("ACCEPTS_VALID", "REPEATABLE"))
-    if not subject.has_errp:
-        most = tuple(clause for clause in most if clause != "ERROR_SET")
-    accepts = [
-        Part(shape, ("ACCEPTS_VALID",), n, valid=True)
-        for n in range(segments, 0, -1)
-        for shape in (SHAPES if n == 1 else (SAME_REGION,))
-        if "ACCEPTS_VALID" in asked
-    ]
-    if accepts:
-        accepts.insert(0, accepts.pop(-len(SHAPES)))
-    again = [Part(OTHER_DEVICE, ("REPEATABLE",), 1, calls=2)] if "REPEATABLE" in asked else []
-    whole = [Part(shape, most, segments) for shape in SHAPES if most]
-    yield from (*whole[:1], *accepts[:1], *whole[1:], *again, *accepts[1:])
-
-
-class _Programs:
-    """The programs of the parts. What several have in common is made once."""
-
-    def __init__(self, builder: Builder, subject: Subject, options: Options, model: Path, include: Path) -> None:
-        self.builder = builder
-        self._subject, self._options, self._model, self._include = subject, options, model, include
-        self._objects: dict[tuple[str, ...], Path] = {}
-        self._lock = threading.Lock()
-        self._number = itertools.count()
-        self.passed_over: tuple[PassedOver, ...] = ()
-        self._whole, self._assumed = builder.directory / "subject.gb", builder.directory / "assumed.gb"
-
-    def read_subject(self) -> None:
-        """Preprocess and parse it. Raises InputError."""
-        subject, text = self._subject, self.builder.directory / "subject.i"
-        self.passed_over = preprocess(subject, text, self._include, self._options.parts)
-        try:
-            self.builder.compile([text], self._whole)
-        except InputError as error:
-            raise InputError(f"CBMC cannot parse {subject.name}: {error}") from None
-
-    def of(self, part: Part, *, assumed: bool, alone: Collection[str] = (), small: bool = False) -> Program:
-        """The program of a part; with `assumed`, without the runs in which the subject follows a bad pointer; with
-        `small`, of buffers only that every machine can map. What calls by themselves violate of `alone`, a second call
-        may violate too."""
-        common = [f"-I{self._include}", f"-I{self._model}", *part.bounds.defines]
-        common += [f"-DVM_HAS_ERRP={int(self._subject.has_errp)}"]
-        common += [_ALIGNED_OFFSETS] if part.valid or part.calls > 1 else []
-        own = [f"-DVM_SHAPE={part.shape}"]
-        own += [f"-DVM_VALID={part.segments}"] if part.valid else []
-        own += [] if self._subject.told_total else ["-DVM_SUMMED"]
-        own += ["-DVM_SMALL=0x4000000"] if small else []
-        own += [f"-DVM_ALONE={sum(1 << bit for bit, name in enumerate(provable()) if name in alone)}"] if alone else []
-        paths = [self._model / name for name in _PROGRAM]
-        with self._lock:
-            model = self._object(common, paths[:-1])
-            question = self._object([*common, *own], paths[-1:])
-            if assumed and not self._assumed.exists():
-                self.builder.with_checks_assumed(self._whole, self._assumed)
-        subject = self._assumed if assumed else self._whole
-        return self.builder.link([model, question, subject], self._new(), paths)
-
-    def _object(self, options: Sequence[str], sources: Sequence[Path]) -> Path:
-        name = (*options, *map(str, sources))
-        if name not in self._objects:
-            output = self._new()
-            self.builder.compile(sources, output, options)
-            self._objects[name] = output
-        return self._objects[name]
-
-    def _new(self) -> Path:
-        return self.builder.directory / f"{next(self._number)}.gb"
 
 
 class _Asking(Struct):
@@ -253,7 +132,7 @@ class _Asking(Struct):
 class _Work:
     """What is known while the parts are decided."""
 
-    def __init__(self, subject: Subject, asked: Collection[str], programs: _Programs) -> None:
+    def __init__(self, subject: Subject, asked: Collection[str], programs: Programs) -> None:
         self.programs = programs
         self.subject = subject
         self.asked = asked

@@ -162,16 +162,19 @@ def preprocess(
     *,
     defines: Sequence[str] = (),
     directory: str | None = None,
+    systems: Sequence[Path] = (),
     readable: Sequence[Path] = (),
     parts: SandboxFeature = SandboxFeature.ALL,
 ) -> None:
     """Preprocess a C text as `build` does, for another tool, into a file of an existing directory. `directory` is that
-    of files which the text includes by their names alone. Raises HarnessError."""
+    of files which the text includes by their names alone, and `systems` are those of a system's headers. Raises
+    HarnessError."""
     compiler = find_compiler()
     with as_file(files("vfio_verify") / "include") as include:
         programs = tuple(sandbox.used_by_compiler(compiler))
-        start = Start(programs, (Path(include).resolve(), text.parent, *readable), output.parent, parts)
+        start = Start(programs, (Path(include).resolve(), text.parent, *systems, *readable), output.parent, parts)
         command = _command(compiler, defines, include, directory)
+        command += [f"-isystem{system}" for system in systems]
         try:
             _run([*command, "-E", "-o", str(output), str(text)], start)
         except CalledProcessError as failed:
