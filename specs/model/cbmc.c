@@ -124,6 +124,9 @@ void *vm_block(size_t bytes, bool zero)
 
 void vm_return(void *block)
 {
+    if (!__CPROVER_DYNAMIC_OBJECT(block) || __CPROVER_POINTER_OFFSET(block) != 0 || !__CPROVER_rw_ok(block, 1)) {
+        vm_die(VM(SURVIVES));           /* none of the heap's, or freed already */
+    }
     free(block);
 }
 
@@ -144,11 +147,11 @@ int vm_snprintf(char *text, size_t room, const char *format, ...)
         } else if (in && (c == 'l' || c == 'z')) {
             wide = true;
         } else {
-            least += !in || c != 's';
+            least += !in ? 1 : c == 's' ? 0 : c == 'p' ? 3 : 1;
             most += !in || c == 'c' || c == '%' ? 1 : c == 'd' ? (wide ? 20 : 11) : c == 'u' ? (wide ? 20 : 10)
-                    : c == 'x' ? (wide ? 16 : 8) : 1u << 20;
-            if (in && c != 'c' && c != '%' && c != 'd' && c != 'u' && c != 'x' && c != 's') {
-                vm_leave("snprintf() of more than numbers and texts");
+                    : c == 'x' ? (wide ? 16 : 8) : c == 'p' ? 18 : 1u << 20;
+            if (in && c != 'c' && c != '%' && c != 'd' && c != 'u' && c != 'x' && c != 'p' && c != 's') {
+                vm_leave("snprintf() with flags, widths or other conversions");
             }
             in = false;
         }

@@ -58,6 +58,7 @@ def test_the_parts_cover_each_clause_in_each_shape_but_those_of_two_calls():
         shapes = {plan.OTHER_DEVICE} if name == "REPEATABLE" else set(plan.SHAPES)
         assert {part.shape for part in parts if name in part.clauses} == shapes
     assert {part.segments for part in parts if part.valid} == {1, 2, 3}
+    assert [part.clauses for part in parts if part.calls > 1] == [("REPEATABLE", "SURVIVES")]
 
 
 # ---- answers of CBMC -----------------------------------------------------------------------------------------------
@@ -175,6 +176,13 @@ def test_a_refutation_that_the_run_does_not_show_is_a_disagreement():
     assert (against.clause, against.model, against.run) == ("CONTENTS", "CONTENTS", "no violation")
 
 
+def test_what_c_leaves_undefined_and_a_run_does_not_show_is_not_decided():
+    """A write that ends behind an array may change nothing there that anybody reads."""
+    description = "dereference failure: pointer outside object bounds in dst[i]"
+    shown, against = refuted(description, Verdict(frozenset(), ()))
+    assert (shown, against) == (set(), None)
+
+
 def proof(**changes: object) -> Proof:
     options = Options(clauses=("CONTENTS", "NO_LEAK"))
     usual = {"proved": frozenset(options.clauses), "why": {}}
@@ -257,6 +265,12 @@ def test_every_provable_clause_says_what_is_looked_at():
 # ---- with CBMC -----------------------------------------------------------------------------------------------------
 
 
+HEAD = (
+    '#include "qemu/osdep.h"\n#include "qapi/error.h"\n'
+    "bool f(struct iovec *iov, unsigned int n, void **addr, size_t total_size, Error **errp);\n"
+    "bool f(struct iovec *iov, unsigned int n, void **addr, size_t total_size, Error **errp)"
+)
+
 REFUSES = """
 bool refuse(struct iovec *iov, unsigned int n, void **addr, size_t total_size, Error **errp);
 bool refuse(struct iovec *iov, unsigned int n, void **addr, size_t total_size, Error **errp)
@@ -321,6 +335,76 @@ def test_a_refutation_is_confirmed_by_a_real_run(cbmc, tmp_path):
     assert told.returncode == 1, told.stderr
     assert [one["clause"] for one in json.loads(told.stdout)["violations"]] == ["READ_ONLY"]
     assert told.stderr.startswith("found: READ_ONLY")
+
+
+NESTED = """
+{
+    bool refuse(const char *why) { error_setg(errp, "%s", why); return false; }
+
+    return refuse("no");
+}
+"""
+
+
+def test_what_cbmc_cannot_parse_is_told_with_its_line(cbmc, tmp_path):
+    """GCC takes a function within another."""
+    subject = tmp_path / "nested.c"
+    subject.write_text(HEAD + NESTED)
+    told = commands.run("prove", subject, cwd=tmp_path)
+    assert (told.returncode, told.stdout) == (2, "")
+    where = f"{subject}:6:1"
+    assert told.stderr == f"vfio-verify: CBMC cannot parse {subject}: {where}: error: syntax error before '{{'\n"
+
+
+FREES_TWICE = """
+{
+    char *text = g_malloc0(8);
+
+    if (n == 1) { g_free(text); }
+    g_free(text);
+    error_setg(errp, "no");
+    return false;
+}
+"""
+WRITES_BEHIND = """
+{
+    static char text[4];
+
+    if (n == 1) { strcpy(text, "more than four"); }
+    error_setg(errp, "no");
+    return false;
+}
+"""
+
+
+def test_what_is_freed_twice_does_not_survive(cbmc, tmp_path):
+    subject = tmp_path / "twice.c"
+    subject.write_text(HEAD + FREES_TWICE)
+    asked = ("--segments", 1, "--clause", "SURVIVES", "--json", "-", "--jobs", 2)
+    told = commands.run("prove", subject, *asked, cwd=tmp_path)
+    assert told.returncode == 1, told.stderr
+
+
+@pytest.mark.prove
+def test_what_the_c_library_is_told_to_write_behind_an_array_is_seen_with_the_line(cbmc, tmp_path):
+    subject = tmp_path / "behind.c"
+    subject.write_text(HEAD + WRITES_BEHIND)
+    asked = ("--segments", 1, "--clause", "SURVIVES", "--json", "-", "--jobs", 2)
+    told = commands.run("prove", subject, *asked, cwd=tmp_path)
+    assert told.returncode == 4, told.stderr
+    (why,) = [one["proof"] for one in json.loads(told.stdout)["clauses"]]
+    assert "outside object bounds" in why
+    assert why.endswith("a real run does not show, behind.c:8")
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("name", ["retried_for_ever", "lock_kept_on_refusal"])
+def test_what_never_ends_does_not_survive(cbmc, tmp_path, name):
+    """A loop that goes on for ever, and a lock that a second call waits for."""
+    asked = ("--segments", 1, "--clause", "SURVIVES", "--json", "-", "--jobs", 2)
+    told = commands.run("prove", BROKEN / f"{name}.c", *asked, cwd=tmp_path)
+    assert told.returncode == 1, told.stderr
+    assert [one["clause"] for one in json.loads(told.stdout)["violations"]] == ["SURVIVES"]
 
 
 @pytest.mark.prove

@@ -238,10 +238,10 @@ class Builder(Struct, frozen=True):
         rounds = [
             f"{loop['name']}:{_ROUNDS_OF_THE_MODEL}"
             for loop in self._listed(output, "loops", "--show-loops", "--drop-unused-functions")
-            if _is_of_model(loop["sourceLocation"], names)
+            if _is_at(loop["sourceLocation"], names) or _is_at(loop["sourceLocation"], _OF_LIBRARY)
         ]
         properties = [
-            Property(one["name"], one["description"], _is_of_model(one["sourceLocation"], names))
+            Property(one["name"], one["description"], _is_at(one["sourceLocation"], names))
             for one in self._listed(output, "properties", "--show-properties", *_CHECKS)
         ]
         return Program(output, tuple(properties), tuple(rounds))
@@ -293,9 +293,13 @@ def read_answer(status: int, told: bytes) -> Failed | None:
         raise HarnessError(f"CBMC failed (exit status {status}): {_errors(told)}")
     given: dict[str, int] = {}
     place: dict[str, Any] = {}
+    called: dict[str, Any] = {}
     for step in failed["trace"]:
+        here = step.get("sourceLocation", {})
         if step["stepType"] == "failure":
-            place = step.get("sourceLocation", {})
+            place = called if _is_at(here, _OF_LIBRARY) else here
+        elif step["stepType"] == "function-call" and not _is_at(here, _OF_LIBRARY):
+            called = here
         elif step["stepType"] == "assignment" and "binary" in step.get("value", ()):
             name = step["lhs"]
             if name.startswith("vm_given."):
@@ -327,9 +331,14 @@ LEFT = "LEFT "
 what."""
 
 
-def _is_of_model(place: dict[str, Any], names: set[str]) -> bool:
+_OF_LIBRARY = ("<built",)
+"""How the names of the files begin that CBMC has of the C library. What these follow, the subject has handed them."""
+
+
+def _is_at(place: dict[str, Any], files: Collection[str]) -> bool:
+    """Whether something is in one of the files, or in one whose name begins so."""
     file = place.get("file", "")
-    return file in names or file.startswith("<built")
+    return any(file.startswith(name) for name in files)
 
 
 def _items(told: bytes) -> list[dict[str, Any]]:

@@ -67,6 +67,7 @@ def plan(asked: Collection[str], segments: int, subject: Subject) -> Iterator[Pa
     ]
     if accepts:
         accepts.insert(0, accepts.pop(-len(SHAPES)))
-    again = [Part(OTHER_DEVICE, ("REPEATABLE",), 1, calls=2)] if "REPEATABLE" in asked else []
+    twice = tuple(clause for clause in asked if clause in ("REPEATABLE", "SURVIVES"))
+    again = [Part(OTHER_DEVICE, twice, 1, calls=2)] if twice else []
     whole = [Part(shape, most, segments) for shape in SHAPES if most]
     yield from (*whole[:1], *accepts[:1], *whole[1:], *again, *accepts[1:])

@@ -7,6 +7,7 @@ If it does not, the model and the harness disagree: one of them is wrong, and no
 from __future__ import annotations
 
 import queue
+import re
 import threading
 import time
 from collections import deque
@@ -55,7 +56,9 @@ from vfio_verify.values.spec import clauses
 from vfio_verify.worker.leftovers import private_directory
 
 FOLLOWED = "memory is read or written of which the model has no bytes"
-_NO_BYTES = ("dereference failure: pointer NULL", "dereference failure: invalid integer address")
+_NO_BYTES = re.compile(
+    r"dereference failure: (?:pointer NULL|invalid integer address)|mem(?:cpy|move|cmp) .*\b(?:read|write)able"
+)
 """What CBMC says of a pointer to memory of the host, which is a number to it. A real run tells it from NULL."""
 
 
@@ -223,9 +226,10 @@ class _Work:
             if ".no-body." in failed.name:
                 name = failed.description.rpartition(" ")[2]
                 self.leave(asked, f"{name}() is not in the model, {_place(failed)}")
-            elif ".unwind." in failed.name:
+            elif _goes_on(failed):
                 how.unwinding = False
                 how.no_proof(f"a loop of more than {part.segments + 1} rounds, {_place(failed)}")
+                self._run(part, failed, how.assumed)
             elif failed.description.startswith(LEFT):
                 how.left = False
                 how.no_proof(f"the model does not have {failed.description.removeprefix(LEFT)}")
@@ -255,9 +259,9 @@ class _Work:
         if against is not None:
             self.disagreements.append(against)
             self.leave([against.clause], DISAGREE)
-        if failed.description.startswith(_NO_BYTES) and "SURVIVES" not in shown:
-            how.no_proof(f"{FOLLOWED}, {_place(failed)}")
-        how.assumed = how.assumed or "SURVIVES" in shown or failed.description not in part.clauses
+        if _is_check_of_c(failed) and "SURVIVES" not in shown:
+            how.no_proof(_unseen(failed))
+        how.assumed = how.assumed or "SURVIVES" in shown or _is_check_of_c(failed)
 
     def _follows_pointers(self, part: Part) -> bool:
         """Whether it is asked of this part that the subject follows no bad pointer, on which what else is proved of it
@@ -279,18 +283,19 @@ class _Work:
         self, part: Part, failed: Failed, assumed: bool, real: RealRuns
     ) -> tuple[set[str], Disagreement | None]:
         """Run what refutes a clause. The clauses that the run shows violated, and what it says against the model."""
-        clause = failed.description if failed.description in clauses() else "SURVIVES"
+        clause = "SURVIVES" if _is_check_of_c(failed) else failed.description
         case = self.subject.adapt(case_of(part.whole(failed.given), part.bounds))
         shown, seen = real.run(case)
         self.gone |= shown
+        if _goes_on(failed):
+            return shown, None
         # Where the call does not live to show it, the clause is asked about again, of calls that do.
         if clause in shown or ("SURVIVES" in shown and not assumed):
             return shown, None
-        if failed.description.startswith(_NO_BYTES):
-            self.leave([clause], f"{FOLLOWED}, {_place(failed)}")
+        if _is_check_of_c(failed):
+            self.leave([clause], _unseen(failed))
             return shown, None
-        words = clause if failed.description == clause else f"{clause}: {failed.description}, {_place(failed)}"
-        return shown, Disagreement(clause, words, seen, case)
+        return shown, Disagreement(clause, clause, seen, case)
 
 
 @contextmanager
@@ -308,6 +313,22 @@ def _all_ended(threads: Sequence[threading.Thread], solvers: Solvers, waiting: q
             if isinstance(item, tuple):
                 item[-1].cancel()
         raise
+
+
+def _goes_on(failed: Failed) -> bool:
+    """Whether a loop may run more often than it was unwound: for ever, or just longer."""
+    return ".unwind." in failed.name
+
+
+def _is_check_of_c(failed: Failed) -> bool:
+    """Whether it is one of CBMC's own, of what C leaves undefined, and none of the model's."""
+    return failed.description not in clauses()
+
+
+def _unseen(failed: Failed) -> str:
+    """What is said of such a one that a real run does not show: what is written over may be of no consequence there."""
+    what = FOLLOWED if _NO_BYTES.match(failed.description) else f"{failed.description}, which a real run does not show"
+    return f"{what}, {_place(failed)}"
 
 
 def _place(failed: Failed) -> str:
