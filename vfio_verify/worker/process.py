@@ -52,6 +52,7 @@ try:
     _world.serve(control, data, shared, requests, replies, sys.argv[7].encode("utf-8", "surrogateescape"))
 except OSError as error:
     sys.exit(f"{error.strerror}: {os.strerror(error.errno)}")
+os._exit(0)  # there is nothing to give back, which Python would take its time for
 """
 
 
