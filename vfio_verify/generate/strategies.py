@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from hypothesis import strategies as st
 
 from vfio_verify.generate.layouts import any_case, well_formed
 from vfio_verify.values.case import Case
+
+_integers = lru_cache(maxsize=4096)(st.integers)
+"""Hypothesis has such a cache too, in Python: a case asks it hundreds of times."""
 
 
 class _Drawn:
@@ -15,7 +20,7 @@ class _Drawn:
         self._draw = draw
 
     def integer(self, low: int, high: int) -> int:
-        return self._draw(st.integers(low, high)) if low < high else low
+        return self._draw(_integers(low, high)) if low < high else low
 
 
 @st.composite
