@@ -22,6 +22,8 @@ from vfio_verify.corpus.merge import merged
 from vfio_verify.report.case_text import fault_text
 from vfio_verify.report.report import Report, make_report
 from vfio_verify.report.text import coverage_lines, print_report
+from vfio_verify.subject.source import read_source
+from vfio_verify.subject.source.branches import branches_of
 from vfio_verify.subject.subject import Subject, open_subject
 from vfio_verify.values.case import PAGE, Case, Fault, Segment, Step
 from vfio_verify.values.observation import NOWHERE, STEPS, Observation
@@ -504,3 +506,25 @@ def test_a_search_keeps_a_case_for_each_new_line_and_merging_them_keeps_it(tmp_p
     rare = f"helper.c:{line_of(path, 'rare')}"
     assert [len(entry.case.iovec) for entry in entries if rare in entry.lines] == [2]
     assert rare in {line for entry in merged(entries) for line in entry.lines}
+
+
+def test_what_a_header_leaves_out_is_told_and_its_guard_leaves_nothing_out(tmp_path: Path) -> None:
+    extra, _, rest = PARTLY.partition("\nbool ")
+    guarded = f"#ifndef EXTRA_H\n#define EXTRA_H\n{extra}\n#endif\n"
+    path = tmp_path / "helper.c"
+    path.write_text('#include "qemu/osdep.h"\n#include "qapi/error.h"\n#include "extra.h"\n' + f"bool {rest}}}\n")
+
+    def parts(header: str, *defines: str) -> list[str]:
+        (tmp_path / "extra.h").write_text(header)
+        kept = read_source(str(path)).cut.kept
+        return [part.why for part in branches_of(kept, defines) if part.file.endswith("extra.h")]
+
+    inner = ["CONFIG_VFIO_EXTRA is not defined", "CONFIG_VFIO_EXTRA is defined"]
+    assert parts(guarded) == inner
+    assert parts(guarded, "EXTRA_H=1") == ["EXTRA_H is defined", *inner]
+    assert parts(guarded.replace("EXTRA_H\n#define EXTRA_H", "EXTRA_H")) == ["EXTRA_H is defined", *inner]
+    assert parts(guarded.replace("#define EXTRA_H", "#define OTHER_H")) == ["EXTRA_H is defined", *inner]
+    assert parts(f"#ifndef EXTRA_H\n#define EXTRA_H\n#else\n{extra}\n#endif\n") == ["EXTRA_H is not defined", *inner]
+    (tmp_path / "extra.h").write_text(guarded)
+    with open_subject(str(path)) as subject:
+        assert [part.why for part in subject.left_out if part.file.endswith("extra.h")] == inner[:1]

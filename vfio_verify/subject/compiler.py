@@ -233,7 +233,7 @@ def _compile(command: Sequence[str], known: Sequence[str], start: Start) -> tupl
 
 def _left_out(source: Source, command: Sequence[str], start: Start) -> tuple[LeftOut, ...]:
     """What the preprocessor leaves out of the subject's functions; nothing where that cannot be told."""
-    parts = tuple(branches.branches_of(source.cut.kept))
+    parts = tuple(branches.branches_of(source.cut.kept, source.defines))
     preprocessed = start.writable / "subject.i"
     if not parts or not _succeeds([*command, "-E", "-o", str(preprocessed)], start) or not preprocessed.is_file():
         return ()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from vfio_verify.subject.source.items import Item
-from vfio_verify.subject.source.text import Conditional
+from vfio_verify.subject.source.text import Conditional, Preprocessed
 from vfio_verify.values.source_line import LeftOut
 
 _DEFINED = re.compile(r"(!?)\s*defined\s*(?:\(\s*(\w+)\s*\)|\s(\w+))")
@@ -14,13 +14,17 @@ _MARKER = re.compile(r'# (\d+) "((?:\\.|[^"\\])*)"')
 _LONGEST = 80
 
 
-def branches_of(kept: Iterable[Item]) -> Iterator[LeftOut]:
-    """Each part of a kept function that lies in one branch of a group, the outer ones first."""
+def branches_of(kept: Iterable[Item], defines: Iterable[str] = ()) -> Iterator[LeftOut]:
+    """Each part of a kept function that lies in one branch of a group, the outer ones first. `defines` are what the
+    compiler is given, ``NAME`` or ``NAME=VALUE`` each."""
+    given = {define.partition("=")[0] for define in defines}
     for item in kept:
         if item.kind != "function":
             continue
         fragment, masked = item.source.fragment, item.source.masked
         for group in item.source.groups_around(item.start, item.end):
+            if _guard(group, item.source) not in (None, *given):
+                continue
             for number, (begin, end) in enumerate(group.limits):
                 start, stop = max(begin, item.start), min(end, item.end)
                 code = masked[start:stop]
@@ -28,6 +32,17 @@ def branches_of(kept: Iterable[Item]) -> Iterator[LeftOut]:
                     start += len(code) - len(code.lstrip())
                     stop -= len(code) - len(code.rstrip())
                     yield LeftOut(fragment.file, fragment.line(start), fragment.line(stop), _why(group, number))
+
+
+def _guard(group: Conditional, source: Preprocessed) -> str | None:
+    """The macro by which the group keeps a header from being read twice, if it does. It leaves nothing out of the first
+    reading, or what calls the header's functions would not compile."""
+    first = group.directives[0]
+    inside = next((directive for directive in source.directives if directive.start >= first.end), None)
+    if first.word != "ifndef" or len(group.directives) != 2 or inside is None or inside.word != "define":
+        return None
+    macro, defined = first.rest.split(), inside.rest.split()
+    return macro[0] if macro and macro[:1] == defined[:1] else None
 
 
 def _why(group: Conditional, branch: int) -> str:
