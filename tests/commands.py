@@ -19,7 +19,8 @@ from preloaded import Preloaded
 from subject_files import DIRECTORY
 
 READY = f"""
-import importlib, pkgutil
+import importlib, multiprocessing, pkgutil
+from types import SimpleNamespace
 import vfio_verify
 from vfio_verify.generate import kernel_faults
 
@@ -29,6 +30,8 @@ for room in ("campaign", "cli", "corpus", "report", "search", "subject.source", 
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)
 vfio_verify.campaign.shard._CONCURRENT_ROUNDS = 4
+forks = SimpleNamespace(get_context=lambda _: multiprocessing.get_context("fork"))
+vfio_verify.campaign.processes.multiprocessing = forks  # where a command asks for processes that are spawned
 from vfio_verify.subject.subject import open_subject
 try:
     with open_subject({str(DIRECTORY / "correct" / "check_first.c")!r}):
@@ -64,7 +67,7 @@ def run(
     *arguments: object, cwd: Path, text: str = "", env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """As `run_anew`, but without kernel faults, as the report says, and with few rounds of concurrent calls: these take
-    most of a short check."""
+    most of a short check. The command's own processes are forked, and not spawned."""
     return Running(PRELOADED, *arguments, cwd=cwd, text=text, env=env).ended(120)
 
 

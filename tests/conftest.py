@@ -85,11 +85,11 @@ def impatient(short_of_time: None, monkeypatch: pytest.MonkeyPatch) -> None:
 # A project of its own, which test_pytest_plugin.py runs in a copy.
 collect_ignore = ["example_project"]
 
-# Where subjects lie that are compiled once a session (subject_files.py). The processes that xdist starts inherit it.
-_BUILT_ONCE = None
-if "VFIO_VERIFY_BUILT_ONCE" not in os.environ:
-    _BUILT_ONCE = tempfile.TemporaryDirectory(prefix="vfio-verify-tests-")
-    os.environ["VFIO_VERIFY_BUILT_ONCE"] = _BUILT_ONCE.name
+# Where things lie that are made once a session (once.py). The processes that xdist starts inherit it.
+_MADE_ONCE = None
+if "VFIO_VERIFY_MADE_ONCE" not in os.environ:
+    _MADE_ONCE = tempfile.TemporaryDirectory(prefix="vfio-verify-tests-")
+    os.environ["VFIO_VERIFY_MADE_ONCE"] = _MADE_ONCE.name
 
 PACKAGE = Path(vfio_verify.__file__).parent
 SANITIZED = os.environ.get("VFIO_VERIFY_SANITIZE") == "1"
@@ -121,6 +121,7 @@ def pytest_xdist_auto_num_workers() -> int | None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "not_under_asan(reason): skipped by `tox -e asan`, and why")
     config.addinivalue_line("markers", "prove: takes minutes, with CBMC; `tox -e prove` runs these and no others")
+    config.addinivalue_line("markers", "slow: takes many seconds, and is begun first, so that no process waits for it")
     config.addinivalue_line("markers", "long: takes many minutes; `tox -e long` runs these and no others")
 
 
@@ -128,6 +129,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if SANITIZED and (mark := item.get_closest_marker("not_under_asan")):
             item.add_marker(pytest.mark.skip(reason=f"not under AddressSanitizer: {mark.args[0]}"))
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def sanitizer_reports() -> list[Path]:
@@ -144,8 +146,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_unconfigure() -> None:
-    if _BUILT_ONCE is not None:
-        _BUILT_ONCE.cleanup()
+    if _MADE_ONCE is not None:
+        _MADE_ONCE.cleanup()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

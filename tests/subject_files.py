@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import pickle
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from msgspec.structs import replace
+from once import once
 
 from vfio_verify.subject.subject import Subject, open_subject
 
@@ -85,14 +84,10 @@ ONE_CALL = [read(path) for path in sorted(DIRECTORY.glob("hostile/one_call/*.c")
 def built_once(path: Path) -> Iterator[Subject]:
     """As `open_subject`, for a file of this directory: it is compiled by the first process of the session that asks for
     it, and stays."""
-    made = Path(os.environ["VFIO_VERIFY_BUILT_ONCE"], *path.relative_to(DIRECTORY).with_suffix("").parts)
-    made.mkdir(parents=True, exist_ok=True)
-    with (made / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        kept = made / "subject.pickle"
-        if not kept.exists():
-            with open_subject(str(path)) as subject:
-                assert subject.library is not None  # it is C
-                library = Path(shutil.copy(subject.library, made))
-                kept.write_bytes(pickle.dumps(replace(subject, library=library)))
-    yield pickle.loads(kept.read_bytes())
+    yield once(path.relative_to(DIRECTORY).with_suffix("").as_posix(), partial(_built, path))
+
+
+def _built(path: Path, directory: Path) -> Subject:
+    with open_subject(str(path)) as subject:
+        assert subject.library is not None  # it is C
+        return replace(subject, library=Path(shutil.copy(subject.library, directory)))

@@ -58,15 +58,15 @@ def figures(*, quick: bool = False) -> list[Figure]:
     turns = size(15, 3)  # pairs
     sweeps = size(8, 1)  # of one layout, each with other errnos
     many, many_turns = size(30_000, 1000), size(5, 3)  # segments of the large layout
-    examples, seeds = size(1000, 20), size(4, 1)
+    examples, seeds = size(1000, 12), size(4, 1)
     campaign = ("check", "core", "--examples", examples, "--jobs", _JOBS)
     # Enough layouts for several shards; only the time until the first violation counts.
-    short = ("--examples", size(100, 20), "--jobs", _JOBS)
+    short = ("--examples", size(100, 12), "--jobs", _JOBS)
     crashes = size(500, 20)
     helps = [("--help",), *((name, "--help") for name in cli.commands)]
     versions = [DIRECTORY / "correct" / name for name in ("check_first.c", "by_halves.c")]
-    searched = (size(250, 10), size(2250, 50))  # layouts between which a search is timed
-    watched = size(6000, 250)  # layouts of the search whose memory is sampled
+    searched = (size(250, 10), size(2250, 30))  # layouts between which a search is timed
+    watched = size(6000, 100)  # layouts of the search whose memory is sampled
     tree, long = size(10_000, 100), size(4000, 400)
     kept = size(10_000, 100)  # cases that are replayed
     return [

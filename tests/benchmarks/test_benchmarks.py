@@ -22,6 +22,7 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=TESTS, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_every_promised_figure_is_a_positive_number_beside_its_target(subtests: pytest.Subtests) -> None:
     for promise in (
         "core / bare",

@@ -47,17 +47,20 @@ HANGING = {
     *("counted_in_8_bits", "length_counted_down", "lock_kept_on_refusal", "odd_list_never_ends", "retried_for_ever"),
 }
 OTHERWISE = {"null_for_map_failed", "overlay_result_ignored", "sizes_compared_in_32_bits", "thread_local_state"}
+BEGUN_FIRST = {"recursion_per_entry", "table_of_1000_overflowed"}
 SLOW = {"error_set_twice", "failed_munmap_taken_for_success", "result_remembered"}
 
 
 def files(group: Sequence[SubjectFile]) -> Iterator[Any]:
-    """With what holds for them under AddressSanitizer."""
+    """With what holds for them under AddressSanitizer, and those that take long marked."""
     for file in group:
         name, marks = file.path.stem, []
         if name in OTHERWISE:
             marks = [pytest.mark.not_under_asan("wild addresses, 4 GiB and thread-local memory are otherwise there")]
         elif name in SLOW:
             marks = [pytest.mark.not_under_asan("it restarts its process hundreds of times, which takes minutes")]
+        if name in BEGUN_FIRST:
+            marks.append(pytest.mark.slow)
         yield pytest.param(file, marks=marks, id=name)
 
 

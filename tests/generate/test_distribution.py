@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from functools import cache
 from pathlib import Path
 
 import pytest
+from commands import run
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from once import once
 from places import TESTS
 from short_checks import no_kernel_faults
 from subject_files import needs_compiler
@@ -126,6 +126,10 @@ MET = {
 @cache
 def drawn(strategy: str) -> Counter[str]:
     """What the campaign of a seed draws, and what the strategy for one's own properties does."""
+    return once(f"drawn/{strategy}", lambda _: draw_all(strategy))
+
+
+def draw_all(strategy: str) -> Counter[str]:
     met: Counter[str] = Counter()
 
     def count(case: Case) -> None:
@@ -232,15 +236,8 @@ def test_the_table_has_every_feature_and_marks_what_was_never_met():
     assert [line[: len(name)] for line, name in zip(lines[1:], FEATURES, strict=False)] == list(FEATURES)
 
 
-def vfio_verify(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "vfio_verify", *arguments], cwd=tmp_path, capture_output=True, text=True,
-        check=False, timeout=200,
-    )  # fmt: skip
-
-
 def test_a_check_prints_the_distribution_and_writes_it_to_its_report(tmp_path):
-    done = vfio_verify(tmp_path, "check", "core", "--examples", "30", "--distribution", "--json", "report.json")
+    done = run("check", "core", "--examples", "30", "--distribution", "--json", "report.json", cwd=tmp_path)
     assert done.returncode == 0
     met = json.loads((tmp_path / "report.json").read_text())["features"]
     assert met["expected: maps"] + met["expected: refuses"] + met.get("expected: either", 0) == 30
@@ -266,7 +263,7 @@ def records(directory: Path) -> list[dict[str, object]]:
 @needs_compiler
 def test_observed_layouts_say_what_they_were_and_how_they_were_judged(tmp_path):
     subject = str(SUBJECTS / "broken" / "never_unmapped.c")
-    done = vfio_verify(tmp_path, "check", subject, "--examples", "60", "--jobs", "2", "--observe", "seen")
+    done = run("check", subject, "--examples", "60", "--jobs", "2", "--observe", "seen", cwd=tmp_path)
     assert done.returncode == 1
     written = records(tmp_path / "seen")
     # The others are made by hand, and not by Hypothesis.
@@ -292,20 +289,20 @@ def test_observed_layouts_say_what_they_were_and_how_they_were_judged(tmp_path):
 
 @needs_compiler
 def test_an_observed_layout_can_be_run_again_from_its_record(tmp_path):
-    vfio_verify(tmp_path, "check", "core", "--examples", "12", "--jobs", "1", "--observe", "seen")
+    run("check", "core", "--examples", "12", "--jobs", "1", "--observe", "seen", cwd=tmp_path)
     option, _, text = records(tmp_path / "seen")[5]["representation"].partition(" ")
-    assert vfio_verify(tmp_path, "check", "core", option, text.strip("'")).returncode == 0
+    assert run("check", "core", option, text.strip("'"), cwd=tmp_path).returncode == 0
 
 
 def test_observing_does_not_change_the_report(tmp_path):
     arguments = ("check", "core", "--examples", "60", "--json")
-    assert vfio_verify(tmp_path, *arguments, "plain.json").returncode == 0
-    assert vfio_verify(tmp_path, *arguments, "observed.json", "--observe", "seen").returncode == 0
+    assert run(*arguments, "plain.json", cwd=tmp_path).returncode == 0
+    assert run(*arguments, "observed.json", "--observe", "seen", cwd=tmp_path).returncode == 0
     assert (tmp_path / "plain.json").read_bytes() == (tmp_path / "observed.json").read_bytes()
 
 
 def test_a_directory_that_cannot_be_written_is_told_first(tmp_path):
     (tmp_path / "file").write_text("")
-    done = vfio_verify(tmp_path, "check", "core", "--observe", "file/below")
+    done = run("check", "core", "--observe", "file/below", cwd=tmp_path)
     assert done.returncode == 2
     assert "file/below" in done.stderr

@@ -292,6 +292,7 @@ def test_after_each_step_the_real_address_space_is_the_models(name: str) -> None
         assert worker.restarts
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize(
     "name", ["last_placeholder_unmapped", "adjacent_mappings_merged", "first_source_cached", "gives_up_after_failure"]

@@ -11,6 +11,7 @@ import pytest
 from case_texts import from_json
 from hypothesis import HealthCheck, Phase, find, given, seed, settings
 from hypothesis import strategies as st
+from once import once
 from strategies import packed_cases
 
 from vfio_verify.generate import layouts
@@ -41,7 +42,7 @@ def draw(strategy: st.SearchStrategy[Case], count: int, number: int = 1) -> list
 @cache
 def packed() -> tuple[Case, ...]:
     """As many as a campaign's first seconds have."""
-    return tuple(draw(packed_cases(), 2000))
+    return once("packed", lambda _: tuple(draw(packed_cases(), 2000)))
 
 
 def reasons(case: Case) -> frozenset[str]:

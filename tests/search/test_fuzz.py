@@ -303,6 +303,7 @@ def test_of_nothing_there_is_no_verdict(tmp_path, monkeypatch):
         fuzz(CORE, Options(), Budget(seconds=0.1), Heard(), executor=Never())
 
 
+@pytest.mark.slow
 def test_what_hangs_is_found_though_the_time_is_up_when_it_is_made_small(tmp_path):
     """SURVIVES. Shards that hang, and that nobody waits for, do not keep it from being confirmed."""
     (tmp_path / "hangs.c").write_text(
@@ -381,6 +382,7 @@ def test_a_signal_ends_it_in_order_and_the_next_search_goes_on(tmp_path, number,
     assert json.loads((tmp_path / "out.json").read_text())["state"]["layouts"] > before["layouts"]
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_sigkill_at_any_moment_loses_nothing_that_was_told(tmp_path):
     draw = random.Random(20)

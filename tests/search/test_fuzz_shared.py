@@ -56,6 +56,7 @@ def search(corpus: RedisCorpus, layouts: int, **how: Any) -> Outcome:
 # ---- one server, several searches -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_two_searches_at_once_share_the_work_and_both_know_all_that_was_found(server, tmp_path):
     """No shard is done twice; the counts are those of one search that does the same shards on its own."""
@@ -148,6 +149,7 @@ def test_what_another_search_adds_meanwhile_is_not_lost_and_counts_once(server):
     assert both.layouts == result.layouts == 10
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_until_found_ends_with_what_another_search_finds(server, tmp_path):
     """Else the second would look for ever: the first has found all there is."""

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import commands
 import pytest
 from huge_pages import huge_pages_as_they_are
 from hypothesis import HealthCheck, given, settings
@@ -374,7 +375,8 @@ def test_the_command_line_tells_a_violation_and_not_a_failure_of_its_own(name, t
     source = variant(named(name), tmp_path, EVEN)
     report = tmp_path / "report.json"
     options = ["--no-sandbox"] * named(name).confined
-    done = run(str(source), "--examples", "5", "--jobs", "1", "--json", str(report), *options, TMPDIR=str(tmp_path))
+    arguments = ("check", source, "--examples", 5, "--jobs", 1, "--json", report, *options)
+    done = commands.run(*arguments, cwd=Path("/"), env=os.environ | {"TMPDIR": str(tmp_path)})
     assert (done.returncode, done.stderr.count("Traceback")) == (1, 0), done.stderr
     violations = json.loads(report.read_text())["violations"]
     assert {violation["clause"] for violation in violations} == {"SURVIVES"}
