@@ -18,20 +18,27 @@ from pathlib import Path
 from preloaded import Preloaded
 from subject_files import DIRECTORY
 
-READY = f"""
-import importlib, multiprocessing, pkgutil
+SHORT = """
+import multiprocessing
 from types import SimpleNamespace
-import vfio_verify
 from vfio_verify.generate import kernel_faults
 
 kernel_faults.why_not = lambda _: "not in this test"  # before any other module takes its name
+from vfio_verify.campaign import processes, shard
+
+shard._CONCURRENT_ROUNDS = 4
+# Where the program asks for processes that are spawned:
+processes.multiprocessing = SimpleNamespace(get_context=lambda _: multiprocessing.get_context("fork"))
+"""
+"""Before the program is run: without kernel faults, with few rounds of concurrent calls, and its processes forked."""
+READY = f"""
+{SHORT}
+import importlib, pkgutil
+import vfio_verify
 for room in ("campaign", "cli", "corpus", "report", "search", "subject.source", "trial"):
     package = importlib.import_module("vfio_verify." + room)
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)
-vfio_verify.campaign.shard._CONCURRENT_ROUNDS = 4
-forks = SimpleNamespace(get_context=lambda _: multiprocessing.get_context("fork"))
-vfio_verify.campaign.processes.multiprocessing = forks  # where a command asks for processes that are spawned
 from vfio_verify.subject.subject import open_subject
 try:
     with open_subject({str(DIRECTORY / "correct" / "check_first.c")!r}):
