@@ -15,6 +15,7 @@
  *   cbmc.c     for CBMC: every input, and an assertion for each clause
  *   native.c   a program that runs inputs as they come
  *   exhaust.c  or all of a small scope
+ *   core.c     the core as a subject
  *
  * An address space is large, and what has to hold of it has to hold of each page. So only some pages are watched. With
  * CBMC it is one, and which one is open: what is proved of it is proved of all. A program watches all that there are in

@@ -124,7 +124,7 @@ def test_a_program_is_ended_with_its_children_when_the_time_is_up(tmp_path):
 
 
 def found(text: str) -> Iterable[constructs.PassedOver]:
-    return list(constructs.passed_over(text, ["/world"]))
+    return list(constructs.passed_over(constructs.own_lines(text, ["/world"])))
 
 
 def test_what_cbmc_passes_over_is_found_with_its_line_in_the_subjects_own_text():

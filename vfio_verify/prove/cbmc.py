@@ -40,7 +40,11 @@ _CHECKS = (
     "--no-standard-checks", "--pointer-check", "--bounds-check", "--div-by-zero-check", "--no-malloc-may-fail",
     "--drop-unused-functions",
 )  # fmt: skip
-_SOLVER = ("--arrays-uf-never", "--slice-formula")
+_SOLVER = (
+    "--arrays-uf-never", "--slice-formula",
+    # As many objects as there may be in a large subject; what is left of a pointer is its offset, of 54 bits.
+    "--object-bits", "10",
+)  # fmt: skip
 _ASSUMED = (
     "--pointer-check", "--bounds-check", "--div-by-zero-check", "--no-signed-overflow-check",
     "--no-undefined-shift-check", "--no-pointer-primitive-check", "--assert-to-assume",
@@ -321,8 +325,13 @@ def asked_of(program: Program, clauses: Iterable[str], *, left: bool, survives: 
     return [
         one.name
         for one in program.properties
-        if (one.of_model and (one.description in wanted or (left and one.description.startswith(LEFT))))
-        or (survives and not one.of_model and not any(part in one.name for part in _NO_POINTER_CHECK))
+        if (one.of_model and one.description in wanted)
+        or (left and one.description.startswith(LEFT))
+        or (
+            survives
+            and not (one.of_model or one.description.startswith(LEFT))
+            and not any(part in one.name for part in _NO_POINTER_CHECK)
+        )
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -47,11 +47,20 @@ class PassedOver(Struct, frozen=True):
         return not self.clauses or clause in self.clauses or (clause == "REPEATABLE" and bool(self.clauses))
 
 
+class Line(Struct, frozen=True):
+    """A line of a preprocessed text that its author wrote: its row there, its place, and the text."""
+
+    row: int
+    file: str
+    line: int
+    text: str
+
+
 def preprocess(
     text: Text, output: Path, include: Path, parts: SandboxFeature, defines: Sequence[str] = ()
-) -> tuple[PassedOver, ...]:
-    """Preprocess a subject's text for the model, whose names it calls then. What it has that CBMC passes over.
-    `include` has the world's headers. Raises HarnessError."""
+) -> list[Line]:
+    """Preprocess a subject's text for the model, whose names it calls then. What of it is the subject's own. `include`
+    has the world's headers. Raises HarnessError."""
     compiler.preprocess(
         text.path,
         output,
@@ -62,24 +71,29 @@ def preprocess(
         parts=parts,
     )
     foreign = [str(path) for path in (include, *text.of_model)]
-    return tuple(passed_over(output.read_text(encoding="utf-8", errors="surrogateescape"), foreign))
+    return list(own_lines(output.read_text(encoding="utf-8", errors="surrogateescape"), foreign))
 
 
-def passed_over(preprocessed: str, foreign: Collection[str]) -> Iterator[PassedOver]:
-    """Find them in a preprocessed text. What lies in a system's header, or below a foreign directory, is not the
-    subject's."""
+def own_lines(preprocessed: str, foreign: Collection[str]) -> Iterator[Line]:
+    """The lines that are the subject's. What lies in a system's header, or below a foreign path, is not."""
     file, line, own = "", 0, False
-    for text in preprocessed.splitlines():
+    for row, text in enumerate(preprocessed.split("\n")):
         if marker := _MARKER.match(text):
             file, line = marker[2], int(marker[1])
             own = "3" not in marker[3].split() and not any(file.startswith(place) for place in foreign)
             continue
         if own and text.strip():
-            bare = _STRING.sub('""', text)
-            for found in _CLEANUP.finditer(bare):
-                clauses = _CLEANUPS.get(found[1], frozenset())
-                yield PassedOver("what is done at the end of a scope (cleanup)", file, line, clauses)
-            for pattern, what in _OTHERS:
-                if pattern.search(bare):
-                    yield PassedOver(what, file, line)
+            yield Line(row, file, line, text)
         line += 1
+
+
+def passed_over(lines: Iterable[Line]) -> Iterator[PassedOver]:
+    """What CBMC passes over there."""
+    for one in lines:
+        bare = _STRING.sub('""', one.text)
+        for found in _CLEANUP.finditer(bare):
+            clauses = _CLEANUPS.get(found[1], frozenset())
+            yield PassedOver("what is done at the end of a scope (cleanup)", one.file, one.line, clauses)
+        for pattern, what in _OTHERS:
+            if pattern.search(bare):
+                yield PassedOver(what, one.file, one.line)

@@ -18,7 +18,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from vfio_verify.errors import HarnessError, InputError
-from vfio_verify.prove.constructs import preprocess
+from vfio_verify.prove.constructs import passed_over, preprocess
 from vfio_verify.prove.given import Bounds, fields
 from vfio_verify.prove.names import C_LIBRARY, MODEL
 from vfio_verify.prove.proof import provable
@@ -67,7 +67,7 @@ def build(subject: Subject, directory: Path, bounds: Bounds, parts: SandboxFeatu
     directory = directory.resolve()
     with as_file(files("vfio_verify") / "include") as include, as_file(files("vfio_verify.specs") / "model") as model:
         text = text_of(subject, model)
-        for one in preprocess(text, directory / "subject.i", include, parts, _ONE_THREAD):
+        for one in passed_over(preprocess(text, directory / "subject.i", include, parts, _ONE_THREAD)):
             if one.what == "assembly":  # it could do anything
                 raise InputError(f"the model does not have {one.why}")
         options = [*_FLAGS, *bounds.defines, "-DVM_NATIVE", f"-DVM_HAS_ERRP={int(subject.has_errp)}"]

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from vfio_verify.errors import InputError
 from vfio_verify.prove.cbmc import Builder, Program
-from vfio_verify.prove.constructs import PassedOver, preprocess
+from vfio_verify.prove.constructs import PassedOver, passed_over, preprocess
 from vfio_verify.prove.names import MODEL
 from vfio_verify.prove.plan import Part
+from vfio_verify.prove.pointers import UNREAD, guarded
 from vfio_verify.prove.proof import Options, provable
 from vfio_verify.prove.text import Text
 from vfio_verify.subject.subject import Subject
@@ -39,7 +40,11 @@ class Programs:
     def read_subject(self) -> None:
         """Preprocess and parse it. Raises InputError."""
         output = self.builder.directory / "subject.i"
-        self.passed_over = preprocess(self._text, output, self._include, self._options.parts)
+        own = preprocess(self._text, output, self._include, self._options.parts)
+        text, unread = guarded(output.read_bytes(), {one.row for one in own})
+        output.write_bytes(text)
+        sums = (PassedOver(UNREAD, one.file, one.line) for one in own if one.row in unread)
+        self.passed_over = (*passed_over(own), *sums)
         try:
             self.builder.compile([output], self._whole)
         except InputError as error:

@@ -1,0 +1,113 @@
+"""Pointers of which CBMC has too few bits."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import commands
+import pytest
+from places import TESTS
+from subject_files import needs_compiler
+
+from vfio_verify.prove.pointers import FAR, UNREAD, guarded
+
+HEAD = (
+    '#include "qemu/osdep.h"\n#include "qapi/error.h"\n'
+    "bool f(struct iovec *iov, unsigned int n, void **addr, size_t total_size, Error **errp);\n"
+    "bool f(struct iovec *iov, unsigned int n, void **addr, size_t total_size, Error **errp)\n"
+)
+
+
+def asserted(body: str) -> bytes:
+    """A function with what is inserted, which the compiler takes; the last lines are as they were."""
+    text = (
+        f"typedef unsigned long size;\nvoid f(char *p, long *q, size n, int i, char **a)\n{{\n{body}\n}}\n/* end */\n"
+    )
+    made, unread = guarded(text.encode(), frozenset({2}))
+    assert unread == []
+    assert made.count(b"\n") == text.count("\n")
+    compiler = shutil.which("gcc") or shutil.which("cc") or ""
+    told = subprocess.run(
+        [compiler, "-x", "c", "-w", "-fsyntax-only", "-"], input=made, capture_output=True, check=False
+    )
+    assert told.returncode == 0, told.stderr
+    return made
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("body", "count"),
+    [
+        ("p = p + n;", 2),
+        ("p += n;", 1),
+        ("p -= n + 4096;", 2),
+        ("p = &p[n];", 1),
+        ("q = q + n * sizeof(*q);", 2),
+        ("p = a[i] + (n - i);", 4 + 1),
+        ('p = (p\n# 7 "x.c" 3 4\n + n);', 2),
+        ("int k __attribute__((unused)) = n - i;", 2),
+        ("__auto_type m = p + n; (void)m;", 2),
+        ("p = *a++ + n;", 2),
+        # Nothing is added that is not a constant, or a constant is asked for.
+        ("p = p + 1; p = p - sizeof(long);", 2),
+        ("char b[4 + 8]; switch (i) { case 3 + 4: break; }", 0),
+        ("static int k = 3 - (sizeof(int) + 1); k = (size)-1;", 0),
+        ("n = __builtin_offsetof(struct { int a, b; }, b) + n;", 1),
+    ],
+)
+def test_each_sum_is_looked_at_and_stays_c(body, count):
+    assert asserted(body).count(b"__CPROVER_assert(") == count
+
+
+def test_other_functions_are_left_alone():
+    text = b"char *f(char *p, long n) { return p + n; }\nchar *g(char *p, long n) { return p + n; }\n"
+    made, _ = guarded(text, frozenset({1}))
+    assert made.splitlines()[0] == text.splitlines()[0]
+    assert made.splitlines()[1] != text.splitlines()[1]
+
+
+def test_a_sum_that_cannot_be_read_is_told():
+    assert guarded(b"void f(char *p, long n)\n{\n  p = p + (struct x)(n, struct y);\n}\n", frozenset({2}))[1] == [2]
+
+
+def proved(tmp_path: Path, body: str) -> tuple[int, str]:
+    (tmp_path / "f.c").write_text(HEAD + body)
+    told = commands.run("prove", "f.c", "--segments", 1, "--clause", "ERROR_SET", "--jobs", 2, cwd=tmp_path)
+    return told.returncode, told.stdout
+
+
+FAR_END = """{
+    char *end = n ? (char *)iov[0].iov_base + iov[0].iov_len : NULL;
+
+    if (n && end != (char *)((size_t)iov[0].iov_base + iov[0].iov_len)) {
+        return false;
+    }
+    error_setg(errp, "no");
+    return false;
+}
+"""
+
+
+def test_what_rests_on_a_far_pointer_is_not_decided(cbmc, tmp_path):
+    """On a machine the two ends are equal, and the error is always set."""
+    status, told = proved(tmp_path, FAR_END)
+    assert status == 4, told
+    assert FAR in " ".join(told.split())
+
+
+def test_what_rests_on_a_near_one_is(cbmc, tmp_path):
+    near = FAR_END.replace("n && end", "n && iov[0].iov_len < 4096 && end").replace(
+        "n ? (", "n && iov[0].iov_len < 4096 ? ("
+    )
+    status, told = proved(tmp_path, near)
+    assert status == 0, told
+
+
+@pytest.mark.prove
+def test_the_subjects_have_no_sum_that_cannot_be_read(cbmc, tmp_path):
+    path = TESTS / "subjects/correct/capability_of_sparse_areas.c"
+    told = commands.run("prove", path, "--segments", 1, "--clause", "NOT_EMPTY", "--jobs", 2, cwd=tmp_path)
+    assert told.returncode == 0, told.stdout
+    assert UNREAD not in told.stdout
