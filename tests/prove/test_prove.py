@@ -405,10 +405,3 @@ def test_what_never_ends_does_not_survive(cbmc, tmp_path, name):
     told = commands.run("prove", BROKEN / f"{name}.c", *asked, cwd=tmp_path)
     assert told.returncode == 1, told.stderr
     assert [one["clause"] for one in json.loads(told.stdout)["violations"]] == ["SURVIVES"]
-
-
-@pytest.mark.prove
-def test_a_correct_subject_is_proved_for_two_segments(cbmc, tmp_path):
-    told = commands.run("prove", CORRECT, "--json", "-", cwd=tmp_path)
-    assert told.returncode == 0, told.stderr
-    assert {one["status"] for one in json.loads(told.stdout)["clauses"]} == {"proved"}

@@ -254,10 +254,10 @@ def _proof_entry(proof: Proof) -> ProofEntry:
     segments = proof.options.segments
     bounds = (
         f"Up to {number_of(segments, 'segment')} of any 64-bit length and offset, any total size; two RAMBlocks of "
-        "VFIO regions and one of plain RAM; two devices, two regions of up to two areas; sizes of up to 1 TiB; "
-        "regions that begin at any page of their files, for ACCEPTS_VALID and REPEATABLE at a multiple of 1 TiB; "
-        "pages of 4096 bytes; mappings far from one another; at most one fault, which may persist. ACCEPTS_VALID: of "
-        "layouts of several segments, those beside a second block of the same region. REPEATABLE, "
+        "VFIO regions and one of plain RAM; two devices, two regions of up to two areas, with indexes of up to 8; "
+        "sizes of up to 1 TiB; regions that begin at any page of their files, for ACCEPTS_VALID and REPEATABLE at a "
+        "multiple of 1 TiB; pages of 4096 bytes; mappings far from one another; at most one fault, which may persist. "
+        "ACCEPTS_VALID: of layouts of several segments, those beside a second block of the same region. REPEATABLE, "
         "and SURVIVES beyond one call: two calls of one segment each, with blocks of two devices."
     )
     meaning = (
