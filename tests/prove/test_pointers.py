@@ -42,19 +42,21 @@ def asserted(body: str) -> bytes:
     [
         ("p = p + n;", 2),
         ("p += n;", 1),
-        ("p -= n + 4096;", 2),
+        ("p -= n + 4096;", 1),
+        ("i = n - 1;", 0),
         ("p = &p[n];", 1),
         ("q = q + n * sizeof(*q);", 2),
-        ("p = a[i] + (n - i);", 4 + 1),
+        ("p = a[i] + (n - i);", 1 + 2 + 1),
         ('p = (p\n# 7 "x.c" 3 4\n + n);', 2),
-        ("int k __attribute__((unused)) = n - i;", 2),
+        ("int k __attribute__((unused)) = n - i;", 1),
         ("__auto_type m = p + n; (void)m;", 2),
         ("p = *a++ + n;", 2),
+        ("i = p - *a;", 1),
         # Nothing is added that is not a constant, or a constant is asked for.
-        ("p = p + 1; p = p - sizeof(long);", 2),
+        ("p = p + 1; p = p - sizeof(long);", 0),
         ("char b[4 + 8]; switch (i) { case 3 + 4: break; }", 0),
         ("static int k = 3 - (sizeof(int) + 1); k = (size)-1;", 0),
-        ("n = __builtin_offsetof(struct { int a, b; }, b) + n;", 1),
+        ("n = __builtin_offsetof(struct { int a, b; }, b) + n;", 0),
     ],
 )
 def test_each_sum_is_looked_at_and_stays_c(body, count):
@@ -102,6 +104,29 @@ def test_what_rests_on_a_near_one_is(cbmc, tmp_path):
         "n ? (", "n && iov[0].iov_len < 4096 ? ("
     )
     status, told = proved(tmp_path, near)
+    assert status == 0, told
+
+
+DIFFERENCES = """{
+    char *map = mmap(NULL, total_size, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    RAMBlock *block;
+    ram_addr_t at;
+
+    if (map != MAP_FAILED && n && (block = qemu_ram_block_from_host(iov[0].iov_base, false, &at))) {
+        size_t offset = (uint8_t *)iov[0].iov_base - block->host;
+
+        if (offset != at || (iov[0].iov_len <= total_size && map + iov[0].iov_len < map)) {
+            return false;
+        }
+    }
+    error_setg(errp, "no");
+    return false;
+}
+"""
+
+
+def test_differences_of_pointers_and_sums_within_a_mapping_are_decided(cbmc, tmp_path):
+    status, told = proved(tmp_path, DIFFERENCES)
     assert status == 0, told
 
 

@@ -113,12 +113,16 @@ def _assertions(node: Node) -> Iterator[_Edit]:
         pointer, amount = node.child_by_field_name("argument"), node.child_by_field_name("index")
     else:
         pointer, amount = node.child_by_field_name("left"), node.child_by_field_name("right")
-    if pointer is None or amount is None:
+    if pointer is None or amount is None or pointer.type in _CONSTANT or amount.type in _CONSTANT:
         return
-    if amount.type not in _CONSTANT:
-        yield from _assertion(node, pointer, amount)
-    if node.type == "binary_expression" and pointer.type not in _CONSTANT:
+    yield from _assertion(node, pointer, amount)
+    if node.type == "binary_expression" and not _is_minus(node):
         yield from _assertion(node, amount, pointer)
+
+
+def _is_minus(node: Node) -> bool:
+    operator = node.child_by_field_name("operator")
+    return operator is not None and operator.type.startswith("-")
 
 
 def _assertion(node: Node, pointer: Node, amount: Node) -> Iterator[_Edit]:
@@ -130,15 +134,20 @@ def _assertion(node: Node, pointer: Node, amount: Node) -> Iterator[_Edit]:
     near = b"((unsigned long)%s+(1ul<<47)<1ul<<48)" % name
     if node.type != "subscript_expression" and not _changes(pointer):
         element = b"sizeof(*__builtin_choose_expr(%s,(%s),(char*)0))" % (is_pointer, written)
-        sign = b"-" if (node.child_by_field_name("operator") or node).type.startswith("-") else b""
-        moved = b"((unsigned long)(%s)+%s(unsigned long)%s*%s)" % (written, sign, name, element)
+        moved = b"((unsigned long)(%s)%s(unsigned long)%s*%s)" % (
+            written,
+            b"-" if _is_minus(node) else b"+",
+            name,
+            element,
+        )
         near = b"(%s&&(((unsigned long)(%s)^%s)>>53)==0)" % (near, written, moved)
     yield _Edit(amount.start_byte, -size, b"({__typeof__((%s)+0) %s=(" % (_in_a_line(amount), name))
     yield _Edit(
         amount.end_byte,
         size,
         b');if(%s){__CPROVER_assert(%s,"LEFT %s");__CPROVER_assume(%s);}%s;})'
-        % (is_pointer, near, FAR.encode(), near, name),
+        # The difference of two pointers moves none.
+        % (b"%s&&__builtin_classify_type(%s)!=5" % (is_pointer, name), near, FAR.encode(), near, name),
     )
 
 
