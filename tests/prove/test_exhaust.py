@@ -10,6 +10,7 @@ from pathlib import Path
 import commands
 import pytest
 from places import TESTS
+from proved_texts import HEAD
 
 from vfio_verify.judge import Violation
 from vfio_verify.prove import exhaust, native
@@ -17,9 +18,6 @@ from vfio_verify.prove.proof import Options, Proof
 from vfio_verify.subject.subject import open_subject
 
 CORRECT, BROKEN = TESTS / "subjects" / "correct", TESTS / "subjects" / "broken"
-
-HEAD = '#include "qemu/osdep.h"\n#include "qapi/error.h"\n#include "hw/vfio/vfio-device.h"\n'
-SIGNATURE = "bool f(struct iovec *iov, unsigned int n, void **addr, size_t total_size, Error **errp)\n"
 
 
 def run(path: Path, segments: int = 1, **options: object) -> tuple[Proof, list[str]]:
@@ -62,7 +60,7 @@ def test_what_a_broken_subject_violates_is_found_and_confirmed(name, clause):
 
 def test_a_subject_that_never_returns_does_not_survive(tmp_path):
     path = tmp_path / "endless.c"
-    path.write_text(HEAD + SIGNATURE + '{ while (n == 1) { } error_setg(errp, "no"); return false; }\n')
+    path.write_text(HEAD + '{ while (n == 1) { } error_setg(errp, "no"); return false; }\n')
     proof, _ = run(path, clauses=("SURVIVES",))
     assert [one.clause for one in proof.confirmed] == ["SURVIVES"]
 
@@ -87,7 +85,7 @@ READS = """
 
 def test_inputs_for_which_the_model_has_no_memory_leave_clauses_undecided(tmp_path):
     path = tmp_path / "reads.c"
-    path.write_text(HEAD + SIGNATURE + READS)
+    path.write_text(HEAD + READS)
     proof, _ = run(path, clauses=("CONFINED",))
     assert "the model does not have bytes of memory that is read" in proof.why["CONFINED"]
     assert not proof.proved
@@ -104,7 +102,7 @@ SCRIBBLES = """
 def test_a_subject_that_writes_over_the_model_leaves_clauses_undecided(tmp_path, monkeypatch):
     monkeypatch.setattr(native, "SILENCE", 3.0)
     path = tmp_path / "scribbles.c"
-    path.write_text(HEAD + SIGNATURE + SCRIBBLES)
+    path.write_text(HEAD + SCRIBBLES)
     proof, _ = run(path, clauses=("CONTENTS",))
     assert proof.why["CONTENTS"]
     assert not proof.proved

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import commands
+import proved_texts
 import pytest
 from places import TESTS
 
@@ -265,12 +266,6 @@ def test_every_provable_clause_says_what_is_looked_at():
 # ---- with CBMC -----------------------------------------------------------------------------------------------------
 
 
-HEAD = (
-    '#include "qemu/osdep.h"\n#include "qapi/error.h"\n'
-    "bool f(struct iovec *iov, unsigned int n, void **addr, size_t total_size, Error **errp);\n"
-    "bool f(struct iovec *iov, unsigned int n, void **addr, size_t total_size, Error **errp)"
-)
-
 REFUSES = """
 bool refuse(struct iovec *iov, unsigned int n, void **addr, size_t total_size, Error **errp);
 bool refuse(struct iovec *iov, unsigned int n, void **addr, size_t total_size, Error **errp)
@@ -337,8 +332,7 @@ def test_a_refutation_is_confirmed_by_a_real_run(cbmc, tmp_path):
     assert told.stderr.startswith("found: READ_ONLY")
 
 
-NESTED = """
-{
+NESTED = """{
     bool refuse(const char *why) { error_setg(errp, "%s", why); return false; }
 
     return refuse("no");
@@ -349,15 +343,14 @@ NESTED = """
 def test_what_cbmc_cannot_parse_is_told_with_its_line(cbmc, tmp_path):
     """GCC takes a function within another."""
     subject = tmp_path / "nested.c"
-    subject.write_text(HEAD + NESTED)
+    subject.write_text(proved_texts.HEAD + NESTED)
     told = commands.run("prove", subject, cwd=tmp_path)
     assert (told.returncode, told.stdout) == (2, "")
     where = f"{subject}:6:1"
     assert told.stderr == f"vfio-verify: CBMC cannot parse {subject}: {where}: error: syntax error before '{{'\n"
 
 
-FREES_TWICE = """
-{
+FREES_TWICE = """{
     char *text = g_malloc0(8);
 
     if (n == 1) { g_free(text); }
@@ -366,8 +359,7 @@ FREES_TWICE = """
     return false;
 }
 """
-WRITES_BEHIND = """
-{
+WRITES_BEHIND = """{
     static char text[4];
 
     if (n == 1) { strcpy(text, "more than four"); }
@@ -378,19 +370,13 @@ WRITES_BEHIND = """
 
 
 def test_what_is_freed_twice_does_not_survive(cbmc, tmp_path):
-    subject = tmp_path / "twice.c"
-    subject.write_text(HEAD + FREES_TWICE)
-    asked = ("--segments", 1, "--clause", "SURVIVES", "--json", "-", "--jobs", 2)
-    told = commands.run("prove", subject, *asked, cwd=tmp_path)
+    told = proved_texts.prove(tmp_path / "twice.c", FREES_TWICE, "SURVIVES")
     assert told.returncode == 1, told.stderr
 
 
 @pytest.mark.prove
 def test_what_the_c_library_is_told_to_write_behind_an_array_is_seen_with_the_line(cbmc, tmp_path):
-    subject = tmp_path / "behind.c"
-    subject.write_text(HEAD + WRITES_BEHIND)
-    asked = ("--segments", 1, "--clause", "SURVIVES", "--json", "-", "--jobs", 2)
-    told = commands.run("prove", subject, *asked, cwd=tmp_path)
+    told = proved_texts.prove(tmp_path / "behind.c", WRITES_BEHIND, "SURVIVES")
     assert told.returncode == 4, told.stderr
     (why,) = [one["proof"] for one in json.loads(told.stdout)["clauses"]]
     assert "outside object bounds" in why

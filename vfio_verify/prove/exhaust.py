@@ -16,9 +16,8 @@ from vfio_verify.prove import native
 from vfio_verify.prove.given import Bounds, case_of
 from vfio_verify.prove.names import MODEL
 from vfio_verify.prove.native import Found, Hangs, Left, Program, Progress
-from vfio_verify.prove.proof import DISAGREE, INTERRUPTED, NO_ERRP, OUT_OF_TIME, Options, Proof, digest, provable
+from vfio_verify.prove.proof import DISAGREE, INTERRUPTED, NO_ERRP, OUT_OF_TIME, Options, Proof, provable
 from vfio_verify.prove.real_runs import Disagreement, RealRuns, confirmed
-from vfio_verify.prove.text import text_of
 from vfio_verify.subject.subject import Subject
 from vfio_verify.trial.findings import Seen, told
 from vfio_verify.trial.runner import open_runner
@@ -38,8 +37,8 @@ def exhaust(
     """Run every input of the scope. The first one that violates a clause is run for real; `on_found` is told if that
     shows it. `on_progress` is told how many inputs were run, and which part of the scope is done.
 
-    Ends when the time is up, or by Ctrl-C, with what is known by then. Raises InputError for a subject
-    that calls what the model does not have.
+    Ends when the time is up, or by Ctrl-C, with what is known by then. Raises InputError for a subject that
+    calls what the model does not have.
     """
     begun = time.monotonic()
     until = None if options.seconds is None else begun + options.seconds
@@ -50,7 +49,6 @@ def exhaust(
     with ExitStack() as stack:
         model = Path(stack.enter_context(as_file(files("vfio_verify.specs") / "model")))
         directory = Path(stack.enter_context(private_directory()))
-        text = text_of(subject, model)
         program = native.build(subject, directory, bounds, options.parts)
         runner = stack.enter_context(open_runner(subject, parts=options.parts))
         real = RealRuns(subject, runner, on_found)
@@ -76,11 +74,12 @@ def exhaust(
         whole = search.why_not_whole or (INTERRUPTED if interrupted else OUT_OF_TIME)
     if whole:
         why = {clause: whole for clause in asked if clause not in violated} | why
+    of_unit, of_model = program.text.digests(model, (*MODEL, *native.PROGRAM))
     return Proof(
         options=options,
         version="",
-        unit=digest(text.own),
-        model=digest([*(model / name for name in ("model.h", *MODEL, *native.PROGRAM)), *text.of_model]),
+        unit=of_unit,
+        model=of_model,
         proved=frozenset(clause for clause in asked if clause not in violated and clause not in why),
         why={clause: text for clause, text in why.items() if clause in asked},
         confirmed=findings,

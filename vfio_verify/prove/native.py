@@ -22,7 +22,7 @@ from vfio_verify.prove.constructs import passed_over, preprocess
 from vfio_verify.prove.given import Bounds, fields
 from vfio_verify.prove.names import C_LIBRARY, MODEL
 from vfio_verify.prove.proof import provable
-from vfio_verify.prove.text import text_of
+from vfio_verify.prove.text import Text, text_of
 from vfio_verify.subject import compiler
 from vfio_verify.subject.subject import Subject
 from vfio_verify.worker import sandbox
@@ -48,6 +48,7 @@ class Program(Struct, frozen=True):
     """A subject and the model, ready to run."""
 
     path: Path
+    text: Text
     bounds: Bounds
     parts: SandboxFeature
 
@@ -85,7 +86,7 @@ def build(subject: Subject, directory: Path, bounds: Bounds, parts: SandboxFeatu
             raise InputError(f"the model does not have {', '.join(unknown)}")
         sources = [str(model / name) for name in PROGRAM]
         run(f"-I{include}", f"-I{model}", "-no-pie", "-o", "run", *sources, "whole.o")
-    return Program(directory / "run", bounds, parts)
+    return Program(directory / "run", text, bounds, parts)
 
 
 def _unknown_names(whole: Path) -> list[str]:

@@ -10,13 +10,13 @@ import re
 from collections.abc import Iterator, Set
 from functools import cache
 
-import tree_sitter_c
 from msgspec import Struct
-from tree_sitter import Language, Node, Parser, Query, QueryCursor
+from tree_sitter import Node, Parser, Query, QueryCursor
+
+from vfio_verify.subject.source.signatures import LANGUAGE
 
 FAR = "a pointer that is moved by 2^47 bytes or more, or out of the addresses that programs have"
 UNREAD = "a sum, perhaps of a pointer, that the parser cannot read"
-_LANGUAGE = Language(tree_sitter_c.language())
 _SUMS = """
 (binary_expression operator: ["+" "-"]) @sum
 (assignment_expression operator: ["+=" "-="]) @sum
@@ -36,15 +36,13 @@ _CHANGES = frozenset({"call_expression", "update_expression", "assignment_expres
 # A line marker may stand in the middle of an expression; of attributes the parser knows not all.
 _NO_EXPRESSION = re.compile(rb"^#.*|__attribute__\s*\(\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)\)", re.MULTILINE)
 
-
-_NO_SPACE = re.compile(rb"[^\n]")
 # What asks for a type where the parser wants an expression, and is a number.
 _OFFSET = re.compile(rb"__builtin_offsetof\s*\((?:[^()]|\([^()]*\))*\)")
 
 
 @cache
 def _query(text: str) -> Query:
-    return Query(_LANGUAGE, text)
+    return Query(LANGUAGE, text)
 
 
 class _Edit(Struct, frozen=True):
@@ -60,10 +58,10 @@ class _Edit(Struct, frozen=True):
 def guarded(text: bytes, own: Set[int]) -> tuple[bytes, list[int]]:
     """A preprocessed text with an assertion at each sum of a pointer, in functions that have one of these rows, and the
     rows of sums that cannot be read. Each line stays where it is."""
-    code = _NO_EXPRESSION.sub(lambda found: _NO_SPACE.sub(b" ", found[0]), text)
-    code = _OFFSET.sub(lambda found: b"0" + _NO_SPACE.sub(b" ", found[0][1:]), code)
+    code = _NO_EXPRESSION.sub(lambda found: _blank(found[0]), text)
+    code = _OFFSET.sub(lambda found: b"0" + _blank(found[0][1:]), code)
     unread = []
-    root = Parser(_LANGUAGE).parse(code).root_node
+    root = Parser(LANGUAGE).parse(code).root_node
     types = {node.text for node in QueryCursor(_query(_TYPE_NAMES)).captures(root).get("name", ())}
     edits: list[_Edit] = []
     for function in root.children:
@@ -87,6 +85,11 @@ def guarded(text: bytes, own: Set[int]) -> tuple[bytes, list[int]]:
         parts += [text[at : edit.at], edit.text]
         at = edit.at + edit.instead_of
     return b"".join([*parts, text[at:]]), unread
+
+
+def _blank(text: bytes) -> bytes:
+    """As many blanks, in as many lines."""
+    return re.sub(rb"[^\n]", b" ", text)
 
 
 def _is_cast(node: Node, types: Set[bytes | None]) -> bool:
@@ -134,12 +137,8 @@ def _assertion(node: Node, pointer: Node, amount: Node) -> Iterator[_Edit]:
     near = b"((unsigned long)%s+(1ul<<47)<1ul<<48)" % name
     if node.type != "subscript_expression" and not _changes(pointer):
         element = b"sizeof(*__builtin_choose_expr(%s,(%s),(char*)0))" % (is_pointer, written)
-        moved = b"((unsigned long)(%s)%s(unsigned long)%s*%s)" % (
-            written,
-            b"-" if _is_minus(node) else b"+",
-            name,
-            element,
-        )
+        sign = b"-" if _is_minus(node) else b"+"
+        moved = b"((unsigned long)(%s)%s(unsigned long)%s*%s)" % (written, sign, name, element)
         near = b"(%s&&(((unsigned long)(%s)^%s)>>53)==0)" % (near, written, moved)
     yield _Edit(amount.start_byte, -size, b"({__typeof__((%s)+0) %s=(" % (_in_a_line(amount), name))
     yield _Edit(

@@ -44,7 +44,6 @@ from vfio_verify.prove.proof import (
     Options,
     Proof,
     Query,
-    digest,
     provable,
 )
 from vfio_verify.prove.real_runs import Disagreement, RealRuns, confirmed
@@ -98,11 +97,12 @@ def prove(
     for one in found[0]:
         work.leave(set(one.clauses) - violated, "what violates it is told under another clause")
     stopped = INTERRUPTED if work.interrupted else OUT_OF_TIME
+    of_unit, of_model = text.digests(model, PROGRAM)
     return Proof(
         options=options,
         version=program.version,
-        unit=digest(text.own),
-        model=digest([*(model / name for name in ("model.h", *PROGRAM)), *text.of_model]),
+        unit=of_unit,
+        model=of_model,
         proved=frozenset(clause for clause in left if work.is_proved(clause)),
         why={clause: work.why.get(clause, stopped) for clause in left if not work.is_proved(clause)},
         confirmed=findings,

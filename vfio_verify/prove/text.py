@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sysconfig
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from msgspec import Struct
 
 from vfio_verify.errors import InputError
+from vfio_verify.prove.proof import digest
 from vfio_verify.subject.subject import Subject
 
 
@@ -27,6 +29,10 @@ class Text(Struct, frozen=True):
     """What a confined compiler may read for it."""
     of_model: tuple[Path, ...] = ()
     """Files of the model's that are part of it."""
+
+    def digests(self, model: Path, program: Sequence[str]) -> tuple[str, str]:
+        """That of the text, and that of the model with a program's files."""
+        return digest(self.own), digest([*(model / name for name in ("model.h", *program)), *self.of_model])
 
 
 def text_of(subject: Subject, model: Path) -> Text:

@@ -74,12 +74,12 @@ _NOISE = re.compile(
     r"|static|extern|inline|__inline|__inline__|register|g_autofree|const|volatile|restrict|__restrict|__restrict__)\b"
 )
 _LONGEST_HEAD = 10_000  # characters
-_LANGUAGE = tree_sitter.Language(tree_sitter_c.language())
+LANGUAGE = tree_sitter.Language(tree_sitter_c.language())
 
 
 def parse(text: str) -> tree_sitter.Node:
     """tree-sitter's tree of a piece of C; it never fails, but may hold ERROR nodes."""
-    return tree_sitter.Parser(_LANGUAGE).parse(text.encode("utf-8", "replace")).root_node
+    return tree_sitter.Parser(LANGUAGE).parse(text.encode("utf-8", "replace")).root_node
 
 
 def recognise(head: Head, aliases: Mapping[str, CType]) -> Signature | None:
