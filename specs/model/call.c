@@ -9,15 +9,15 @@ unsigned vm_violated, vm_again, vm_before;
 bool vm_is_second;
 
 /* Whether a page of the mapping is as the spec wants it. */
-static bool is_right(unsigned number, unsigned w, u64 at)
+static bool is_right(unsigned number, unsigned w, u64 address)
 {
     const struct vm_watched *page = &vm_page[w];
     int memory;
-    u64 offset;
+    u64 start;
 
-    vm_wanted(number, at, &memory, &offset);
+    vm_wanted(number, vm_given.watched[w] - address, &memory, &start);
     return page->state == VM_FILE && page->prot == PROT_READ && page->shared && page->memory == memory
-           && page->offset == offset;
+           && page->zero == start - address;
 }
 
 /* FAULT_REPORTED, of mappings: which of them failed, and left the page wrong. */
@@ -26,7 +26,7 @@ static bool lacks_mapping(unsigned number, unsigned w, u64 address, u64 length)
     const u64 at = vm_given.watched[w] - address;
     unsigned i;
 
-    if (at >= length || is_right(number, w, at)) {
+    if (at >= length || is_right(number, w, address)) {
         return false;
     }
     for (i = 0; i < VM_MOST_FAILED && i < vm_kernel.n_failed_mmaps; i++) {
@@ -93,10 +93,10 @@ static void judge_page(unsigned number, unsigned w, bool had, bool mapped, u64 a
     }
     if (page->state == VM_FILE && (page->prot & PROT_READ)) {
         int memory;
-        u64 offset;
+        u64 start;
 
-        vm_wanted(number, at, &memory, &offset);
-        if (page->memory != memory || page->offset != offset || !page->shared) {
+        vm_wanted(number, at, &memory, &start);
+        if (page->memory != memory || page->zero != start - address || !page->shared) {
             vm_violate(VM(CONTENTS));
         }
     }
@@ -149,7 +149,7 @@ static void judge_fault(unsigned number, const struct vv_call *call, const struc
     for (w = 0; w < vm_n_watched; w++) {
         const u64 at = vm_given.watched[w] - address;
 
-        is_wrong = is_wrong || (at < expected->length && !is_right(number, w, at));
+        is_wrong = is_wrong || (at < expected->length && !is_right(number, w, address));
         lacks = lacks || lacks_mapping(number, w, address, expected->length);
     }
     if (lacks || lacks_look_up(is_wrong)) {
@@ -193,7 +193,7 @@ static void call_again(const struct vv_call *first, const struct vm_expected *be
     for (w = 0; w < vm_n_watched; w++) {
         if (lives && vm_given.watched[w] - (u64)first->address < before->length) {
             if (kept[w].state != vm_page[w].state || kept[w].memory != vm_page[w].memory
-                || kept[w].offset != vm_page[w].offset || kept[w].prot != vm_page[w].prot) {
+                || kept[w].zero != vm_page[w].zero || kept[w].prot != vm_page[w].prot) {
                 vm_violate(VM(REPEATABLE));
             }
             if (second.mapped && vm_given.watched[w] - (u64)second.address < expected.length) {

@@ -60,21 +60,11 @@ static bool are_areas(unsigned r)
     return vm_given.region[r].sparse || (n == 1 && first == 0 && first_end == size);
 }
 
-/* Where a region may begin in its file: with VM_LOW, so many bytes beyond a multiple of 1 TiB. */
-static bool is_offset(u64 offset)
-{
-#ifdef VM_LOW
-    if ((offset & (VM_MOST_BYTES - 1)) != VM_LOW) {
-        return false;
-    }
-#endif
-    return vm_in_page(offset) == 0 && offset <= 1ull << 59;
-}
-
 static bool is_region(unsigned r)
 {
     return vm_given.region[r].device < VM_DEVICES && vm_given.region[r].index < VM_INDEXES
-           && is_size(vm_given.region[r].size) && is_offset(vm_given.region[r].offset)
+           && is_size(vm_given.region[r].size) && !vm_in_page(vm_given.region[r].offset)
+           && vm_given.region[r].offset <= 1ull << 59
            && vm_given.region[r].writable <= 1 && vm_given.region[r].sparse <= 1 && vm_given.region[r].msix <= VM_MSIX_MAPPABLE
            && !(vm_given.region[r].sparse && vm_given.region[r].msix) && are_areas(r);
 }

@@ -355,7 +355,7 @@ static void fill(unsigned w, u64 start, int prot, int flags, int memory, u64 off
     vm_page[w].shared = (flags & MAP_TYPE) != MAP_PRIVATE;
     vm_page[w].state = flags & MAP_ANONYMOUS ? VM_ANONYMOUS : VM_FILE;
     vm_page[w].memory = memory;
-    vm_page[w].offset = offset + (vm_given.watched[w] - start);
+    vm_page[w].zero = offset - start;
 }
 
 static void *refuse(int error)

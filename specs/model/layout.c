@@ -88,22 +88,22 @@ struct vm_expected vm_expect(unsigned call)
     return expected;
 }
 
-void vm_wanted(unsigned call, u64 at, int *memory, u64 *offset)
+void vm_wanted(unsigned call, u64 at, int *memory, u64 *start)
 {
-    u64 start = 0;
+    u64 before = 0;
     unsigned i;
 
     for (i = 0; i < VM_SEGMENTS && i < vm_given.call[call].n; i++) {
         const u64 bytes = vm_page_up(vm_given.call[call].segment[i].length);
         const unsigned block = (unsigned)vm_given.call[call].segment[i].block;
 
-        if (at - start < bytes) {
+        if (at - before < bytes) {
             *memory = vm_block_memory(block);
-            *offset = vm_block_offset(block) + vm_given.call[call].segment[i].offset + (at - start);
+            *start = vm_block_offset(block) + vm_given.call[call].segment[i].offset - before;
             return;
         }
-        start += bytes;
+        before += bytes;
     }
     *memory = -1;
-    *offset = 0;
+    *start = 0;
 }

@@ -121,8 +121,8 @@ struct vm_expected vm_expect(unsigned call);
 u64 vm_block_host(unsigned block);
 int vm_block_memory(unsigned block);        /* the file behind it; -1 for plain RAM */
 u64 vm_block_offset(unsigned block);        /* where it begins in the file */
-/* What the page at this place of the mapping must show. */
-void vm_wanted(unsigned call, u64 at, int *memory, u64 *offset);
+/* What the page at this place of the mapping must show: a file, from an offset in it that is `at` beyond `start`. */
+void vm_wanted(unsigned call, u64 at, int *memory, u64 *start);
 
 /* ---- kernel.c ----------------------------------------------------------------------------------------------------------- */
 
@@ -137,7 +137,7 @@ struct vm_watched {
     int prot;
     bool shared;
     int memory;                     /* of VM_FILE: the file */
-    u64 offset;
+    u64 zero;                       /* the offset in it that address 0 would have: the page's own is in no sum then */
 };
 extern struct vm_watched vm_page[VM_WATCHED];
 

@@ -311,6 +311,7 @@ static void write_expected(void)
 
         vm_wanted(0, at, &memory, &words[4 + 2 * i]);
         words[3 + 2 * i] = (u64)memory;
+        words[4 + 2 * i] += at;
         at += vm_page_up(vm_given.call[0].segment[i].length);
     }
     fwrite(words, sizeof(words), 1, stdout);

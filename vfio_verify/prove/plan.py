@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from msgspec import Struct
 
 from vfio_verify.prove.given import Bounds, Given, fields
+from vfio_verify.prove.proof import provable
 from vfio_verify.subject.subject import Subject
 
 SAME_REGION, SAME_DEVICE, OTHER_DEVICE = range(3)
@@ -24,13 +25,33 @@ class Part(Struct, frozen=True):
     shape: int
     clauses: tuple[str, ...]
     segments: int
+    """Of the call, which has exactly so many; each of two calls has so many at most."""
     calls: int = 1
     valid: bool = False
-    """Whether it has only well-formed layouts of exactly so many segments."""
+    """Whether the last call has well-formed layouts only, of exactly so many segments, and is judged by ACCEPTS_VALID
+    alone. Otherwise a second one is judged by all the other clauses."""
 
     @property
     def bounds(self) -> Bounds:
-        return Bounds(segments=self.segments, calls=self.calls)
+        return Bounds(segments=max(1, self.segments), calls=self.calls)
+
+    @property
+    def unsaid(self) -> frozenset[str]:
+        """What REPEATABLE does not say of a second call, since another part does."""
+        accepts = frozenset({"ACCEPTS_VALID"})
+        return (frozenset(provable()) - accepts if self.valid else accepts) if self.calls > 1 else frozenset()
+
+    @property
+    def defines(self) -> list[str]:
+        """For the compiler's command: what is asked, where `bounds` say of which model."""
+        defines = [f"-DVM_SHAPE={self.shape}"]
+        if self.calls == 1:
+            defines.append(f"-DVM_EXACTLY={self.segments}")
+        if self.valid:
+            defines.append(f"-DVM_VALID={self.segments}")
+        if self.valid or self.calls > 1:
+            defines.append("-DVM_ALIGNED")
+        return defines
 
     def whole(self, given: Given) -> Given:
         """An input with what CBMC leaves out, since it is the same in all (``fix_shape()`` in cbmc.c) or has no part in
@@ -43,31 +64,42 @@ class Part(Struct, frozen=True):
             "block[1].region": self.shape != SAME_REGION,
             "block[1].area": self.shape == SAME_REGION,
             "second": self.calls > 1,
-            **({"call[0].n": self.segments, "fault[0].used": 0} if self.valid else {}),
         }
+        if self.valid:
+            fixed[f"call[{self.calls - 1}].n"] = self.segments
+        if self.calls == 1:
+            fixed["call[0].n"] = self.segments
+            fixed |= {"fault[0].used": 0} if self.valid else {}
         return dict.fromkeys(fields(self.bounds), 0) | given | {name: int(value) for name, value in fixed.items()}
 
     @property
     def name(self) -> str:
         """For the certificate."""
-        which = f"{self.segments} segments, well-formed" if self.valid else f"up to {self.segments} segments"
-        return f"{which}; {self.calls} calls; second block in {SHAPES[self.shape]}"
+        each = "up to " if self.calls > 1 and not self.valid else ""
+        segments = f"{each}{self.segments} segment{'s' * (self.segments != 1)}{', well-formed' * self.valid}"
+        calls = f"{self.calls} call{'s' * (self.calls > 1)}"
+        return f"{calls}; {segments}; second block in {SHAPES[self.shape]}"
 
 
 def plan(asked: Collection[str], segments: int, subject: Subject) -> Iterator[Part]:
-    """The parts, those that take longest first; a small one before them, which soon refutes what maps nothing."""
+    """The parts, those that take longest first; small ones before them, which soon refute most."""
     most = tuple(clause for clause in asked if clause not in ("ACCEPTS_VALID", "REPEATABLE"))
     if not subject.has_errp:
         most = tuple(clause for clause in most if clause != "ERROR_SET")
-    accepts = [
-        Part(shape, ("ACCEPTS_VALID",), n, valid=True)
-        for n in range(segments, 0, -1)
-        for shape in (SHAPES if n == 1 else (SAME_REGION,))
-        if "ACCEPTS_VALID" in asked
-    ]
-    if accepts:
-        accepts.insert(0, accepts.pop(-len(SHAPES)))
     twice = tuple(clause for clause in asked if clause in ("REPEATABLE", "SURVIVES"))
-    again = [Part(OTHER_DEVICE, twice, 1, calls=2)] if twice else []
-    whole = [Part(shape, most, segments) for shape in SHAPES if most]
-    yield from (*whole[:1], *accepts[:1], *whole[1:], *again, *accepts[1:])
+    parts = []
+    for n in range(segments, 0, -1):
+        if most:
+            parts += [Part(shape, most, n) for shape in SHAPES]
+        if "ACCEPTS_VALID" in asked:
+            shapes = SHAPES if n == 1 else (SAME_REGION,)
+            parts += [Part(shape, ("ACCEPTS_VALID",), n, valid=True) for shape in shapes]
+    small = [part for part in parts if (part.segments, part.shape) == (1, SAME_REGION)]
+    yield from small
+    if "REPEATABLE" in asked:
+        yield Part(OTHER_DEVICE, ("REPEATABLE",), 1, calls=2, valid=True)
+    if twice:
+        yield Part(OTHER_DEVICE, twice, 1, calls=2)
+    yield from (part for part in parts if part not in small)
+    if most:
+        yield Part(SAME_REGION, most, 0)

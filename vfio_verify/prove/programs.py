@@ -19,7 +19,6 @@ from vfio_verify.subject.subject import Subject
 
 PROGRAM = (*MODEL, "cbmc.c")
 """The model's files, the last of which is the driver."""
-_ALIGNED_OFFSETS = "-DVM_LOW=0"
 
 
 class Programs:
@@ -34,6 +33,8 @@ class Programs:
         self._objects: dict[tuple[str, ...], Path] = {}
         self._lock = threading.Lock()
         self._number = itertools.count()
+        self.rounds = options.segments + 2
+        """How often a loop of the subject's is unwound."""
         self.passed_over: tuple[PassedOver, ...] = ()
         self._whole, self._assumed = builder.directory / "subject.gb", builder.directory / "assumed.gb"
 
@@ -56,12 +57,11 @@ class Programs:
         may violate too."""
         common = [f"-I{self._include}", f"-I{self._model}", *part.bounds.defines]
         common += [f"-DVM_HAS_ERRP={int(self._subject.has_errp)}"]
-        common += [_ALIGNED_OFFSETS] if part.valid or part.calls > 1 else []
-        own = [f"-DVM_SHAPE={part.shape}"]
-        own += [f"-DVM_VALID={part.segments}"] if part.valid else []
+        own = part.defines
         own += [] if self._subject.told_total else ["-DVM_SUMMED"]
         own += ["-DVM_SMALL=0x4000000"] if small else []
-        own += [f"-DVM_ALONE={sum(1 << bit for bit, name in enumerate(provable()) if name in alone)}"] if alone else []
+        unsaid = part.unsaid | set(alone)
+        own += [f"-DVM_ALONE={sum(1 << bit for bit, name in enumerate(provable()) if name in unsaid)}"]
         paths = [self._model / name for name in PROGRAM]
         with self._lock:
             model = self._object(common, paths[:-1])

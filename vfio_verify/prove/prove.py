@@ -212,7 +212,7 @@ class _Work:
                 survives = not how.assumed and self._follows_pointers(part)
                 properties = solver.asked_of(program, asked, left=how.left, survives=survives)
                 failed = solver.ask(
-                    self.programs.builder, program, asked, properties, part.segments + 2, unwinding=how.unwinding
+                    self.programs.builder, program, asked, properties, self.programs.rounds, unwinding=how.unwinding
                 )
             except NotNeededError:
                 continue
@@ -228,7 +228,7 @@ class _Work:
                 self.leave(asked, f"{name}() is not in the model, {_place(failed)}")
             elif _goes_on(failed):
                 how.unwinding = False
-                how.no_proof(f"a loop of more than {part.segments + 1} rounds, {_place(failed)}")
+                how.no_proof(f"a loop of more than {self.programs.rounds - 1} rounds, {_place(failed)}")
                 self._run(part, failed, how.assumed)
             elif failed.description.startswith(LEFT):
                 how.left = False
@@ -247,7 +247,7 @@ class _Work:
             # What a machine cannot map for want of memory shows nothing. A smaller buffer may.
             program = self.programs.of(part, assumed=how.assumed, alone=how.alone, small=True)
             names = solver.asked_of(program, [against.clause], left=False, survives=False)
-            smaller = solver.ask(self.programs.builder, program, (), names, part.segments + 2, unwinding=False)
+            smaller = solver.ask(self.programs.builder, program, (), names, self.programs.rounds, unwinding=False)
             if smaller is not None:
                 shown, against = self._run(part, smaller, how.assumed)
         if part.calls > 1 and shown - how.alone - {"REPEATABLE"}:
