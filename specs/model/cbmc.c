@@ -4,40 +4,27 @@
  * SPDX-License-Identifier: MIT
  */
 #include "model.h"
+#include "question.h"
 
 struct vm_given nondet_given(void);
 u64 nondet_u64(void);
 char nondet_char(void);
 
-/* Where a region may begin in its file: with VM_ALIGNED at multiples of 1 TiB. */
-#ifdef VM_ALIGNED
-#define OFFSETS (BITS(60) & ~(VM_MOST_BYTES - 1))
-#else
-#define OFFSETS PAGES(60)
-#endif
-
-#ifndef VM_SHAPE
-#define VM_SHAPE 0
-#endif
-/* Where the second block is: in another area of the first one's region, in another region, or of another device. */
-enum { SAME_REGION, SAME_DEVICE, OTHER_DEVICE };
-
 /* What decides which object points to which is fixed, or each pointer would be any of many. */
 static void fix_shape(void)
 {
     vm_given.region[0].device = 0;
-    vm_given.region[1].device = VM_SHAPE == OTHER_DEVICE;
-    vm_given.region[0].n_areas = VM_SHAPE == SAME_REGION ? 2 : 1;
+    vm_given.region[1].device = vm_question.shape == OTHER_DEVICE;
+    vm_given.region[0].n_areas = vm_question.shape == SAME_REGION ? 2 : 1;
     vm_given.region[1].n_areas = 1;
     vm_given.block[0].region = vm_given.block[0].area = 0;
-    vm_given.block[1].region = VM_SHAPE != SAME_REGION;
-    vm_given.block[1].area = VM_SHAPE == SAME_REGION;
+    vm_given.block[1].region = vm_question.shape != SAME_REGION;
+    vm_given.block[1].area = vm_question.shape == SAME_REGION;
     vm_given.block[VM_PLAIN].region = vm_given.block[VM_PLAIN].area = 0;
     vm_given.second = VM_CALLS > 1;
-    /* With it, loops over the entries end where they do. */
-#ifdef VM_EXACTLY
-    vm_given.call[0].n = VM_EXACTLY;
-#endif
+    if (vm_question.exactly != VM_ANY) {        /* then loops over the entries end where they do */
+        vm_given.call[0].n = vm_question.exactly;
+    }
 }
 
 #define BITS(n) ((1ull << (n)) - 1)
@@ -56,7 +43,7 @@ static void narrow(void)
     for (i = 0; i < VM_REGIONS; i++) {
         vm_given.region[i].index &= BITS(4);
         vm_given.region[i].size &= BITS(41);
-        vm_given.region[i].offset &= OFFSETS;
+        vm_given.region[i].offset &= vm_question.aligned ? PAGES(60) & ~(VM_MOST_BYTES - 1) : PAGES(60);
         vm_given.region[i].writable &= 1;
         vm_given.region[i].sparse &= 1;
         vm_given.region[i].msix &= BITS(2);
@@ -96,9 +83,8 @@ static void narrow(void)
     vm_given.end_first &= 1;
 }
 
-#ifdef VM_VALID
-/* ACCEPTS_VALID speaks of well-formed layouts in which no step fails: the last call alone has such a one then, with as
- * few bits left open as it has. VM_VALID is the number of segments. */
+/* ACCEPTS_VALID speaks of well-formed layouts in which no step fails: the last call has such a one then, with as few bits
+ * left open as it has. */
 static void make_valid(void)
 {
     const unsigned last = VM_CALLS - 1;
@@ -106,12 +92,15 @@ static void make_valid(void)
     u64 total = 0;
     unsigned i;
 
-    /* Only the first area's region may end inside a page. */
+    if (!vm_question.valid) {
+        return;
+    }
+    /* Only the first area may end inside a page. */
     vm_given.region[1].size &= PAGES(41);
     vm_given.area[1][0].size &= PAGES(41);
     vm_given.area[0][1].size &= PAGES(41);
-    vm_given.call[last].n = VM_VALID;
-    for (i = 0; i < VM_VALID; i++) {
+    vm_given.call[last].n = vm_question.valid;
+    for (i = 0; i < vm_question.valid; i++) {
         vm_given.call[last].segment[i].block = block;
         vm_given.call[last].segment[i].offset &= PAGES(40);
         vm_given.call[last].segment[i].length &= PAGES(41);
@@ -122,17 +111,13 @@ static void make_valid(void)
         vm_given.fault[0].used = 0;
     }
 }
-#else
-static void make_valid(void) {}
-#endif
 
 /* A subject that is not told the total size takes the sum of the lengths for it. */
 static void make_summed(void)
 {
-#ifdef VM_SUMMED
     unsigned c, i;
 
-    for (c = 0; c < VM_CALLS; c++) {
+    for (c = 0; c < VM_CALLS && vm_question.summed; c++) {
         u64 total = 0;
 
         for (i = 0; i < VM_SEGMENTS; i++) {
@@ -140,19 +125,16 @@ static void make_summed(void)
         }
         vm_given.call[c].total_size = total;
     }
-#endif
 }
 
 /* Buffers that every machine can map. */
 static void make_small(void)
 {
-#ifdef VM_SMALL
     unsigned c;
 
-    for (c = 0; c < VM_CALLS; c++) {
-        __CPROVER_assume(vm_given.call[c].total_size <= VM_SMALL);
+    for (c = 0; c < VM_CALLS && vm_question.most_bytes; c++) {
+        __CPROVER_assume(vm_given.call[c].total_size <= vm_question.most_bytes);
     }
-#endif
 }
 
 /* An assertion for each clause, with its id: those that are asked for are chosen by the names that CBMC gives them. */
@@ -168,16 +150,12 @@ void vm_violate(unsigned clauses)
     vm_violated |= clauses;
 }
 
-#ifndef VM_ALONE
-#define VM_ALONE 0                  /* what REPEATABLE does not say of the second call: a call by itself violates it */
-#endif
-
 static unsigned with_second(unsigned first, unsigned second)
 {
     if (second & VM(SURVIVES)) {
         return first | VM(SURVIVES);
     }
-    return first | (second & ~(unsigned)VM_ALONE ? VM(REPEATABLE) : 0);
+    return first | (second & ~vm_question.unsaid ? VM(REPEATABLE) : 0);
 }
 
 /* Of a call that ends its process, only how it ended is judged. */

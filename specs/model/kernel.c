@@ -273,7 +273,7 @@ static bool driver_refuses(int memory, u64 offset, u64 bytes, int flags)
         if (start >= size) {
             continue;
         }
-        if (bytes > size - start || (flags & MAP_TYPE) == MAP_PRIVATE) {
+        if (bytes > VM_MOST_BYTES || start + bytes > size || (flags & MAP_TYPE) == MAP_PRIVATE) {
             return true;
         }
         if (rule == VM_BY_REGION || !(vm_given.region[r].sparse || vm_given.region[r].msix == VM_MSIX_CUT)) {

@@ -12,7 +12,7 @@
  *   kernel.c   the address space and descriptors, at the pages that are watched
  *   qemu.c     QEMU's objects and look-ups, its Error API, the heap
  *   call.c     the call, and the clauses
- *   cbmc.c     for CBMC: every input, and an assertion for each clause
+ *   cbmc.c     for CBMC: every input, and an assertion for each clause; question.h says which it is asked about
  *   native.c   a program that runs inputs as they come
  *   exhaust.c  or all of a small scope
  *   core.c     the core as a subject

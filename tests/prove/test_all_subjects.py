@@ -15,7 +15,7 @@ from vfio_verify.prove.proof import provable
 
 NOT_IN_MODEL = re.compile(
     r"at the end of a scope \(cleanup\)|assembly|is not in the model|the model does not have|"
-    r"of which the model has no bytes|a loop of more than"
+    r"of which the model has no bytes|a loop of more than|the subject has no errp"
 )
 
 

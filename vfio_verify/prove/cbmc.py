@@ -206,9 +206,9 @@ def find(given: str | None) -> Cbmc:
 
 
 class Program(Struct, frozen=True):
-    """A subject and the model, ready to be asked about."""
+    """A subject, the model and a question."""
 
-    path: Path
+    paths: tuple[Path, ...]
     properties: tuple[Property, ...]
     rounds: tuple[str, ...]
     """How often each loop that is not the subject's is unwound."""
@@ -221,12 +221,9 @@ class Builder(Struct, frozen=True):
     directory: Path
     solvers: Solvers
 
-    def compile(self, sources: Sequence[Path], output: Path, options: Sequence[str] = ()) -> None:
-        """Join C files, preprocessed or not, into one object. Raises InputError with the first error."""
-        if len(sources) == 1:
-            status, told = self._build([self.cbmc.goto_cc, "-c", *options, str(sources[0]), "-o", str(output)])
-        else:
-            status, told = self._build([self.cbmc.goto_cc, "-r", *options, *map(str, sources), "-o", str(output)])
+    def compile(self, source: Path, output: Path, options: Sequence[str] = ()) -> None:
+        """Make an object of a C file, preprocessed or not. Raises InputError with the first error."""
+        status, told = self._build([self.cbmc.goto_cc, "-c", *options, str(source), "-o", str(output)])
         if status or not output.is_file():
             lines = told.decode("utf-8", "replace").splitlines()
             raise InputError(next((line for line in lines if "error" in line), "CBMC cannot read it"))
@@ -235,23 +232,22 @@ class Builder(Struct, frozen=True):
         """The subject without the runs in which it follows a bad pointer: those are judged by another program."""
         self._made([self.cbmc.goto_instrument, *_ASSUMED, str(subject), str(output)], output)
 
-    def link(self, objects: Iterable[Path], output: Path, of_model: Sequence[Path]) -> Program:
+    def program(self, objects: Sequence[Path], of_model: Sequence[Path]) -> Program:
         """A whole program. Names of files in `of_model` are those of the model's own code."""
-        self._made([self.cbmc.goto_cc, *map(str, objects), "-o", str(output)], output)
         names = {str(path) for path in of_model}
         rounds = [
             f"{loop['name']}:{_ROUNDS_OF_THE_MODEL}"
-            for loop in self._listed(output, "loops", "--show-loops", "--drop-unused-functions")
+            for loop in self._listed(objects, "loops", "--show-loops", "--drop-unused-functions")
             if _is_at(loop["sourceLocation"], names) or _is_at(loop["sourceLocation"], _OF_LIBRARY)
         ]
         properties = [
             Property(one["name"], one["description"], _is_at(one["sourceLocation"], names))
-            for one in self._listed(output, "properties", "--show-properties", *_CHECKS)
+            for one in self._listed(objects, "properties", "--show-properties", *_CHECKS)
         ]
-        return Program(output, tuple(properties), tuple(rounds))
+        return Program(tuple(objects), tuple(properties), tuple(rounds))
 
-    def _listed(self, program: Path, what: str, *options: str) -> Iterator[dict[str, Any]]:
-        _, told = self._build([self.cbmc.cbmc, str(program), "--json-ui", *options])
+    def _listed(self, objects: Iterable[Path], what: str, *options: str) -> Iterator[dict[str, Any]]:
+        _, told = self._build([self.cbmc.cbmc, *map(str, objects), "--json-ui", *options])
         for item in _items(told):
             yield from item.get(what, ())
 
@@ -277,7 +273,7 @@ def ask(
     so does, with `unwinding`, a loop of the subject's that may run more than `rounds` times. Raises what
     `Solvers.run` does."""
     command = [
-        builder.cbmc.cbmc, str(program.path), *_CHECKS, *_SOLVER, "--unwind", str(rounds),
+        builder.cbmc.cbmc, *map(str, program.paths), *_CHECKS, *_SOLVER, "--unwind", str(rounds),
         "--unwindset", ",".join(program.rounds),
         "--unwinding-assertions" if unwinding else "--no-unwinding-assertions",
         "--stop-on-fail", "--json-ui",

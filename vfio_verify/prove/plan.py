@@ -16,7 +16,8 @@ SHAPES = {
     SAME_DEVICE: "another region of the device",
     OTHER_DEVICE: "another device",
 }
-"""Where the second RAMBlock is, by ``VM_SHAPE``."""
+"""Where the second RAMBlock is, by ``enum vm_shape``."""
+ANY = 2**32 - 1
 
 
 class Part(Struct, frozen=True):
@@ -42,16 +43,14 @@ class Part(Struct, frozen=True):
         return (frozenset(provable()) - accepts if self.valid else accepts) if self.calls > 1 else frozenset()
 
     @property
-    def defines(self) -> list[str]:
-        """For the compiler's command: what is asked, where `bounds` say of which model."""
-        defines = [f"-DVM_SHAPE={self.shape}"]
-        if self.calls == 1:
-            defines.append(f"-DVM_EXACTLY={self.segments}")
-        if self.valid:
-            defines.append(f"-DVM_VALID={self.segments}")
-        if self.valid or self.calls > 1:
-            defines.append("-DVM_ALIGNED")
-        return defines
+    def question(self) -> dict[str, int]:
+        """Fields of ``struct vm_question``: what is asked, where `bounds` say of which model."""
+        return {
+            "shape": self.shape,
+            "exactly": self.segments if self.calls == 1 else ANY,
+            "valid": self.segments if self.valid else 0,
+            "aligned": self.valid or self.calls > 1,
+        }
 
     def whole(self, given: Given) -> Given:
         """An input with what CBMC leaves out, since it is the same in all (``fix_shape()`` in cbmc.c) or has no part in

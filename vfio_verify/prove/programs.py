@@ -1,15 +1,18 @@
-"""The programs that CBMC is asked about: a subject's C, the model and a question."""
+"""The programs that CBMC is asked about: the model, a subject's C and a question."""
 
 from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from vfio_verify.errors import InputError
 from vfio_verify.prove.cbmc import Builder, Program
 from vfio_verify.prove.constructs import PassedOver, passed_over, preprocess
+from vfio_verify.prove.given import Bounds
 from vfio_verify.prove.names import MODEL
 from vfio_verify.prove.plan import Part
 from vfio_verify.prove.pointers import UNREAD, guarded
@@ -17,8 +20,10 @@ from vfio_verify.prove.proof import Options, provable
 from vfio_verify.prove.text import Text
 from vfio_verify.subject.subject import Subject
 
-PROGRAM = (*MODEL, "cbmc.c")
+PROGRAM = (*MODEL, "question.h", "cbmc.c")
 """The model's files, the last of which is the driver."""
+_SMALL = 64 << 20
+"""Bytes of a buffer that every machine can map."""
 
 
 class Programs:
@@ -30,7 +35,8 @@ class Programs:
         self.builder = builder
         self._subject, self._text, self._options = subject, text, options
         self._model, self._include = model, include
-        self._objects: dict[tuple[str, ...], Path] = {}
+        self._models: dict[Bounds, Path] = {}
+        self._without_question: dict[tuple[Bounds, bool], Program] = {}
         self._lock = threading.Lock()
         self._number = itertools.count()
         self.rounds = options.segments + 2
@@ -47,7 +53,7 @@ class Programs:
         sums = (PassedOver(UNREAD, one.file, one.line) for one in own if one.row in unread)
         self.passed_over = (*passed_over(own), *sums)
         try:
-            self.builder.compile([output], self._whole)
+            self.builder.compile(output, self._whole)
         except InputError as error:
             raise InputError(f"CBMC cannot parse {self._subject.name}: {error}") from None
 
@@ -55,29 +61,38 @@ class Programs:
         """The program of a part; with `assumed`, without the runs in which the subject follows a bad pointer; with
         `small`, of buffers only that every machine can map. What calls by themselves violate of `alone`, a second call
         may violate too."""
-        common = [f"-I{self._include}", f"-I{self._model}", *part.bounds.defines]
-        common += [f"-DVM_HAS_ERRP={int(self._subject.has_errp)}"]
-        own = part.defines
-        own += [] if self._subject.told_total else ["-DVM_SUMMED"]
-        own += ["-DVM_SMALL=0x4000000"] if small else []
         unsaid = part.unsaid | set(alone)
-        own += [f"-DVM_ALONE={sum(1 << bit for bit, name in enumerate(provable()) if name in unsaid)}"]
-        paths = [self._model / name for name in PROGRAM]
+        question = part.question | {
+            "summed": not self._subject.told_total,
+            "most_bytes": _SMALL if small else 0,
+            "unsaid": sum(1 << bit for bit, name in enumerate(provable()) if name in unsaid),
+        }
         with self._lock:
-            model = self._object(common, paths[:-1])
-            question = self._object([*common, *own], paths[-1:])
-            if assumed and not self._assumed.exists():
-                self.builder.with_checks_assumed(self._whole, self._assumed)
-        subject = self._assumed if assumed else self._whole
-        return self.builder.link([model, question, subject], self._new(), (*paths, *self._text.of_model))
+            path = self._new("question", ".c")
+            path.write_text(question_text(question, self._model))
+            if (part.bounds, assumed) not in self._without_question:
+                self._without_question[part.bounds, assumed] = self._program(part.bounds, path, assumed=assumed)
+            common = self._without_question[part.bounds, assumed]
+        return replace(common, paths=(*common.paths[:-1], path))
 
-    def _object(self, options: Sequence[str], sources: Sequence[Path]) -> Path:
-        name = (*options, *map(str, sources))
-        if name not in self._objects:
-            output = self._new()
-            self.builder.compile(sources, output, options)
-            self._objects[name] = output
-        return self._objects[name]
+    def _program(self, bounds: Bounds, question: Path, *, assumed: bool) -> Program:
+        if assumed and not self._assumed.exists():
+            self.builder.with_checks_assumed(self._whole, self._assumed)
+        if bounds not in self._models:
+            self._models[bounds] = model = self._new("model", ".gb")
+            defines = [*bounds.defines, f"-DVM_HAS_ERRP={int(self._subject.has_errp)}"]
+            source = self._new("model", ".c")
+            source.write_text("".join(f'#include "{self._model / name}"\n' for name in PROGRAM))
+            self.builder.compile(source, model, [f"-I{self._include}", f"-I{self._model}", *defines])
+        objects = [self._models[bounds], self._assumed if assumed else self._whole, question]
+        of_model = [self._model / name for name in PROGRAM]
+        return self.builder.program(objects, (*of_model, *self._text.of_model))
 
-    def _new(self) -> Path:
-        return self.builder.directory / f"{next(self._number)}.gb"
+    def _new(self, name: str, suffix: str) -> Path:
+        return self.builder.directory / f"{name}-{next(self._number)}{suffix}"
+
+
+def question_text(question: Mapping[str, int], model: Path) -> str:
+    """C of a question, whose fields specs/model/question.h has."""
+    fields = ", ".join(f".{name} = {int(value)}u" for name, value in question.items())
+    return f'#include "{model / "question.h"}"\nconst struct vm_question vm_question = {{{fields}}};\n'
