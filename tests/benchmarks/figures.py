@@ -11,7 +11,7 @@ from functools import partial
 from statistics import median
 from typing import NamedTuple
 
-from benchmarks import campaigns, inputs, pairs
+from benchmarks import campaigns, floor, inputs, pairs
 from benchmarks.pairs import FEW
 from subject_files import DIRECTORY
 
@@ -67,6 +67,7 @@ def figures(*, quick: bool = False) -> list[Figure]:
     versions = [DIRECTORY / "correct" / name for name in ("check_first.c", "by_halves.c")]
     searched = (size(250, 10), size(2250, 30))  # layouts between which a search is timed
     watched = size(6000, 100)  # layouts of the search whose memory is sampled
+    swept = size(200, 10)
     tree, long = size(10_000, 100), size(4000, 400)
     kept = size(10_000, 100)  # cases that are replayed
     return [
@@ -81,6 +82,14 @@ def figures(*, quick: bool = False) -> list[Figure]:
         Figure(f"observed / bare case, {FEW} segments", 1.6, lambda: pairs.observed_ratio(1, plans, turns)),
         Figure("with a second call / two bare cases", 1.6, lambda: pairs.observed_ratio(2, plans, turns)),
         Figure(f"faulty / faultless run of a sweep, {FEW} segments", 1.3, lambda: pairs.sweep_ratio(sweeps, turns)),
+        Figure(
+            f"a sweep of the core / its mappings, {swept:,} layouts", 2, lambda: floor.sweep_over_floor(swept, turns)
+        ),
+        Figure(
+            f"check / its mappings, {examples:,} layouts, 1 job",
+            3,
+            lambda: floor.check_over_floor(versions[0], examples, repeats),
+        ),
         Figure(f"a segment observed among {many:,} / among {FEW}", 1.3, lambda: pairs.growth(many, plans, many_turns)),
         Figure(
             f"check core, {examples:,} layouts, {_JOBS} jobs",
@@ -135,6 +144,12 @@ def figures(*, quick: bool = False) -> list[Figure]:
             "check core, one layout, start to end",
             1,
             lambda: campaigns.command_seconds(repeats, "check", "core", "--examples", 1),
+            "s",
+        ),
+        Figure(
+            "check of a C subject, 5 layouts, start to end",
+            0.35,
+            lambda: campaigns.command_seconds(repeats, "check", versions[0], "--examples", 5),
             "s",
         ),
         Figure(

@@ -75,6 +75,45 @@ int64_t core_time(map_function *map, release_function *release, void *placeholde
     return cause ? -cause : end - start;
 }
 
+/* A call that was seen: six words. `step` is that of enum vv_step; mmap at no fixed address has the one that it got. */
+struct seen_call {
+    uint64_t step, address, length, protection, flags, offset;
+};
+enum { SEEN_MMAP, SEEN_MUNMAP, SEEN_MPROTECT };
+
+/* The time in which calls are made again, each file's on `fd`; or a negative errno. Where they once got a reservation,
+ * another one is got now: what follows lies as far from it as it did. */
+int64_t calls_time(const struct seen_call *calls, size_t n, int fd)
+{
+    int64_t start = now();
+    uint64_t moved = 0;
+
+    /* SAFETY: what is mapped over, protected and unmapped lies in a reservation, as it did when it was seen. */
+    for (size_t i = 0; i < n; i++) {
+        const struct seen_call *call = &calls[i];
+        void *address = (void *)(call->address + moved);
+        bool anonymous = call->flags & MAP_ANONYMOUS;
+
+        if (call->step == SEEN_MMAP && !(call->flags & MAP_FIXED)) {
+            void *got = mmap(NULL, call->length, call->protection, call->flags, anonymous ? -1 : fd, call->offset);
+
+            if (got == MAP_FAILED) {
+                return -errno;
+            }
+            moved = (uint64_t)got - call->address;
+        } else if (call->step == SEEN_MMAP
+                   && mmap(address, call->length, call->protection, call->flags, anonymous ? -1 : fd, call->offset)
+                      == MAP_FAILED) {
+            return -errno;
+        } else if (call->step == SEEN_MUNMAP && munmap(address, call->length)) {
+            return -errno;
+        } else if (call->step == SEEN_MPROTECT && mprotect(address, call->length, call->protection)) {
+            return -errno;
+        }
+    }
+    return now() - start;
+}
+
 /* Returns 0, or -1 with errno. */
 static int bare_round(int fd, size_t segments, size_t page, bool touch)
 {

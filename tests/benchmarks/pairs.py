@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from core_functions import core_function
 from places import CHECKOUT
@@ -128,9 +129,24 @@ def _judged_time(case: Case, plans: Sequence[Sequence[Fault]]) -> int:
     return taken
 
 
+class Sweep(NamedTuple):
+    """A request to the world with the room for its reply, and what was seen."""
+
+    request: tuple[bytes, int]
+    observations: list[Observation]
+
+
+def seen_of(case: Case, plans: Sequence[Sequence[Fault]]) -> Sweep:
+    """Runs of a case under fault plans in this process. HarnessError: not all of them finished."""
+    request, room = wire.pack_request(case, plans, 0), _room(len(plans), len(case.iovec))
+    reply, finished, changes = _world.run(request, room)
+    if finished != len(plans):
+        raise HarnessError(f"the world finishes {finished} runs of {len(plans)}")
+    return Sweep((request, room), wire.unpack_reply(memoryview(reply), finished, changes))
+
+
 def _seen(case: Case, plans: Sequence[Sequence[Fault]]) -> list[Observation]:
-    reply, finished, changes = _world.run(wire.pack_request(case, plans, 0), _room(len(plans), len(case.iovec)))
-    return wire.unpack_reply(memoryview(reply), finished, changes)
+    return seen_of(case, plans).observations
 
 
 def _observed_time(request: bytes, segments: int, plans: int) -> int:
@@ -159,14 +175,14 @@ def _room(runs: int, segments: int) -> int:
 
 def _core_time(fd: int, segments: int, rounds: int) -> int:
     map_it, release = core_function("core_map", ctypes.c_int), core_function("core_release", ctypes.c_int)
-    return _time("core_time", map_it, release, ctypes.py_object(_core.Placeholder()), fd, segments, rounds)
+    return loop_time("core_time", map_it, release, ctypes.py_object(_core.Placeholder()), fd, segments, rounds)
 
 
 def _bare_time(fd: int, segments: int, rounds: int, *, touch: bool) -> int:
-    return _time("bare_time", fd, segments, rounds, touch)
+    return loop_time("bare_time", fd, segments, rounds, touch)
 
 
-def _time(name: str, *arguments: object) -> int:
+def loop_time(name: str, *arguments: object) -> int:
     function = _loops()[name]
     function.restype = ctypes.c_int64
     taken: int = function(*arguments)
