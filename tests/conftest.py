@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from collections.abc import Iterator
@@ -130,6 +131,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if SANITIZED and (mark := item.get_closest_marker("not_under_asan")):
             item.add_marker(pytest.mark.skip(reason=f"not under AddressSanitizer: {mark.args[0]}"))
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # the tests live to the end: no search for garbage need look at them again
 
 
 def sanitizer_reports() -> list[Path]:
