@@ -257,8 +257,8 @@ def _proof_entry(proof: Proof) -> ProofEntry:
         "VFIO regions and one of plain RAM; two devices, two regions of up to two areas, with indexes of up to 8; "
         "sizes of up to 1 TiB; regions that begin at any page of their files, for ACCEPTS_VALID and REPEATABLE at a "
         "multiple of 1 TiB; pages of 4096 bytes; mappings far from one another; at most one fault, which may persist. "
-        "ACCEPTS_VALID: of layouts of several segments, those beside a second block of the same region; one of "
-        "the two areas with blocks may end inside a page. REPEATABLE, "
+        "ACCEPTS_VALID, also where REPEATABLE asks it of a second call: one of the two areas with blocks may end "
+        "inside a page; of layouts of several segments, those beside a second block of the same region. REPEATABLE, "
         "and SURVIVES beyond one call: two calls of one segment each, with blocks of two devices."
     )
     meaning = (
