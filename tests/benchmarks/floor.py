@@ -9,15 +9,13 @@ from __future__ import annotations
 import array
 import ctypes
 import os
-import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from benchmarks.campaigns import command_work
-from benchmarks.pairs import loop_time, seen_of
+from benchmarks.pairs import loop_time, ratio, seen_of
 
 from vfio_verify import _world
 from vfio_verify.campaign.options import Options
@@ -85,7 +83,7 @@ def sweep_over_floor(layouts: int, pairs: int) -> float:
             _world.run(request, room)
         return time.thread_time() - start
 
-    return _ratio(swept, calls.seconds, pairs)
+    return ratio(swept, calls.seconds, pairs)
 
 
 def check_over_floor(subject: Path, layouts: int, pairs: int) -> float:
@@ -102,8 +100,4 @@ def check_over_floor(subject: Path, layouts: int, pairs: int) -> float:
     with mock.patch.object(Worker, "runs", recorded), open_subject(str(subject)) as opened:
         for part in shards(options):
             run_shard(opened, options, part)
-    return _ratio(lambda: command_work("check", subject, "--examples", layouts, "--jobs", 1), calls.seconds, pairs)
-
-
-def _ratio(work: Callable[[], float], floor: Callable[[], float], pairs: int) -> float:
-    return statistics.median(work() / floor() for _ in range(pairs))
+    return ratio(lambda: command_work("check", subject, "--examples", layouts, "--jobs", 1), calls.seconds, pairs)

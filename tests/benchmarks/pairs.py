@@ -43,7 +43,7 @@ _SPARE_BYTES = 4 << 20
 def core_ratio(segments: int, rounds: int, pairs: int) -> float:
     """The core's time for a layout, divided by that of the bare system calls. One piece of work is `rounds` rounds."""
     with _device_file(segments) as fd:
-        return _ratio(
+        return ratio(
             lambda: _core_time(fd, segments, rounds), lambda: _bare_time(fd, segments, rounds, touch=False), pairs
         )
 
@@ -57,7 +57,7 @@ def observed_ratio(calls: int, plans: int, pairs: int) -> float:
     _world.use_core()
     request = wire.pack_request(alternate_pages(FEW), [()] * plans, native.TWICE if calls == 2 else 0)
     with _device_file(FEW) as fd:
-        return _ratio(
+        return ratio(
             lambda: _observed_time(request, FEW, plans),
             lambda: _bare_time(fd, FEW, calls * plans, touch=True),
             pairs,
@@ -69,9 +69,9 @@ def sweep_ratio(sweeps: int, pairs: int) -> float:
     Each sweep has other errnos."""
     _world.use_core()
     case = alternate_pages(FEW)
-    (faultless,) = _seen(case, [()])
+    (faultless,) = seen_of(case, [()]).observations
     plans: list[tuple[Fault, ...]] = [plan for turn in range(1, 1 + sweeps) for plan in fault_plans(faultless, turn)]
-    return _ratio(lambda: _judged_time(case, plans), lambda: _judged_time(case, [()] * len(plans)), pairs)
+    return ratio(lambda: _judged_time(case, plans), lambda: _judged_time(case, [()] * len(plans)), pairs)
 
 
 def growth(many: int, plans: int, pairs: int) -> float:
@@ -83,7 +83,7 @@ def growth(many: int, plans: int, pairs: int) -> float:
     _world.use_core()
     small = wire.pack_request(alternate_pages(FEW), [()] * plans, 0)
     large = wire.pack_request(alternate_pages(many), [()] * _MANY_PLANS, 0)
-    return _ratio(
+    return ratio(
         lambda: _observed_time(large, many, _MANY_PLANS) / (_MANY_PLANS * many),
         lambda: _observed_time(small, FEW, plans) / (plans * FEW),
         pairs,
@@ -100,7 +100,7 @@ def alternate_pages(segments: int) -> Case:
     )
 
 
-def _ratio(work: Callable[[], float], base: Callable[[], float], pairs: int) -> float:
+def ratio(work: Callable[[], float], base: Callable[[], float], pairs: int) -> float:
     """The median of work() / base(). They alternate in going first; the first pair is a warm-up."""
     ratios = []
     for pair in range(pairs + 1):
@@ -121,7 +121,7 @@ def _judged_time(case: Case, plans: Sequence[Sequence[Fault]]) -> int:
     expected = expect(case)
     violations = [
         judge(case.with_faults(*plan), expected, seen).violations
-        for plan, seen in zip(plans, _seen(case, plans), strict=True)
+        for plan, seen in zip(plans, seen_of(case, plans).observations, strict=True)
     ]
     taken = time.thread_time_ns() - start
     if any(violations):
@@ -143,10 +143,6 @@ def seen_of(case: Case, plans: Sequence[Sequence[Fault]]) -> Sweep:
     if finished != len(plans):
         raise HarnessError(f"the world finishes {finished} runs of {len(plans)}")
     return Sweep((request, room), wire.unpack_reply(memoryview(reply), finished, changes))
-
-
-def _seen(case: Case, plans: Sequence[Sequence[Fault]]) -> list[Observation]:
-    return seen_of(case, plans).observations
 
 
 def _observed_time(request: bytes, segments: int, plans: int) -> int:
