@@ -9,6 +9,7 @@ from msgspec import Struct
 from vfio_verify.prove.given import Bounds, Given, fields
 from vfio_verify.prove.proof import provable
 from vfio_verify.subject.subject import Subject
+from vfio_verify.values.words import number_of
 
 SAME_REGION, SAME_DEVICE, OTHER_DEVICE = range(3)
 SHAPES = {
@@ -18,6 +19,7 @@ SHAPES = {
 }
 """Where the second RAMBlock is, by ``enum vm_shape``."""
 ANY = 2**32 - 1
+"""As many segments as there may be: ``VM_ANY``."""
 
 
 class Part(Struct, frozen=True):
@@ -75,9 +77,8 @@ class Part(Struct, frozen=True):
     def name(self) -> str:
         """For the certificate."""
         each = "up to " if self.calls > 1 and not self.valid else ""
-        segments = f"{each}{self.segments} segment{'s' * (self.segments != 1)}{', well-formed' * self.valid}"
-        calls = f"{self.calls} call{'s' * (self.calls > 1)}"
-        return f"{calls}; {segments}; second block in {SHAPES[self.shape]}"
+        segments = f"{each}{number_of(self.segments, 'segment')}{', well-formed' * self.valid}"
+        return f"{number_of(self.calls, 'call')}; {segments}; second block in {SHAPES[self.shape]}"
 
 
 def plan(asked: Collection[str], segments: int, subject: Subject) -> Iterator[Part]:
