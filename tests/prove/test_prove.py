@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import signal
@@ -27,7 +28,7 @@ from vfio_verify.prove.programs import question_text
 from vfio_verify.prove.proof import Options, Proof, provable
 from vfio_verify.prove.real_runs import Disagreement, RealRuns
 from vfio_verify.report.report import make_proof_report
-from vfio_verify.subject.subject import CORE, Subject
+from vfio_verify.subject.subject import CORE, Subject, open_subject
 from vfio_verify.values.spec import clauses
 
 CORRECT = TESTS / "subjects" / "correct" / "check_first.c"
@@ -286,6 +287,46 @@ def test_what_holds_is_proved(cbmc, tmp_path):
     told = commands.run("prove", subject, "--segments", 1, "--clause", "READ_ONLY", "--jobs", 2, cwd=tmp_path)
     assert told.returncode == 0, told.stderr
     assert "proved (<= 1 segment)" in told.stdout
+
+
+FOLLOWS_NULL = """#include "qemu/osdep.h"
+#include "qapi/error.h"
+bool f(struct iovec *iov, unsigned int n, void **addr, size_t total_size, Error **errp);
+
+/* The model has a function of this name. */
+static void judge_answer(unsigned *p)
+{
+    *p = 1;
+}
+
+bool f(struct iovec *iov, unsigned int n, void **addr, size_t total_size, Error **errp)
+{
+    judge_answer(n == 1 ? NULL : &n);
+    error_setg(errp, "no");
+    return false;
+}
+"""
+
+
+def test_each_way_of_asking_has_the_same_answer(cbmc, tmp_path, monkeypatch):
+    ways = list(itertools.islice(solver.ways(), 4))
+    assert {(way.subject_first, way.preprocessed) for way in ways} == set(itertools.product((False, True), repeat=2))
+    path = tmp_path / "s.c"
+    path.write_text(FOLLOWS_NULL)
+    with open_subject(str(path)) as subject:
+        for way in ways:
+            monkeypatch.setattr(solver, "ways", lambda way=way: iter([way]))
+            proof = prove.prove(subject, Options(1, ("SURVIVES",), jobs=1), cbmc)
+            assert [one.clauses for one in proof.confirmed] == [("SURVIVES",)], proof.why
+
+
+def test_a_question_that_takes_long_is_asked_in_another_way(cbmc, tmp_path, monkeypatch):
+    monkeypatch.setattr(solver, "PATIENCE", 0.01)
+    path = tmp_path / "refuses.c"
+    path.write_text(REFUSES)
+    with open_subject(str(path)) as subject:
+        proof = prove.prove(subject, Options(1, ("READ_ONLY",), jobs=2), cbmc)
+    assert proof.proved == {"READ_ONLY"}, proof.why
 
 
 @pytest.mark.prove

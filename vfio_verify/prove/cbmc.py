@@ -6,6 +6,7 @@ What a subject's author wrote is preprocessed by the confined compiler and parse
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
@@ -34,6 +35,8 @@ Then it is found on PATH, or named by --cbmc or ${}"""
 _MEMORY_LIMIT = 2 << 20  # KiB of address space, for `ulimit -v`
 _MOST_OUTPUT = 256 << 20  # bytes
 _BUILD_SECONDS = 60.0
+PATIENCE = 60.0
+"""Seconds in which nearly every question of two segments has its answer."""
 _ROUNDS_OF_THE_MODEL = 202
 """Rounds of the model's own loops, each of which ends by itself."""
 _CHECKS = (
@@ -56,6 +59,10 @@ say that they point to no object."""
 
 class OutOfTimeError(Exception):
     """The time is up, or all is to end."""
+
+
+class TakesLongError(OutOfTimeError):
+    """The program's own time is up."""
 
 
 class NotNeededError(Exception):
@@ -121,8 +128,8 @@ class Solvers:
         most_seconds: float | None = None,
         clauses: Collection[str] = (),
     ) -> tuple[int, bytes]:
-        """The exit status and the output of a program, which is asked about clauses. Raises OutOfTimeError,
-        OutOfMemoryError, and NotNeededError if it was dropped."""
+        """The exit status and the output of a program, which is asked about clauses. Raises OutOfTimeError, after
+        `most_seconds` TakesLongError, OutOfMemoryError, and NotNeededError if it was dropped."""
         limited = f'ulimit -v {_MEMORY_LIMIT}; ulimit -c 0; exec "$@"'
         output = os.memfd_create("output", os.MFD_CLOEXEC)
         with open(output, "w+b") as told:
@@ -139,11 +146,12 @@ class Solvers:
                     start_new_session=True,
                 )
                 self._running[process] = frozenset(clauses)
+            left = self.seconds_left
+            limits = [one for one in (most_seconds, left) if one is not None]
             try:
-                limits = [one for one in (most_seconds, self.seconds_left) if one is not None]
                 status = process.wait(min(limits) if limits else None)
             except subprocess.TimeoutExpired:
-                raise OutOfTimeError from None
+                raise (OutOfTimeError if left in limits and left == min(limits) else TakesLongError) from None
             finally:
                 _kill(process)
                 process.wait()
@@ -221,16 +229,21 @@ class Builder(Struct, frozen=True):
     directory: Path
     solvers: Solvers
 
+    def names(self, *paths: Path) -> list[str]:
+        """How files are named to CBMC, relative to the directory. Its name is another each time, and what the files
+        are called has its part in the order of a formula, and so in the time for it."""
+        return [os.path.relpath(path, self.directory) for path in paths]
+
     def compile(self, source: Path, output: Path, options: Sequence[str] = ()) -> None:
         """Make an object of a C file, preprocessed or not. Raises InputError with the first error."""
-        status, told = self._build([self.cbmc.goto_cc, "-c", *options, str(source), "-o", str(output)])
+        status, told = self._build([self.cbmc.goto_cc, "-c", *options, *self.names(source), "-o", *self.names(output)])
         if status or not output.is_file():
             lines = told.decode("utf-8", "replace").splitlines()
             raise InputError(next((line for line in lines if "error" in line), "CBMC cannot read it"))
 
     def with_checks_assumed(self, subject: Path, output: Path) -> None:
         """The subject without the runs in which it follows a bad pointer: those are judged by another program."""
-        self._made([self.cbmc.goto_instrument, *_ASSUMED, str(subject), str(output)], output)
+        self._made([self.cbmc.goto_instrument, *_ASSUMED, *self.names(subject, output)], output)
 
     def program(self, objects: Sequence[Path], of_model: Sequence[Path]) -> Program:
         """A whole program. Names of files in `of_model` are those of the model's own code."""
@@ -247,7 +260,7 @@ class Builder(Struct, frozen=True):
         return Program(tuple(objects), tuple(properties), tuple(rounds))
 
     def _listed(self, objects: Iterable[Path], what: str, *options: str) -> Iterator[dict[str, Any]]:
-        _, told = self._build([self.cbmc.cbmc, *map(str, objects), "--json-ui", *options])
+        _, told = self._build([self.cbmc.cbmc, *self.names(*objects), "--json-ui", *options])
         for item in _items(told):
             yield from item.get(what, ())
 
@@ -260,27 +273,48 @@ class Builder(Struct, frozen=True):
         return self.solvers.run(command, self.directory, _BUILD_SECONDS)
 
 
+class Way(Struct, frozen=True):
+    """How a question is put to CBMC, and how long its answer is waited for."""
+
+    subject_first: bool
+    """The order of the files is that of the formula."""
+    preprocessed: bool
+    """Whether the solver simplifies the formula before it begins."""
+    seconds: float
+
+
+def ways() -> Iterator[Way]:
+    """The ways, one after the other until there is an answer. For some orders the solver takes ten times as long as for
+    another, so that it is better to begin anew than to wait."""
+    kinds = itertools.cycle(((False, True), (True, False), (True, True), (False, False)))
+    for attempt, kind in enumerate(kinds):
+        yield Way(*kind, PATIENCE * 2**attempt)
+
+
 def ask(
     builder: Builder,
     program: Program,
-    clauses: Collection[str],
     properties: Iterable[str],
-    rounds: int,
+    way: Way,
     *,
-    unwinding: bool = True,
+    clauses: Collection[str],
+    rounds: int,
+    unwinding: bool,
 ) -> Failed | None:
     """A property that fails of those that are asked for, or None if none does. What CBMC has no body for fails too, and
-    so does, with `unwinding`, a loop of the subject's that may run more than `rounds` times. Raises what
-    `Solvers.run` does."""
+    so does, with `unwinding`, a loop of the subject's that may run more than `rounds` times. It is not waited for when
+    none of `clauses` is. Raises what `Solvers.run` does."""
     command = [
-        builder.cbmc.cbmc, *map(str, program.paths), *_CHECKS, *_SOLVER, "--unwind", str(rounds),
+        builder.cbmc.cbmc, *builder.names(*program.paths), *_CHECKS, *_SOLVER, "--unwind", str(rounds),
         "--unwindset", ",".join(program.rounds),
         "--unwinding-assertions" if unwinding else "--no-unwinding-assertions",
         "--stop-on-fail", "--json-ui",
     ]  # fmt: skip
+    if not way.preprocessed:
+        command.append("--no-sat-preprocessor")
     for name in properties:
         command += ["--property", name]
-    status, told = builder.solvers.run(command, builder.directory, clauses=clauses)
+    status, told = builder.solvers.run(command, builder.directory, way.seconds, clauses=clauses)
     return read_answer(status, told)
 
 

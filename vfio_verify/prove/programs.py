@@ -36,7 +36,7 @@ class Programs:
         self._subject, self._text, self._options = subject, text, options
         self._model, self._include = model, include
         self._models: dict[Bounds, Path] = {}
-        self._without_question: dict[tuple[Bounds, bool], Program] = {}
+        self._without_question: dict[tuple[Bounds, bool, bool], Program] = {}
         self._lock = threading.Lock()
         self._number = itertools.count()
         self.rounds = options.segments + 2
@@ -57,7 +57,15 @@ class Programs:
         except InputError as error:
             raise InputError(f"CBMC cannot parse {self._subject.name}: {error}") from None
 
-    def of(self, part: Part, *, assumed: bool, alone: Collection[str] = (), small: bool = False) -> Program:
+    def of(
+        self,
+        part: Part,
+        *,
+        assumed: bool,
+        alone: Collection[str] = (),
+        small: bool = False,
+        subject_first: bool = False,
+    ) -> Program:
         """The program of a part; with `assumed`, without the runs in which the subject follows a bad pointer; with
         `small`, of buffers only that every machine can map. What calls by themselves violate of `alone`, a second call
         may violate too."""
@@ -70,12 +78,13 @@ class Programs:
         with self._lock:
             path = self._new("question", ".c")
             path.write_text(question_text(question, self._model))
-            if (part.bounds, assumed) not in self._without_question:
-                self._without_question[part.bounds, assumed] = self._program(part.bounds, path, assumed=assumed)
-            common = self._without_question[part.bounds, assumed]
+            kind = part.bounds, assumed, subject_first
+            if kind not in self._without_question:
+                self._without_question[kind] = self._program(*kind, path)
+            common = self._without_question[kind]
         return replace(common, paths=(*common.paths[:-1], path))
 
-    def _program(self, bounds: Bounds, question: Path, *, assumed: bool) -> Program:
+    def _program(self, bounds: Bounds, assumed: bool, subject_first: bool, question: Path) -> Program:
         if assumed and not self._assumed.exists():
             self.builder.with_checks_assumed(self._whole, self._assumed)
         if bounds not in self._models:
@@ -84,7 +93,9 @@ class Programs:
             source = self._new("model", ".c")
             source.write_text("".join(f'#include "{self._model / name}"\n' for name in PROGRAM))
             self.builder.compile(source, model, [f"-I{self._include}", f"-I{self._model}", *defines])
-        objects = [self._models[bounds], self._assumed if assumed else self._whole, question]
+        # The checks of two static functions of one name are numbered in this order.
+        objects = [self._models[bounds], self._assumed if assumed else self._whole]
+        objects = [*(reversed(objects) if subject_first else objects), question]
         of_model = [self._model / name for name in PROGRAM]
         return self.builder.program(objects, (*of_model, *self._text.of_model))
 

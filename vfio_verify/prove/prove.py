@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from vfio_verify.prove.cbmc import (
     OutOfMemoryError,
     OutOfTimeError,
     Solvers,
+    TakesLongError,
 )
 from vfio_verify.prove.given import case_of
 from vfio_verify.prove.plan import Part, plan
@@ -208,12 +209,7 @@ class _Work:
         while asked := [clause for clause in part.clauses if clause not in self.gone]:
             how.assumed = how.assumed or "SURVIVES" in self.gone
             try:
-                program = self.programs.of(part, assumed=how.assumed, alone=how.alone)
-                survives = not how.assumed and self._follows_pointers(part)
-                properties = solver.asked_of(program, asked, left=how.left, survives=survives)
-                failed = solver.ask(
-                    self.programs.builder, program, asked, properties, self.programs.rounds, unwinding=how.unwinding
-                )
+                failed = self._ask(part, how, asked)
             except NotNeededError:
                 continue
             except OutOfMemoryError:
@@ -240,14 +236,32 @@ class _Work:
         fared = {clause: self._fared(clause) for clause in part.clauses}
         self.queries.append(Query(part.name, fared, round(time.monotonic() - begun, 1)))
 
+    def _ask(self, part: Part, how: _Asking, clauses: Collection[str], *, small: bool = False) -> Failed | None:
+        """What fails of a part; with `small`, of these clauses alone, for buffers that every machine can map. Raises
+        what `solver.ask` does."""
+        survives = not (small or how.assumed) and self._follows_pointers(part)
+        for way in solver.ways():
+            program = self.programs.of(
+                part, assumed=how.assumed, alone=how.alone, small=small, subject_first=way.subject_first
+            )
+            with suppress(TakesLongError):
+                return solver.ask(
+                    self.programs.builder,
+                    program,
+                    solver.asked_of(program, clauses, left=how.left and not small, survives=survives),
+                    way,
+                    clauses=() if small else clauses,
+                    rounds=self.programs.rounds,
+                    unwinding=how.unwinding and not small,
+                )
+        raise AssertionError
+
     def _refuted(self, part: Part, failed: Failed, how: _Asking) -> None:
         """Run what refutes a clause, and say how to ask on."""
         shown, against = self._run(part, failed, how.assumed)
         if against is not None and against.clause in part.clauses and not (part.calls > 1 and shown):
             # What a machine cannot map for want of memory shows nothing. A smaller buffer may.
-            program = self.programs.of(part, assumed=how.assumed, alone=how.alone, small=True)
-            names = solver.asked_of(program, [against.clause], left=False, survives=False)
-            smaller = solver.ask(self.programs.builder, program, (), names, self.programs.rounds, unwinding=False)
+            smaller = self._ask(part, how, [against.clause], small=True)
             if smaller is not None:
                 shown, against = self._run(part, smaller, how.assumed)
         if part.calls > 1 and shown - how.alone - {"REPEATABLE"}:
