@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -60,11 +61,16 @@ def replay_seconds(repeats: int, count: int, *arguments: object) -> float:
 
 def command_work(*arguments: object) -> float:
     """The processor seconds that a command takes. HarnessError: its status is not 0."""
-    before = os.times()
+    before = children_seconds()
     with _running(*arguments):
         pass
-    after = os.times()
-    return after.children_user + after.children_system - before.children_user - before.children_system
+    return children_seconds() - before
+
+
+def children_seconds() -> float:
+    """The processor time of all processes that this one started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def compare_ratio(first: Path, second: Path, *arguments: object) -> float:

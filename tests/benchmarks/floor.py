@@ -9,15 +9,13 @@ from __future__ import annotations
 import array
 import ctypes
 import os
-import time
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from benchmarks.campaigns import command_work
-from benchmarks.pairs import loop_time, ratio, seen_of
+from benchmarks.campaigns import children_seconds, command_work
+from benchmarks.pairs import loop_time, ratio
 
-from vfio_verify import _world
 from vfio_verify.campaign.options import Options
 from vfio_verify.campaign.shard import run_shard
 from vfio_verify.campaign.shards import shards
@@ -67,23 +65,25 @@ class Calls:
 
 
 def sweep_over_floor(layouts: int, pairs: int) -> float:
-    """The world's time for the core's runs of layouts under all single faults, divided by that of their mappings."""
-    _world.use_core()
-    requests, calls = [], Calls()
-    for turn, case in enumerate(packed_cases(0, layouts)):
-        (faultless,) = seen_of(case, [()]).observations
-        sweep = seen_of(case, [(), *fault_plans(faultless, turn)])
-        requests.append(sweep.request)
-        for seen in sweep.observations:
-            calls.add(seen)
+    """A worker's processor time for the core's runs of layouts under all single faults, divided by that of their
+    mappings. What it takes to start a worker is not in it."""
+    calls, sweeps = Calls(), []
+    with Worker() as worker:
+        for turn, case in enumerate(packed_cases(0, layouts)):
+            (faultless,) = worker.runs(case)
+            plans = [(), *fault_plans(faultless.seen, turn)]
+            for one in worker.runs(case, plans):
+                calls.add(one.seen)
+            sweeps.append((case, plans))
 
-    def swept() -> float:
-        start = time.thread_time()
-        for request, room in requests:
-            _world.run(request, room)
-        return time.thread_time() - start
+    def seconds(times: int) -> float:
+        start = children_seconds()
+        with Worker() as worker:
+            for case, plans in sweeps * times:
+                worker.runs(case, plans)
+        return children_seconds() - start
 
-    return ratio(swept, calls.seconds, pairs)
+    return ratio(lambda: seconds(2) - seconds(1), calls.seconds, pairs)
 
 
 def check_over_floor(subject: Path, layouts: int, pairs: int) -> float:

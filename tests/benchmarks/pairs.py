@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from core_functions import core_function
 from places import CHECKOUT
@@ -69,7 +68,7 @@ def sweep_ratio(sweeps: int, pairs: int) -> float:
     Each sweep has other errnos."""
     _world.use_core()
     case = alternate_pages(FEW)
-    (faultless,) = seen_of(case, [()]).observations
+    (faultless,) = _seen_of(case, [()])
     plans: list[tuple[Fault, ...]] = [plan for turn in range(1, 1 + sweeps) for plan in fault_plans(faultless, turn)]
     return ratio(lambda: _judged_time(case, plans), lambda: _judged_time(case, [()] * len(plans)), pairs)
 
@@ -121,7 +120,7 @@ def _judged_time(case: Case, plans: Sequence[Sequence[Fault]]) -> int:
     expected = expect(case)
     violations = [
         judge(case.with_faults(*plan), expected, seen).violations
-        for plan, seen in zip(plans, seen_of(case, plans).observations, strict=True)
+        for plan, seen in zip(plans, _seen_of(case, plans), strict=True)
     ]
     taken = time.thread_time_ns() - start
     if any(violations):
@@ -129,20 +128,13 @@ def _judged_time(case: Case, plans: Sequence[Sequence[Fault]]) -> int:
     return taken
 
 
-class Sweep(NamedTuple):
-    """A request to the world with the room for its reply, and what was seen."""
-
-    request: tuple[bytes, int]
-    observations: list[Observation]
-
-
-def seen_of(case: Case, plans: Sequence[Sequence[Fault]]) -> Sweep:
+def _seen_of(case: Case, plans: Sequence[Sequence[Fault]]) -> list[Observation]:
     """Runs of a case under fault plans in this process. HarnessError: not all of them finished."""
     request, room = wire.pack_request(case, plans, 0), _room(len(plans), len(case.iovec))
     reply, finished, changes = _world.run(request, room)
     if finished != len(plans):
         raise HarnessError(f"the world finishes {finished} runs of {len(plans)}")
-    return Sweep((request, room), wire.unpack_reply(memoryview(reply), finished, changes))
+    return wire.unpack_reply(memoryview(reply), finished, changes)
 
 
 def _observed_time(request: bytes, segments: int, plans: int) -> int:
