@@ -129,7 +129,7 @@ def figures(*, quick: bool = False) -> list[Figure]:
         ),
         Figure(
             "cases a second when every other one crashes",
-            200,
+            1500,
             lambda: repeated(lambda: campaigns.crashing_rate(crashes)),
             "/s",
             at_least=True,
@@ -154,7 +154,7 @@ def figures(*, quick: bool = False) -> list[Figure]:
         ),
         Figure(
             f"fuzz core, layouts a second, {_JOBS} jobs / 1 job",
-            1.8,
+            1.9,
             lambda: repeated(lambda: campaigns.search_gain(_JOBS, *searched)),
             at_least=True,
         ),
