@@ -67,7 +67,7 @@ def figures(*, quick: bool = False) -> list[Figure]:
     versions = [DIRECTORY / "correct" / name for name in ("check_first.c", "by_halves.c")]
     searched = (size(250, 10), size(2250, 30))  # layouts between which a search is timed
     watched = size(6000, 100)  # layouts of the search whose memory is sampled
-    swept = size(200, 10)
+    swept = size(200, 100)  # what a worker's start takes, and not always the same, is taken off
     tree, long = size(10_000, 100), size(4000, 400)
     kept = size(10_000, 100)  # cases that are replayed
     return [

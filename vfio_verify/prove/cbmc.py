@@ -147,11 +147,11 @@ class Solvers:
                 )
                 self._running[process] = frozenset(clauses)
             left = self.seconds_left
-            limits = [one for one in (most_seconds, left) if one is not None]
+            limit = min((one for one in (most_seconds, left) if one is not None), default=None)
             try:
-                status = process.wait(min(limits) if limits else None)
+                status = process.wait(limit)
             except subprocess.TimeoutExpired:
-                raise (OutOfTimeError if left in limits and left == min(limits) else TakesLongError) from None
+                raise (OutOfTimeError if limit == left else TakesLongError) from None
             finally:
                 _kill(process)
                 process.wait()
