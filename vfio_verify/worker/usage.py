@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 _KIB = re.compile(r"^(?:VmRSS|VmPTE|VmSwap|HugetlbPages):\s+(\d+) kB$", re.MULTILINE)
-_SHMEM = re.compile(r"^Shmem:\s+(\d+) kB$", re.MULTILINE)
+_SHMEM = re.compile(rb"^Shmem:\s+(\d+) kB$", re.MULTILINE)
 
 
 def processes() -> list[Path]:
@@ -71,7 +71,8 @@ def held_bytes(process: Path) -> int:
 def machine_shared_bytes() -> int:
     """The shared memory that all processes of this machine hold, in tables or not; 0 where the kernel does not tell."""
     try:
-        found = _SHMEM.search(Path("/proc/meminfo").read_text())
+        with open("/proc/meminfo", "rb", buffering=0) as file:  # each start of a worker asks
+            found = _SHMEM.search(file.read(1 << 14) or b"")
     except OSError:
         return 0
     return 1024 * int(found[1]) if found else 0

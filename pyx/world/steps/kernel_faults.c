@@ -3,9 +3,9 @@
  * mmap, and taken away after the call. A seal and a seccomp filter cannot be taken away; the parent goes on in a
  * fresh process then.
  *
- * What opens or makes a descriptor is done in vv_kernel_init(), before a process may be confined. Devices
- * that are sealed, truncated or of huge pages are memfds of this process alone, put under the descriptor
- * numbers of the usual ones: those are shared by all workers.
+ * What opens a file again is done in vv_kernel_init(), before a process may be confined. Devices that are sealed,
+ * truncated or of huge pages are memfds of this request alone, put under the descriptor numbers of the usual ones:
+ * those are shared by all workers.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -31,9 +31,6 @@ struct vv_kernel vv_kernel;
 static int whole[VV_DEVICE_FILES];       /* the usual memfds of devices and regions, by other numbers */
 static int readable[VV_DEVICE_FILES];    /* the same, opened for reading only */
 static int writable[VV_DEVICE_FILES];    /* the same, opened for writing only */
-static int own[VV_DEVICE_FILES];         /* of this process alone, may be sealed */
-static int huge[VV_DEVICE_FILES];        /* of this process alone, of pages of VV_HUGE_BYTES */
-static bool have_descriptors;
 static struct rlimit address_space;     /* as it was before the call */
 
 /* ---- descriptors ------------------------------------------------------------------------------------- */
@@ -46,35 +43,16 @@ static int reopened(int fd, int mode)
     return open(path, mode | O_CLOEXEC);
 }
 
-static int private_memfd(const char *name, unsigned int flags)
-{
-    int fd = memfd_create(name, MFD_CLOEXEC | flags);
-
-    if (fd >= 0 && ftruncate(fd, (off_t)VV_MEMFD_BYTES) < 0) {
-        close(fd);
-        fd = -1;
-    }
-    return fd;
-}
-
 /* What cannot be had is -1, and told when it is asked for. */
 void vv_kernel_init(void)
 {
     int i;
 
     for (i = 0; i < VV_DEVICE_FILES; i++) {
-        if (have_descriptors) {         /* what is inherited, the parent or a worker before may have sealed */
-            close(own[i]);
-            close(huge[i]);
-        } else {
-            whole[i] = fcntl(vv_memfd[i], F_DUPFD_CLOEXEC, 0);
-            readable[i] = reopened(whole[i], O_RDONLY);
-            writable[i] = reopened(whole[i], O_WRONLY);
-        }
-        own[i] = private_memfd("vfio-device", MFD_ALLOW_SEALING);
-        huge[i] = private_memfd("vfio-device", MFD_HUGETLB | MFD_HUGE_2MB);
+        whole[i] = fcntl(vv_memfd[i], F_DUPFD_CLOEXEC, 0);
+        readable[i] = reopened(whole[i], O_RDONLY);
+        writable[i] = reopened(whole[i], O_WRONLY);
     }
-    have_descriptors = true;
 }
 
 static bool all_there(const int *fds)
@@ -100,6 +78,27 @@ static int use_memfds(const int *fds)
     }
     for (i = 0; i < VV_DEVICE_FILES; i++) {
         if (vv_memfds_use((u64)i, fds[i]) < 0) {
+            return -1;
+        }
+    }
+    vv_forget_stamps();
+    return 0;
+}
+
+static int use_new_memfds(unsigned int flags)
+{
+    int i;
+
+    for (i = 0; i < VV_DEVICE_FILES; i++) {
+        const int fd = memfd_create("vfio-device", MFD_CLOEXEC | flags);
+        const bool is_used = fd >= 0 && ftruncate(fd, (off_t)VV_MEMFD_BYTES) == 0 && vv_memfds_use((u64)i, fd) == 0;
+        const int error = errno;
+
+        if (fd >= 0) {
+            close(fd);
+        }
+        if (!is_used) {
+            errno = error;
             return -1;
         }
     }
@@ -322,9 +321,9 @@ int vv_kernel_prepare(u64 kind, u64 at, u64 n_segments)
         return all_there(whole) && all_there(writable) ? 0 : -1;
     case VV_SEALED:
     case VV_TRUNCATED:
-        return use_memfds(own);
+        return use_new_memfds(MFD_ALLOW_SEALING);
     case VV_HUGETLB:
-        return use_memfds(huge);
+        return use_new_memfds(MFD_HUGETLB | MFD_HUGE_2MB);      /* VV_HUGE_BYTES */
     default:
         return 0;
     }

@@ -85,7 +85,7 @@ struct vv_kernel {
 };
 extern struct vv_kernel vv_kernel;
 
-void vv_kernel_init(void);      /* once a process, after fork; makes all the descriptors that are needed later */
+void vv_kernel_init(void);      /* once a process tree, before it may be confined */
 int vv_kernel_prepare(u64 kind, u64 at, u64 n_segments);    /* before a layout is built; 0 or -1 with errno */
 void vv_kernel_before_call(void);
 void vv_kernel_before_mmap(u64 nth);        /* the subject's nth, which is counted already */
