@@ -145,6 +145,7 @@ static _Noreturn void work(int control, int data, int overseer, uint8_t *shared,
         vv_say(data, -2, 0);
         _exit(2);
     }
+    vv_fill_holes();
     vv_state_take();
     vv_say(data, VV_STARTED, getpid());
     while (hear(data, &length, sizeof(length)) == sizeof(length)) {

@@ -12,6 +12,7 @@
 
 #define SIGNAL_STACK (64u << 10)
 #define STACK_TOUCHED ((7u << 20) + (512u << 10))    /* nearly all of the 8 MiB that a worker has: serve.c */
+#define HOLE (64u << 20)            /* smaller than what lies below a stack, or below the libraries */
 
 vv_entry vv_subject;
 static vv_entry patterned, zeroed;
@@ -91,6 +92,28 @@ static __attribute__((noinline)) void grow_stack(void)
 
     deep[0] = 0;
     madvise((void *)first, last - first, MADV_DONTNEED);
+}
+
+/* How large the holes between libraries are is each machine's. A subject's mapping that falls into one has no free place
+ * beside it, where two that lie one beside the other show more. */
+void vv_fill_holes(void)
+{
+    const u64 heap_end = (u64)sbrk(0);
+    struct vv_vma vma;
+    u64 end = 0;
+
+    vv_observe_refresh(false);
+    while (vv_vma_at_or_after(end, &vma) && vma.end > end) {
+        if (end && end != heap_end && vma.start - end < HOLE) {
+            void *const filler = vv_raw_mmap((void *)end, vma.start - end, PROT_NONE,
+                                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+
+            if (filler != MAP_FAILED && filler != (void *)end) {
+                vv_raw_munmap(filler, vma.start - end);     /* a kernel before 4.17 */
+            }
+        }
+        end = vma.end;
+    }
 }
 
 int vv_after_fork(void)
