@@ -1,4 +1,5 @@
-"""Build of the two extension modules. Everything else about the package is in pyproject.toml."""
+"""Build of the two extension modules, and of the program that runs C subjects. Everything else about the package is in
+pyproject.toml."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ import shutil
 import sys
 import sysconfig
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from glob import glob
 from pathlib import Path
 
@@ -19,6 +22,8 @@ TRACE = os.environ.get("VFIO_VERIFY_TRACE") == "1"
 # VFIO_VERIFY_SANITIZE=1 builds with AddressSanitizer and UndefinedBehaviorSanitizer (`tox -e asan`). Such modules
 # load only where their runtime came first: tests/sanitized.py sees to that.
 SANITIZE = os.environ.get("VFIO_VERIFY_SANITIZE") == "1"
+
+PROGRAM = "_worker"
 
 
 class BuildExt(build_ext):
@@ -37,6 +42,31 @@ class BuildExt(build_ext):
             "linetrace": TRACE,
         }
 
+    def build_extension(self, ext: Extension) -> None:
+        """The world is compiled once, for its module and for a program in which there is no Python."""
+        world = [source for source in ext.sources if source.startswith("pyx/world/")]
+        if world:
+            ext.sources = [source for source in ext.sources if source not in world]
+            compile_ = partial(
+                self.compiler.compile,
+                output_dir=self.build_temp,
+                macros=ext.define_macros,
+                include_dirs=ext.include_dirs,
+                extra_postargs=ext.extra_compile_args,
+            )
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                objects = [made for (made,) in pool.map(compile_, ([source] for source in world))]
+            ext.extra_objects = objects
+            # A subject finds the world's names in it.
+            self.compiler.link_executable(
+                objects,
+                PROGRAM,
+                output_dir=self.build_temp,
+                libraries=["dl", "m"],
+                extra_postargs=[*ext.extra_link_args, "-pthread", "-rdynamic"],
+            )
+        super().build_extension(ext)
+
     def run(self) -> None:
         if sys.platform != "linux":
             sys.exit("vfio_verify runs on Linux only: VFIO and the address space it looks at are Linux's.")
@@ -48,8 +78,8 @@ class BuildExt(build_ext):
                 raise
             sys.exit(f"error: {error}\n\n{hint}\n")
         # The text of which the core was compiled goes with it: that is what `vfio-verify prove core` is about.
-        for name in ("_core.c", "core_calls.h"):
-            shutil.copy(f"pyx/{name}", Path(self.get_ext_fullpath("vfio_verify._core")).with_name(name))
+        for path in ("pyx/_core.c", "pyx/core_calls.h", f"{self.build_temp}/{PROGRAM}"):
+            shutil.copy(path, Path(self.get_ext_fullpath("vfio_verify._core")).parent)
 
 
 def what_to_install(command: str) -> str | None:

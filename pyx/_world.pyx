@@ -1,9 +1,8 @@
-"""The world as Python sees it: serve requests in a process of one's own, or run one here.
+"""The world as Python sees it: serve requests for the core in a process of one's own, or run one here.
 
-The work is in pyx/world/; this module only passes memory and descriptors on.
+The work is in pyx/world/; this module only passes on what it is given.
 """
 
-from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer
 from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint8_t, uint64_t
@@ -15,8 +14,6 @@ ctypedef const char *(*message_function)(void *) noexcept nogil
 
 
 cdef extern from "base/base.h" nogil:
-    enum:
-        VV_COVERED_BYTES
     ctypedef struct progress_page "struct vv_progress":
         uint64_t finished
         uint64_t changes
@@ -24,8 +21,6 @@ cdef extern from "base/base.h" nogil:
 
 
 cdef extern from "confine/confine.h" nogil:
-    void vv_confine_with(uint64_t parts)
-    int vv_confine_allow(const char *path)
     int vv_confine_compiler(uint64_t parts, const char *programs, const char *readable, const char *writable)
 
 
@@ -49,9 +44,8 @@ cdef extern from "request.h" nogil:
     int64_t vv_run_request(const uint64_t *request, uint64_t request_bytes, uint8_t *reply, uint64_t capacity)
 
 
-cdef extern from "serve.h" nogil:
-    int vv_serve(int control, int data, void *shared, uint64_t request_capacity, uint64_t reply_capacity,
-                 const char *library)
+cdef extern from "main.h" nogil:
+    int vv_main(int argc, char **argv)
 
 
 cdef object _placeholders = None    # they live as long as the module: the world keeps their addresses
@@ -77,18 +71,6 @@ cdef void *_pointer(object capsule) except NULL:
     return PyCapsule_GetPointer(capsule, PyCapsule_GetName(capsule))
 
 
-def confine(uint64_t parts, readable: list[bytes]) -> None:
-    """Let the workers of `serve` confine themselves by `parts` of vfio_verify/worker/sandbox.py, to files that they may
-    read.
-
-    Raises OSError.
-    """
-    vv_confine_with(parts)
-    for path in readable:
-        if vv_confine_allow(path) < 0:
-            raise OSError(errno, "a path for the subject cannot be opened", path)
-
-
 def landlock_version() -> int:
     """Landlock's version on this machine; 0 where it is missing."""
     return max(0, vv_landlock_version())
@@ -106,27 +88,24 @@ def confine_compiler(uint64_t parts, programs: list[bytes], readable: list[bytes
         raise OSError(errno, "the compiler cannot be confined")
 
 
-def serve(int control, int data, shared, uint64_t request_capacity, uint64_t reply_capacity, bytes library) -> None:
-    """Fork workers until the parent is gone. ``library`` is a subject's shared object, or empty for the core.
+cdef enum:
+    MAX_ARGUMENTS = 128
 
-    `shared` is the memory that the parent has too: a page of progress, requests, replies, what ran. Raises OSError.
-    """
-    cdef Py_buffer view
-    cdef const char *path = library
-    cdef int result
-    if not library:
-        use_core()
-    PyObject_GetBuffer(shared, &view, PyBUF_WRITABLE)
-    try:
-        # SAFETY: the length is checked against both capacities before the world writes there.
-        if <uint64_t>view.len < 4096 + request_capacity + reply_capacity + VV_COVERED_BYTES:
-            raise ValueError("the shared memory is smaller than its parts")
-        with nogil:
-            result = vv_serve(control, data, view.buf, request_capacity, reply_capacity, path)
-        if result < 0:
-            raise OSError(errno, "the world cannot be set up")
-    finally:
-        PyBuffer_Release(&view)
+
+def serve(arguments: list[bytes]) -> int:
+    """Fork workers for the core until the owner is gone. Returns an exit status. The arguments are those of
+    pyx/world/main.h, with the program's name first."""
+    cdef char *words[MAX_ARGUMENTS]
+    cdef int result, count = len(arguments), number
+    if count > MAX_ARGUMENTS:
+        raise ValueError(f"more than {MAX_ARGUMENTS} arguments")
+    for number in range(count):
+        words[number] = <bytes>arguments[number]
+    use_core()
+    with nogil:
+        # SAFETY: the list keeps the words alive, and none is written to.
+        result = vv_main(count, words)
+    return result
 
 
 def run(bytes request, uint64_t reply_capacity) -> tuple[bytes, int, int]:

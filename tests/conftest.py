@@ -104,8 +104,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Under tox the wheel is tested; the checkout beside the tests must not stand in for it."""
     if os.environ.get("VFIO_VERIFY_TEST_INSTALLED") == "1" and PACKAGE.parent == session.config.rootpath:
         pytest.exit(f"the tests would import the checkout, {PACKAGE}, and not the wheel", returncode=4)
-    if SANITIZED and not all(b"__asan_init" in module.read_bytes() for module in PACKAGE.glob("_*.so")):
-        pytest.exit(f"VFIO_VERIFY_SANITIZE is set, and the modules in {PACKAGE} are built without it", returncode=4)
+    built = [*PACKAGE.glob("_*.so"), PACKAGE / "_worker"]
+    if SANITIZED and not all(b"__asan_init" in file.read_bytes() for file in built):
+        pytest.exit(f"VFIO_VERIFY_SANITIZE is set, and what {PACKAGE} has is built without it", returncode=4)
 
 
 def pytest_xdist_auto_num_workers() -> int | None:

@@ -1,7 +1,7 @@
 /*
  * The process that forks workers, and the loop inside a worker.
  *
- * The parent (Python, with Hypothesis) never forks. It starts one small process, which forks a worker
+ * The owner (Python, with Hypothesis) never forks. It starts one small process, which forks a worker
  * here, waits for its end, reports it, and forks the next one when told to. Requests and replies lie in
  * memory shared by all three; the data socket only says how long they are. What a worker was doing when
  * it died stands in struct vv_progress, in the same memory.
@@ -78,18 +78,16 @@ static bool load_linked(const char *library)
     return true;
 }
 
-/* The subject's undefined names are looked for in the global scope: put this module there. */
+/* The subject's undefined names are looked for in the global scope, where this program's are. */
 static int load_subject(const char *library)
 {
-    Dl_info self;
     void *handle;
     vv_entry entry;
 
     if (!*library) {
         return 0;                   /* the core is set already */
     }
-    if (!dladdr((void *)vv_start, &self) || !dlopen(self.dli_fname, RTLD_NOW | RTLD_GLOBAL | RTLD_NOLOAD)
-        || !load_linked(library)
+    if (!load_linked(library)
         || !(handle = dlopen(library, RTLD_NOW | RTLD_LOCAL))
         || !(entry = (vv_entry)dlsym(handle, "vfio_verify_entry"))) {
         vv_progress->note_bytes = (u64)snprintf(vv_progress->note, sizeof(vv_progress->note), "%s", dlerror());

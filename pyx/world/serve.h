@@ -7,6 +7,9 @@
 
 #include "base/base.h"
 
+/* A page of progress, then requests, replies, and what ran. */
+#define VV_SHARED_BYTES(requests, replies) (4096 + (requests) + (replies) + VV_COVERED_BYTES)
+
 /* Returns when the parent is gone, 0, or -1 with errno where a worker cannot be started. `library`: the subject's
- * shared object, or empty for the core. `shared`: a page of progress, then requests, replies, and what ran. */
+ * shared object, or empty for the core. */
 int vv_serve(int control, int data, void *shared, u64 request_capacity, u64 reply_capacity, const char *library);

@@ -1,6 +1,6 @@
 """The process in which a subject runs, as its owner sees it: started, watched, ended, replaced.
 
-The owner never forks: it starts one small Python process, which forks workers in C (pyx/world/serve.c).
+The owner never forks: it starts one small process, which forks workers (pyx/world/serve.c).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from vfio_verify.worker.sandbox import Confinement, SandboxFeature, readable_by_
 
 _START_SECONDS = 20.0
 _END_SECONDS = 10.0
-_USUAL_START = 0.05
+_USUAL_START, _USUAL_START_OF_PYTHON = 0.01, 0.05
 """Processor time, in seconds, in which a worker's parent starts at the most on a machine that is not emulated."""
 _SWEEPS = 50
 _MARK = "VFIO_VERIFY_WORKER"
@@ -41,19 +41,13 @@ _SANITIZERS = ("ASAN_OPTIONS", "UBSAN_OPTIONS", "VFIO_VERIFY_SANITIZER_REPORTS")
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LD_PRELOAD", *_SANITIZERS)
 """What a worker keeps of the environment: what loading needs, and no secrets."""
 
-_BOOT = """
-import mmap, os, sys
+_CORE = """
+import os, sys
 sys.path.insert(0, sys.argv[1])
 from vfio_verify import _world
-control, data, memory, requests, replies = map(int, sys.argv[2:7])
-shared = mmap.mmap(memory, 0)
-_world.confine(int(sys.argv[8]), [path.encode("utf-8", "surrogateescape") for path in sys.argv[9:]])
-try:
-    _world.serve(control, data, shared, requests, replies, sys.argv[7].encode("utf-8", "surrogateescape"))
-except OSError as error:
-    sys.exit(f"{error.strerror}: {os.strerror(error.errno)}")
-os._exit(0)  # there is nothing to give back, which Python would take its time for
+os._exit(_world.serve([os.fsencode(word) for word in sys.argv[1:]]))  # there is nothing to give back
 """
+"""The core is a module of Python's. A C subject is run by a program, in which there is no Python."""
 
 
 @contextlib.contextmanager
@@ -107,16 +101,17 @@ class Process:
         self._expect_start()
 
     def _spawn(self, fds: tuple[int, ...]) -> subprocess.Popen[bytes]:
-        package = Path(vfio_verify.__file__).parent.parent
+        package = Path(vfio_verify.__file__).parent
         readable = readable_by_subject(self.library) if self.parts else ()
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
         # The stacks of threads that have ended would be pages that a call leaves behind.
         environment = kept | {"GLIBC_TUNABLES": "glibc.pthread.stack_cache_size=0", _MARK: self._mark}
-        numbers = (*fds, native.REQUEST_BYTES, native.REPLY_BYTES)
-        arguments = (package, *numbers, self.library or "", int(self.parts), *readable)
+        program = [package / "_worker"] if self.library else [sys.executable, "-I", "-S", "-c", _CORE, package.parent]
+        sizes = native.REQUEST_BYTES, native.REPLY_BYTES
+        arguments = (*program, *fds, *sizes, self.library or "", int(self.parts), *readable)  # pyx/world/main.h
         with deaf_to_interrupts():
             return subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _BOOT, *map(str, arguments)],
+                list(map(str, arguments)),
                 pass_fds=fds,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -178,7 +173,7 @@ class Process:
         if not self.restarts:  # later, the worker's parent has done more than start
             with contextlib.suppress(OSError):
                 used = usage.used_seconds(usage.stat_fields(Path(f"/proc/{self._parent.pid}")))
-                self.slower = max(1.0, used / _USUAL_START)
+                self.slower = max(1.0, used / (_USUAL_START if self.library else _USUAL_START_OF_PYTHON))
 
     def _complaint(self) -> str:
         """What the worker's parent wrote to its standard error, if anything."""

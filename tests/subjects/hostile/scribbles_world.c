@@ -9,7 +9,7 @@ static void scribble(char *start, size_t length)
 
 static void deed(void)
 {
-    visit_maps("/_world.", scribble);
+    visit_maps("/_worker", scribble);
 }
 
 bool vfio_device_mmap_dmabuf(struct iovec *iov, unsigned int iov_cnt,

@@ -9,7 +9,7 @@ static void unmap(char *start, size_t length)
 
 static void deed(void)
 {
-    visit_maps("/_world.", unmap);
+    visit_maps("/_worker", unmap);
 }
 
 bool vfio_device_mmap_dmabuf(struct iovec *iov, unsigned int iov_cnt,
