@@ -1,10 +1,10 @@
 /*
  * The process that forks workers, and the loop inside a worker.
  *
- * The owner (Python, with Hypothesis) never forks. It starts one small process, which forks a worker
- * here, waits for its end, reports it, and forks the next one when told to. Requests and replies lie in
- * memory shared by all three; the data socket only says how long they are. What a worker was doing when
- * it died stands in struct vv_progress, in the same memory.
+ * The owner (Python, with Hypothesis) never forks. It starts one small process, which forks a worker here, waits for
+ * its end, reports it, and forks the next one. That gets ready while the owner looks at what the last one left, and
+ * begins when it is told to. Requests and replies lie in memory shared by all three; the data socket only says how long
+ * they are. What a worker was doing when it died stands in struct vv_progress, in the same memory.
  *
  * SPDX-License-Identifier: MIT
  */
@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <malloc.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,46 +100,68 @@ static int load_subject(const char *library)
 }
 
 /*
- * As in QEMU, which ignores SIGPIPE, and not as Python handles them or its parent has blocked them. SIGXFSZ is ignored
- * because the world writes to large files where a subject may have lowered the limit.
+ * As in QEMU, which ignores SIGPIPE, and not as Python handles them. SIGXFSZ is ignored because the world writes to
+ * large files where a subject may have lowered the limit. Workers inherit it.
  */
 static void default_signals(void)
 {
-    sigset_t none;
     int number;
 
     for (number = 1; number < NSIG; number++) {
         signal(number, number == SIGPIPE || number == SIGXFSZ ? SIG_IGN : SIG_DFL);
     }
+}
+
+/* The parent has those blocked that may reach a whole process group, as by Ctrl-C. */
+static void unblock_signals(void)
+{
+    sigset_t none;
+
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* What the owner still said to the worker before. It says nothing to this one until that has started. */
+static void pass_over(int data)
+{
+    u64 said;
+
+    while (recv(data, &said, sizeof(said), MSG_DONTWAIT) > 0) {
+    }
 }
 
 static _Noreturn void work(int control, int data, int overseer, uint8_t *shared, u64 request_capacity,
                            u64 reply_capacity, const char *library)
 {
     uint8_t *request = shared + 4096, *reply = request + request_capacity;
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC), error;
+    int64_t confined;
     u64 length;
 
     close(control);
     fcntl(data, F_SETFL, 0);        /* the worker before had it, too */
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    default_signals();
+    unblock_signals();
     dup2(null, 1);
     dup2(null, 2);
     close(null);
+    vv_arm_ends();
+    error = vv_after_fork() < 0 || vv_state_open() < 0 ? errno : 0;
+    confined = vv_confine(overseer);
+    if (!vv_oversee_is_wanted(overseer)) {
+        _exit(0);
+    }
+    pass_over(data);
     vv_progress->pid = (u64)getpid();
     vv_progress->note_bytes = vv_progress->signal = vv_progress->in_subject = 0;
     vv_progress->n_frames = 0;
-    vv_arm_ends();
-    if (vv_after_fork() < 0 || vv_state_open() < 0) {
-        vv_say(data, -1, errno);
+    if (error) {
+        vv_say(data, -1, error);
         _exit(3);
     }
     /* Told before the subject is loaded: afterwards it could be the subject that tells. */
-    vv_say(data, VV_CONFINED, vv_confine(overseer));
+    vv_say(data, VV_CONFINED, confined);
     if (load_subject(library) < 0) {
         vv_say(data, -2, 0);
         _exit(2);
@@ -208,32 +231,19 @@ static void end_orphans(void)
     }
 }
 
-/* Until the worker has ended; its wait status. */
-static int wait_for(pid_t pid, int overseer, int control)
+/* Until the worker has ended, with its wait status. */
+static enum vv_overseen wait_for(pid_t pid, int overseer, int control, int *status)
 {
     const int listener = vv_oversee_take_over(overseer);
-    int status = 0;
+    const enum vv_overseen begun = vv_oversee(pid, listener, overseer, control);
 
-    vv_oversee(pid, listener, overseer, control);
     if (listener >= 0) {
         close(listener);
     }
     close(overseer);
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    while (waitpid(pid, status, 0) < 0 && errno == EINTR) {
     }
-    return status;
-}
-
-/* Whether the owner wants another worker. What it still said to the last one is passed over. */
-static bool go_on(int control)
-{
-    char said[sizeof(struct vv_grant)];
-    ssize_t got;
-
-    do {
-        got = hear(control, said, sizeof(said));
-    } while (got == sizeof(said));
-    return got == 1;
+    return begun;
 }
 
 int vv_serve(int control, int data, void *shared, u64 request_capacity, u64 reply_capacity, const char *library)
@@ -246,12 +256,14 @@ int vv_serve(int control, int data, void *shared, u64 request_capacity, u64 repl
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     setrlimit(RLIMIT_CORE, &no_core);
     usual_stack();
+    default_signals();
     if (vv_start() < 0) {
         return -1;
     }
     steady_heap();
     for (;;) {
-        int status, overseer[2];
+        int status = 0, overseer[2];
+        enum vv_overseen begun;
         pid_t pid;
 
         if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, overseer) < 0) {
@@ -263,15 +275,19 @@ int vv_serve(int control, int data, void *shared, u64 request_capacity, u64 repl
             work(control, data, overseer[1], shared, request_capacity, reply_capacity, library);
         }
         close(overseer[1]);
-        if (pid < 0 || !vv_say(control, VV_STARTED, pid)) {
+        if (pid < 0) {
             return -1;
         }
         setpgid(pid, pid);
-        status = wait_for(pid, overseer[0], control);
+        begun = wait_for(pid, overseer[0], control, &status);
         kill(-pid, SIGKILL);        /* what it may have forked */
         end_orphans();
-        if (!vv_say(control, VV_ENDED, status) || !go_on(control)) {
+        if (begun == VV_OWNER_GONE || (begun == VV_BEGUN && !vv_say(control, VV_ENDED, status))) {
             return 0;
+        }
+        if (begun == VV_NOT_BEGUN) {
+            /* Somebody else ended it. The next one may end like it: no more than are asked for. */
+            poll(&(struct pollfd){.fd = control, .events = POLLIN}, 1, -1);
         }
     }
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -20,6 +21,7 @@ from vfio_verify.judge import judge
 from vfio_verify.values.case import PAGE, Case, Fault, Segment
 from vfio_verify.values.model import expect
 from vfio_verify.values.observation import ASSERTION, ERROR_SET_TWICE
+from vfio_verify.worker import native
 from vfio_verify.worker.sandbox import SandboxFeature
 from vfio_verify.worker.usage import processes
 from vfio_verify.worker.worker import Worker
@@ -383,6 +385,69 @@ def test_a_library_that_cannot_be_loaded_leaves_nothing_behind(tmp_path):
             Worker(tmp_path / "subject.so")
     assert descendants(os.getpid()) <= before[1]
     assert open_descriptors() == before[0]
+
+
+# ---- the next process gets ready while the last one is looked at ---------------------------------------------
+
+
+def getting_ready(worker: Worker) -> int:
+    """The process that waits until it is told to begin: its parent made it when the last one ended."""
+    worker._process.end()
+    end = time.monotonic() + 10
+    while not (found := descendants(worker._process._parent.pid)) and time.monotonic() < end:
+        time.sleep(0.001)
+    (pid,) = found
+    return pid
+
+
+@needs_compiler
+def test_a_process_that_somebody_ends_before_its_subject_is_loaded_is_replaced(library):
+    with Worker(library) as worker:
+        for _ in range(5):
+            os.kill(getting_ready(worker), signal.SIGKILL)
+            worker.renew()
+            assert is_right(*worker.run(CASE))
+        assert worker.restarts == 5
+
+
+@needs_compiler
+def test_what_is_said_to_a_process_that_has_ended_is_not_said_to_the_next(tmp_path):
+    """Neither a request, nor that it may fork."""
+    text = """
+#include <dlfcn.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "vfio_verify/call.h"
+#include "vfio_verify/qemu.h"
+
+static bool forks;
+
+__attribute__((constructor)) static void try_to(void)
+{
+    long (*raw)(long, ...) = (long (*)(long, ...))dlsym(RTLD_DEFAULT, "syscall");
+    const pid_t child = raw(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+
+    if (child == 0) {
+        raw(SYS_exit_group, 0);
+    }
+    forks = child > 0 && waitpid(child, NULL, 0) == child;
+}
+
+void vfio_verify_entry(struct vv_call *call)
+{
+    error_setg(call->errp, forks ? "it forks" : "it does not fork");
+}
+"""
+    with Worker(compiled(tmp_path, text)) as worker:
+        getting_ready(worker)
+        worker._process.control.send(native.GRANT.pack(native.FORKED, 3))
+        worker._process.data.send(native.LENGTH.pack(8))
+        worker.renew()
+        for _ in range(2):
+            (seen,) = worker.run(CASE)
+            assert (seen.death, seen.message) == (None, b"it does not fork")
 
 
 # ---- nothing stays behind ----------------------------------------------------------------------------------

@@ -98,6 +98,8 @@ class Process:
         with control[1], data[1], self.memory.opened_anew() as memory, starting("a process for the subject"):
             self._parent = self._spawn((control[1].fileno(), data[1].fileno(), memory))
         self._resources.callback(self._end_parent)
+        with contextlib.suppress(OSError):  # it is gone already, as will be seen
+            self._begin()
         self._expect_start()
 
     def _spawn(self, fds: tuple[int, ...]) -> subprocess.Popen[bytes]:
@@ -119,6 +121,10 @@ class Process:
                 env=environment,
                 start_new_session=True,
             )
+
+    def _begin(self) -> None:
+        """Have the worker begin that gets ready. Raises OSError."""
+        self.control.send(b"g")
 
     def _expect_start(self) -> None:
         """Wait for a fresh worker's greeting. Raises InputError when the subject cannot be loaded."""
@@ -148,6 +154,10 @@ class Process:
                     patience = Patience(self.limits, self.slower)
                 elif notice is not None and notice.kind == native.ENDED:
                     self.pid = 0
+                    if not told:  # somebody else ended it: its subject was not loaded. The next one gets ready
+                        with contextlib.suppress(OSError):
+                            self._begin()
+                        continue
                     ended = death(Kind.BY_ITSELF, self.memory, status=notice.value)
                     raise InputError(f"the subject ends its process while it is loaded: {death_text(ended)}")
                 else:
@@ -196,7 +206,7 @@ class Process:
         if not self.is_lost:
             try:
                 self._drain()
-                self.control.send(b"g")
+                self._begin()
                 self._expect_start()
                 return
             except OSError:
@@ -228,8 +238,8 @@ class Process:
                     kill(self.pid, signal.SIGKILL)
 
     def _end_parent(self) -> None:
+        self.control.close()  # tells the parent of workers to end
         self._kill()
-        self.control.close()  # tells the parent of workers to end too
         with contextlib.suppress(subprocess.TimeoutExpired):
             # It may have thousands to wait for, which nobody else may do.
             wait_for(self._parent, 0 if self.is_lost else _END_SECONDS)

@@ -193,20 +193,40 @@ static void decide(int listener, pid_t worker, int control, struct granted *gran
 #define SYS_pidfd_open 434
 #endif
 
-/* What the owner said. It says so before the worker is asked, and is heard before the worker is answered. False: it
- * is gone. */
-static bool hear_grants(int control, struct granted *granted)
+static const char begin = 'b';
+
+bool vv_oversee_is_wanted(int socket)
+{
+    char said;
+    ssize_t got;
+
+    do {
+        got = recv(socket, &said, 1, 0);
+    } while (got < 0 && errno == EINTR);
+    return got == 1;
+}
+
+/* What the owner said: grants, before the worker is asked, which are heard before the worker is answered; and once that
+ * the worker is to begin, which nothing was granted to before. The owner is told first which one that is. */
+static enum vv_overseen hear_owner(int control, pid_t worker, int socket, enum vv_overseen begun,
+                                   struct granted *granted)
 {
     struct vv_grant grant;
     ssize_t got;
 
-    while ((got = recv(control, &grant, sizeof(grant), MSG_DONTWAIT)) == sizeof(grant)) {
-        *granted = (struct granted){grant.forks, grant.forks > 0, false};
+    while ((got = recv(control, &grant, sizeof(grant), MSG_DONTWAIT)) > 0) {
+        const u64 forks = got == sizeof(grant) ? grant.forks : 0;
+
+        *granted = (struct granted){forks, forks > 0, false};
+        if (got != sizeof(grant) && begun == VV_NOT_BEGUN) {
+            begun = vv_say(control, VV_STARTED, worker) ? VV_BEGUN : VV_OWNER_GONE;
+            (void)!send(socket, &begin, sizeof(begin), MSG_NOSIGNAL);
+        }
     }
-    return got != 0;
+    return got == 0 ? VV_OWNER_GONE : begun;
 }
 
-void vv_oversee(pid_t worker, int listener, int socket, int control)
+enum vv_overseen vv_oversee(pid_t worker, int listener, int socket, int control)
 {
     enum { END, FORK, STAT, OWNER, SOURCES };
     struct pollfd watched[SOURCES] = {
@@ -215,14 +235,17 @@ void vv_oversee(pid_t worker, int listener, int socket, int control)
         [STAT] = {.fd = socket, .events = POLLIN},
         [OWNER] = {.fd = control, .events = POLLIN},
     };
+    enum vv_overseen begun = VV_NOT_BEGUN;
     struct granted granted = {0};
     pid_t thread;
 
-    while (watched[END].fd >= 0 && !watched[END].revents) {
+    /* A kernel before 5.3 does not tell of a process's end like this: then nothing is decided once it has begun. */
+    while (!watched[END].revents && (watched[END].fd >= 0 || begun == VV_NOT_BEGUN)) {
         if (poll(watched, SOURCES, -1) < 0) {
             continue;
         }
-        if (!hear_grants(control, &granted)) {
+        begun = hear_owner(control, worker, socket, begun, &granted);
+        if (begun == VV_OWNER_GONE) {
             kill(-worker, SIGKILL);
             break;
         }
@@ -243,4 +266,5 @@ void vv_oversee(pid_t worker, int listener, int socket, int control)
     if (watched[END].fd >= 0) {
         close(watched[END].fd);
     }
+    return begun;
 }

@@ -426,7 +426,7 @@ int64_t vv_confine(int overseer)
     u64 i;
 
     if (!parts) {
-        close(overseer);
+        vv_oversee_hand_over(overseer, -1);
         return 0;
     }
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
