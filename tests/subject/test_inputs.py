@@ -176,7 +176,7 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     "gzip cut off": (gzip.compress(PLAIN.encode())[:-20], "cannot be unpacked"),
     "broken xz": (lzma.compress(PLAIN.encode())[:30] + b"x" * 99, "cannot be unpacked"),
     "gzip of gigabytes": (gzip.compress(bytes(64 << 20), 1), "unpacked, is larger than 16 MiB"),
-    "xz of gigabytes": (lzma.compress(bytes(64 << 20), preset=0), "unpacked, is larger than 16 MiB"),
+    "xz of gigabytes": (lzma.compress(bytes(17 << 20), preset=0), "unpacked, is larger than 16 MiB"),
     "a page with a number that is none": (page("&#" + "9" * 5000 + ";", "x"), "cannot be read as a web page: line 2, "),
     "a page with a section that is none": (page("x", "<![x y"), "cannot be read as a web page: line 3, "),
     "a header without end": (mail(PLAIN, kind="((" * 3000), "the headers of the mail cannot be read: "),
