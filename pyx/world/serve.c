@@ -200,7 +200,7 @@ static void steady_heap(void)
     reserve_heap(HEAP_RESERVE);
 #ifdef __SANITIZE_ADDRESS__
     /* Its allocator has an area for each size of a chunk, and maps the first part of it when one is asked for. */
-    for (size_t size = 16; size < HEAP_RESERVE; size += size / 16 + 16) {
+    for (size_t size = 16; size < HEAP_RESERVE; size += size / 32 + 8) {
         void *volatile chunk = malloc(size);
 
         free(chunk);
