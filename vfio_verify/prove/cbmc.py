@@ -22,6 +22,7 @@ import msgspec
 from msgspec import Struct
 
 from vfio_verify.errors import HarnessError, InputError, starting
+from vfio_verify.worker.children import environment
 
 ENVIRONMENT = "VFIO_VERIFY_CBMC"
 _OLDEST = 6
@@ -139,7 +140,7 @@ class Solvers:
                 process = subprocess.Popen(
                     ["/bin/sh", "-c", limited, "sh", *command],
                     cwd=directory,
-                    env={**os.environ, "LC_ALL": "C", "TMPDIR": str(directory)},
+                    env=environment(LC_ALL="C", TMPDIR=str(directory)),
                     stdin=subprocess.DEVNULL,
                     stdout=told,
                     stderr=subprocess.STDOUT,

@@ -26,7 +26,7 @@ from vfio_verify.prove.text import Text, text_of
 from vfio_verify.subject import compiler
 from vfio_verify.subject.subject import Subject
 from vfio_verify.worker import sandbox
-from vfio_verify.worker.children import end
+from vfio_verify.worker.children import end, environment
 from vfio_verify.worker.sandbox import SandboxFeature, Start
 
 LEFT, NO_INPUT = 1 << 31, 1 << 30
@@ -58,7 +58,7 @@ class Program(Struct, frozen=True):
         start = Start((*reads, self.path.parent, Path("/bin"), Path("/usr/bin")), (), self.path.parent, self.parts)
         return start.run(
             ["/bin/sh", "-c", f'{_LIMITS}exec "$@"', "sh", str(self.path), *arguments],
-            stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+            env=environment(), stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
 
 

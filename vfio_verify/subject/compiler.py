@@ -24,7 +24,7 @@ from vfio_verify.subject.linking import Linked
 from vfio_verify.subject.source import Source, branches, world_names
 from vfio_verify.values.source_line import LeftOut
 from vfio_verify.worker import sandbox
-from vfio_verify.worker.children import end, wait_for
+from vfio_verify.worker.children import end, environment, wait_for
 from vfio_verify.worker.sandbox import SandboxFeature, Start
 
 WRAPPED = tuple(
@@ -40,9 +40,7 @@ _MEMORY_LIMIT = 4 << 20  # KiB of address space, for `ulimit -v`
 _FILE_LIMIT = 512 << 10  # blocks of 512 bytes, for `ulimit -f`
 _CPU_LIMIT = 120  # seconds, for `ulimit -t`; the limit on time ends it sooner
 _MOST_PREPROCESSED = 64 << 20  # bytes
-# The first two make files. What is preloaded is meant for this process: a sanitizer's runtime cannot start within
-# the compiler's limit on address space.
-_NOT_THE_COMPILERS = ("DEPENDENCIES_OUTPUT", "SUNPRO_DEPENDENCIES", "LD_PRELOAD")
+_NOT_THE_COMPILERS = ("DEPENDENCIES_OUTPUT", "SUNPRO_DEPENDENCIES")  # they make files
 
 _FLAGS = (
     *("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-fPIC", "-pthread"),
@@ -273,10 +271,11 @@ def _run(command: Sequence[str], start: Start, directory: Path | None = None) ->
 
     Raises CalledProcessError, which has the messages, where it fails; InputError where it does not end.
     """
-    environment = {k: v for k, v in os.environ.items() if k not in _NOT_THE_COMPILERS}
-    environment = {"PATH": os.defpath} | environment | {"LC_ALL": "C", "TMPDIR": str(start.writable)}
+    variables = {"PATH": os.defpath} | environment(LC_ALL="C", TMPDIR=str(start.writable))
     if start.parts:
-        environment["CCACHE_DISABLE"] = "1"  # it would write into the user's cache
+        variables["CCACHE_DISABLE"] = "1"  # it would write into the user's cache
+    for name in _NOT_THE_COMPILERS:
+        variables.pop(name, None)
     limits = {"v": _MEMORY_LIMIT, "f": _FILE_LIMIT, "t": _CPU_LIMIT, "c": 0}
     limited = "".join(f"ulimit -{letter} {value}; " for letter, value in limits.items()) + 'exec "$@"'
     # In memory, where a full disk leaves room for what the compiler says of it; and without a name, of which it could
@@ -285,7 +284,7 @@ def _run(command: Sequence[str], start: Start, directory: Path | None = None) ->
         process = start.run(
             ["/bin/sh", "-c", limited, "sh", *command],
             cwd=directory or start.writable,
-            env=environment,
+            env=variables,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

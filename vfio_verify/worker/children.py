@@ -1,4 +1,4 @@
-"""How a program that was started is waited for, and ended."""
+"""How a program is started with this environment, waited for, and ended."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ import os
 import select
 import signal
 import subprocess
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of this process, with more. Without what is preloaded: that is meant for this process. A
+    sanitizer's runtime, for one, cannot start within a limit on address space."""
+    return {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"} | more
 
 
 def wait_for(process: subprocess.Popen[bytes], seconds: float) -> int:
