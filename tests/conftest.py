@@ -104,7 +104,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Under tox the wheel is tested; the checkout beside the tests must not stand in for it."""
     if os.environ.get("VFIO_VERIFY_TEST_INSTALLED") == "1" and PACKAGE.parent == session.config.rootpath:
         pytest.exit(f"the tests would import the checkout, {PACKAGE}, and not the wheel", returncode=4)
-    built = [*PACKAGE.glob("_*.so"), PACKAGE / "_worker"]
+    built = [file for pattern in ("_*.so", "_worker") for file in PACKAGE.glob(pattern)]
     if SANITIZED and not all(b"__asan_init" in file.read_bytes() for file in built):
         pytest.exit(f"VFIO_VERIFY_SANITIZE is set, and what {PACKAGE} has is built without it", returncode=4)
 

@@ -363,6 +363,7 @@ def test_a_header_that_is_nowhere_is_named_if_a_name_is_unknown(build):
         build(text)
 
 
+@pytest.mark.not_under_asan("its runtime is found by the environment")
 def test_a_compiler_is_found_without_any_environment(tmp_path):
     path = tmp_path / "x.c"
     path.write_text(f"{POINTER}\n{{\n    return NULL;\n}}\n")
