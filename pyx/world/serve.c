@@ -137,6 +137,7 @@ static _Noreturn void work(int control, int data, int overseer, uint8_t *shared,
     int null = open("/dev/null", O_RDWR | O_CLOEXEC), error;
     int64_t confined;
     u64 length;
+    char told;
 
     close(control);
     fcntl(data, F_SETFL, 0);        /* the worker before had it, too */
@@ -149,8 +150,8 @@ static _Noreturn void work(int control, int data, int overseer, uint8_t *shared,
     vv_arm_ends();
     error = vv_after_fork() < 0 || vv_state_open() < 0 ? errno : 0;
     confined = vv_confine(overseer);
-    if (!vv_oversee_is_wanted(overseer)) {
-        _exit(0);
+    if (hear(overseer, &told, sizeof(told)) != sizeof(told)) {
+        _exit(0);                   /* the parent is gone, and does not tell it to begin */
     }
     pass_over(data);
     vv_progress->pid = (u64)getpid();

@@ -49,9 +49,6 @@ int vv_oversee_hand_over(int socket, int listener);     /* -1: there is none. 0 
 void vv_oversee_by(int socket);
 int vv_oversee_stat(pid_t thread);
 
-/* And before it loads its subject: until it is told to begin. False: its parent is gone. */
-bool vv_oversee_is_wanted(int socket);
-
 /* In its parent: waits until the listener is sent, or the worker's end of the socket is closed. Returns it, or -1. */
 int vv_oversee_take_over(int socket);
 
@@ -59,7 +56,8 @@ int vv_oversee_take_over(int socket);
 enum { VV_STARTED = 1, VV_ENDED = 2, VV_CONFINED = 3, VV_FORKED = 4 };
 bool vv_say(int socket, int64_t kind, int64_t value);
 
-/* Tells the owner of the worker when that says that it is to begin, and answers until the worker has ended. A fork that
- * nobody was granted, in a request that has some, is told: somebody else took them. */
+/* When the owner says that the worker is to begin, tells the owner which one it is, and the worker by a byte on their
+ * socket. Answers until the worker has ended. A fork that nobody was granted, in a request that has some, is told:
+ * somebody else took them. */
 enum vv_overseen { VV_NOT_BEGUN, VV_BEGUN, VV_OWNER_GONE };
 enum vv_overseen vv_oversee(pid_t worker, int listener, int socket, int control);

@@ -193,19 +193,6 @@ static void decide(int listener, pid_t worker, int control, struct granted *gran
 #define SYS_pidfd_open 434
 #endif
 
-static const char begin = 'b';
-
-bool vv_oversee_is_wanted(int socket)
-{
-    char said;
-    ssize_t got;
-
-    do {
-        got = recv(socket, &said, 1, 0);
-    } while (got < 0 && errno == EINTR);
-    return got == 1;
-}
-
 /* What the owner said: grants, before the worker is asked, which are heard before the worker is answered; and once that
  * the worker is to begin, which nothing was granted to before. The owner is told first which one that is. */
 static enum vv_overseen hear_owner(int control, pid_t worker, int socket, enum vv_overseen begun,
@@ -220,7 +207,7 @@ static enum vv_overseen hear_owner(int control, pid_t worker, int socket, enum v
         *granted = (struct granted){forks, forks > 0, false};
         if (got != sizeof(grant) && begun == VV_NOT_BEGUN) {
             begun = vv_say(control, VV_STARTED, worker) ? VV_BEGUN : VV_OWNER_GONE;
-            (void)!send(socket, &begin, sizeof(begin), MSG_NOSIGNAL);
+            (void)!send(socket, "b", 1, MSG_NOSIGNAL);
         }
     }
     return got == 0 ? VV_OWNER_GONE : begun;
