@@ -2,8 +2,9 @@
  * The process that forks workers, and the loop inside a worker.
  *
  * The owner (Python, with Hypothesis) never forks. It starts one small process, which forks a worker here, waits for
- * its end, reports it, and forks the next one. That gets ready while the owner looks at what the last one left, and
- * begins when it is told to. Requests and replies lie in memory shared by all three; the data socket only says how long
+ * its end, and reports it. The next one gets ready ahead of time: while the owner looks at what the first one left, or
+ * while the one before it is at work. It begins when it is told to, and looks at nothing before that which its subject's
+ * last process could change. Requests and replies lie in memory shared by all three; the data socket only says how long
  * they are. What a worker was doing when it died stands in struct vv_progress, in the same memory.
  *
  * SPDX-License-Identifier: MIT
@@ -121,26 +122,36 @@ static void unblock_signals(void)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* What the owner still said to the worker before. It says nothing to this one until that has started. */
-static void pass_over(int data)
+/* What a worker is given by its parent. */
+struct served {
+    int control, data;
+    uint8_t *shared;
+    u64 request_capacity, reply_capacity;
+    const char *library;
+};
+
+/* What the worker before may have changed of what it shared with this one, and what the owner still said to it. It says
+ * nothing to this one until that has started. */
+static void take_over(int data)
 {
     u64 said;
 
+    fcntl(data, F_SETFL, 0);
     while (recv(data, &said, sizeof(said), MSG_DONTWAIT) > 0) {
     }
+    vv_take_over();
 }
 
-static _Noreturn void work(int control, int data, int overseer, uint8_t *shared, u64 request_capacity,
-                           u64 reply_capacity, const char *library)
+static _Noreturn void work(const struct served *served, int overseer)
 {
-    uint8_t *request = shared + 4096, *reply = request + request_capacity;
+    uint8_t *request = served->shared + 4096, *reply = request + served->request_capacity;
+    const int data = served->data;
     int null = open("/dev/null", O_RDWR | O_CLOEXEC), error;
     int64_t confined;
     u64 length;
     char told;
 
-    close(control);
-    fcntl(data, F_SETFL, 0);        /* the worker before had it, too */
+    close(served->control);
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     unblock_signals();
@@ -153,7 +164,7 @@ static _Noreturn void work(int control, int data, int overseer, uint8_t *shared,
     if (hear(overseer, &told, sizeof(told)) != sizeof(told)) {
         _exit(0);                   /* the parent is gone, and does not tell it to begin */
     }
-    pass_over(data);
+    take_over(data);
     vv_progress->pid = (u64)getpid();
     vv_progress->note_bytes = vv_progress->signal = vv_progress->in_subject = 0;
     vv_progress->n_frames = 0;
@@ -163,7 +174,7 @@ static _Noreturn void work(int control, int data, int overseer, uint8_t *shared,
     }
     /* Told before the subject is loaded: afterwards it could be the subject that tells. */
     vv_say(data, VV_CONFINED, confined);
-    if (load_subject(library) < 0) {
+    if (load_subject(served->library) < 0) {
         vv_say(data, -2, 0);
         _exit(2);
     }
@@ -171,8 +182,8 @@ static _Noreturn void work(int control, int data, int overseer, uint8_t *shared,
     vv_state_take();
     vv_say(data, VV_STARTED, getpid());
     while (hear(data, &length, sizeof(length)) == sizeof(length)) {
-        int64_t done = length > request_capacity ? -1
-                       : vv_run_request((u64 *)(void *)request, length, reply, reply_capacity);
+        int64_t done = length > served->request_capacity ? -1
+                       : vv_run_request((u64 *)(void *)request, length, reply, served->reply_capacity);
         if (!vv_say(data, done, done < 0 ? errno : (int64_t)vv_state_changes())) {
             break;
         }
@@ -209,47 +220,77 @@ static void steady_heap(void)
 #endif
 }
 
-/* Children of the worker that left its process group are children of this process now, their subreaper. */
-static void end_orphans(void)
+/* A child of the worker that left its process group is one of this process now, its subreaper; and so is the next
+ * worker. -1: there is none. */
+static pid_t an_orphan(pid_t next)
 {
     char path[64];
-    int orphan;
+    int child = -1;
     FILE *children;
 
     snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
-    for (;;) {
-        children = fopen(path, "re");
-        if (!children || fscanf(children, "%d", &orphan) != 1) {
-            break;
+    children = fopen(path, "re");
+    if (!children) {
+        return -1;
+    }
+    do {
+        if (fscanf(children, "%d", &child) != 1) {
+            child = -1;
         }
-        fclose(children);
+    } while (child > 0 && child == next);
+    fclose(children);
+    return child;
+}
+
+/* A worker that gets ready; `present` is at work meanwhile. Without a process or a socket: VV_NO_WORKER, and errno. */
+static struct vv_worker get_ready(const struct served *served, const struct vv_worker *present)
+{
+    struct vv_worker worker = VV_NO_WORKER;
+    int overseer[2];
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, overseer) < 0) {
+        return worker;
+    }
+    worker.pid = fork();
+    if (worker.pid == 0) {
+        close(overseer[0]);
+        vv_oversee_close(present);
+        work(served, overseer[1]);
+    }
+    close(overseer[1]);
+    if (worker.pid < 0) {
+        close(overseer[0]);
+        return worker;
+    }
+    worker.socket = overseer[0];
+    setpgid(worker.pid, worker.pid);
+    return worker;
+}
+
+/* With all that it may have forked. Returns its wait status. */
+static int end(struct vv_worker *worker, pid_t next)
+{
+    int status = 0;
+    pid_t orphan;
+
+    vv_oversee_close(worker);
+    while (waitpid(worker->pid, &status, 0) < 0 && errno == EINTR) {
+    }
+    kill(-worker->pid, SIGKILL);
+    while ((orphan = an_orphan(next)) > 0) {
         kill(orphan, SIGKILL);
         while (waitpid(orphan, NULL, 0) < 0 && errno == EINTR) {
         }
     }
-    if (children) {
-        fclose(children);
-    }
-}
-
-/* Until the worker has ended, with its wait status. */
-static enum vv_overseen wait_for(pid_t pid, int overseer, int control, int *status)
-{
-    const int listener = vv_oversee_take_over(overseer);
-    const enum vv_overseen begun = vv_oversee(pid, listener, overseer, control);
-
-    if (listener >= 0) {
-        close(listener);
-    }
-    close(overseer);
-    while (waitpid(pid, status, 0) < 0 && errno == EINTR) {
-    }
-    return begun;
+    return status;
 }
 
 int vv_serve(int control, int data, void *shared, u64 request_capacity, u64 reply_capacity, const char *library)
 {
     const struct rlimit no_core = {0, 0};
+    const struct served served = {control, data, shared, request_capacity, reply_capacity, library};
+    struct vv_worker worker = VV_NO_WORKER, next = VV_NO_WORKER;
+    bool has_ended = false;         /* one has: others may */
 
     vv_progress = shared;
     vv_covered = (uint8_t *)shared + 4096 + request_capacity + reply_capacity;
@@ -263,32 +304,38 @@ int vv_serve(int control, int data, void *shared, u64 request_capacity, u64 repl
     }
     steady_heap();
     for (;;) {
-        int status = 0, overseer[2];
-        enum vv_overseen begun;
-        pid_t pid;
+        enum vv_overseen overseen;
+        int status;
 
-        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, overseer) < 0) {
+        worker = next.pid > 0 ? next : get_ready(&served, &worker);
+        if (worker.pid < 0) {
             return -1;
         }
-        pid = fork();
-        if (pid == 0) {
-            close(overseer[0]);
-            work(control, data, overseer[1], shared, request_capacity, reply_capacity, library);
+        next = VV_NO_WORKER;
+        vv_oversee_take_over(&worker);
+        overseen = vv_oversee(&worker, control);
+        if (overseen == VV_BEGINS) {
+            if (has_ended) {
+                next = get_ready(&served, &worker);
+            }
+            overseen = vv_oversee(&worker, control);
         }
-        close(overseer[1]);
-        if (pid < 0) {
-            return -1;
+        if (overseen == VV_OWNER_GONE) {
+            kill(-worker.pid, SIGKILL);
         }
-        setpgid(pid, pid);
-        begun = wait_for(pid, overseer[0], control, &status);
-        kill(-pid, SIGKILL);        /* what it may have forked */
-        end_orphans();
-        if (begun == VV_OWNER_GONE || (begun == VV_BEGUN && !vv_say(control, VV_ENDED, status))) {
+        status = end(&worker, next.pid);
+        has_ended = true;
+        if (overseen == VV_OWNER_GONE || (worker.has_begun && !vv_say(control, VV_ENDED, status))) {
+            if (next.pid > 0) {
+                kill(next.pid, SIGKILL);
+                end(&next, -1);
+            }
             return 0;
         }
-        if (begun == VV_NOT_BEGUN) {
+        if (!worker.has_begun) {
             /* Somebody else ended it. The next one may end like it: no more than are asked for. */
             poll(&(struct pollfd){.fd = control, .events = POLLIN}, 1, -1);
         }
+        worker = VV_NO_WORKER;
     }
 }

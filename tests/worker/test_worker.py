@@ -387,27 +387,70 @@ def test_a_library_that_cannot_be_loaded_leaves_nothing_behind(tmp_path):
     assert open_descriptors() == before[0]
 
 
-# ---- the next process gets ready while the last one is looked at ---------------------------------------------
+# ---- the next process gets ready ahead of time ------------------------------------------------------------------
 
 
 def getting_ready(worker: Worker) -> int:
-    """The process that waits until it is told to begin: its parent made it when the last one ended."""
-    worker._process.end()
+    """The process that waits until it is told to begin. Its parent made it when the first one ended, or when the one
+    before it began, which may be at work."""
     end = time.monotonic() + 10
-    while not (found := descendants(worker._process._parent.pid)) and time.monotonic() < end:
+    while True:
+        found = descendants(worker._process._parent.pid) - {worker._process.pid}
+        if found or time.monotonic() > end:
+            (pid,) = found
+            return pid
         time.sleep(0.001)
-    (pid,) = found
-    return pid
+
+
+@needs_compiler
+def test_none_gets_ready_before_one_has_ended(library):
+    with Worker(library) as worker:
+        assert is_right(*worker.run(CASE))
+        assert descendants(worker._process._parent.pid) == {worker._process.pid}
 
 
 @needs_compiler
 def test_a_process_that_somebody_ends_before_its_subject_is_loaded_is_replaced(library):
     with Worker(library) as worker:
+        worker._process.end()
         for _ in range(5):
             os.kill(getting_ready(worker), signal.SIGKILL)
             worker.renew()
             assert is_right(*worker.run(CASE))
         assert worker.restarts == 5
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "deed",
+    [
+        "for (int fd = 3; fd < 1024; fd++) { fcntl(fd, F_SETFL, O_NONBLOCK | O_APPEND); }",
+        "scribble(0x41);",
+    ],
+    ids=["changes its open files", "scribbles over what is shared"],
+)
+def test_the_process_at_work_and_the_one_that_waits_do_not_disturb_each_other(tmp_path, deed):
+    """The next one has got ready before the subject goes on."""
+    text = SOURCE.replace("#include <assert.h>", "#include <assert.h>\n#include <fcntl.h>").replace(
+        "    default: map(call);",
+        f"    case 1000: usleep(50000); {deed} *(volatile int *)8 = 1; break;\n    default: map(call); usleep(50000);",
+    )
+    with Worker(compiled(tmp_path, text)) as worker:
+        worker.run(doing("crash"))
+        for _ in range(3):
+            assert is_right(*worker.run(CASE))
+            waiting = getting_ready(worker)
+            (seen,) = worker.run(msgspec.structs.replace(CASE, total_size=1000))
+            assert seen.death is not None
+            assert worker._process.pid == waiting
+
+
+@needs_compiler
+def test_the_process_that_waits_ends_with_the_one_at_work(library):
+    with Worker(library) as worker:
+        worker.run(doing("crash"))
+        pids = {worker._process.pid, getting_ready(worker)}
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
 @needs_compiler
@@ -441,6 +484,7 @@ void vfio_verify_entry(struct vv_call *call)
 }
 """
     with Worker(compiled(tmp_path, text)) as worker:
+        worker._process.end()
         getting_ready(worker)
         worker._process.control.send(native.GRANT.pack(native.FORKED, 3))
         worker._process.data.send(native.LENGTH.pack(8))

@@ -49,15 +49,26 @@ int vv_oversee_hand_over(int socket, int listener);     /* -1: there is none. 0 
 void vv_oversee_by(int socket);
 int vv_oversee_stat(pid_t thread);
 
-/* In its parent: waits until the listener is sent, or the worker's end of the socket is closed. Returns it, or -1. */
-int vv_oversee_take_over(int socket);
-
 /* To the owner, on the control socket, or on that of the worker's requests. False: it is gone. */
 enum { VV_STARTED = 1, VV_ENDED = 2, VV_CONFINED = 3, VV_FORKED = 4 };
 bool vv_say(int socket, int64_t kind, int64_t value);
 
+/* A worker, and what its parent holds of it. */
+struct vv_worker {
+    pid_t pid;                      /* -1: none */
+    int socket;                     /* the parent's end of theirs */
+    int listener, end;              /* where forks are asked for, and what tells of its end; -1: none */
+    bool has_begun;
+    struct { u64 forks; bool any, told; } granted;      /* what is left, whether there was any, and one too many */
+};
+#define VV_NO_WORKER (struct vv_worker){.pid = -1, .socket = -1, .listener = -1, .end = -1}
+
+/* Before the first use: the worker gets ready, and sends its listener. */
+void vv_oversee_take_over(struct vv_worker *worker);
+void vv_oversee_close(const struct vv_worker *worker);
+
 /* When the owner says that the worker is to begin, tells the owner which one it is, and the worker by a byte on their
- * socket. Answers until the worker has ended. A fork that nobody was granted, in a request that has some, is told:
- * somebody else took them. */
-enum vv_overseen { VV_NOT_BEGUN, VV_BEGUN, VV_OWNER_GONE };
-enum vv_overseen vv_oversee(pid_t worker, int listener, int socket, int control);
+ * socket, and returns. Called again, answers until the worker has ended. A fork that nobody was granted, in a request
+ * that has some, is told: somebody else took them. */
+enum vv_overseen { VV_GOES_ON, VV_BEGINS, VV_ENDS, VV_OWNER_GONE };
+enum vv_overseen vv_oversee(struct vv_worker *worker, int control);

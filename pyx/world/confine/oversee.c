@@ -72,7 +72,6 @@ static int receive_descriptor(int socket)
 }
 
 int vv_oversee_hand_over(int socket, int listener) { return send_descriptor(socket, listener, 0); }
-int vv_oversee_take_over(int socket) { return receive_descriptor(socket); }
 
 /* ---- what /proc says of a thread ---------------------------------------------------------------------------- */
 
@@ -117,8 +116,6 @@ static void answer_stat(int socket, pid_t worker, pid_t thread)
 
 /* ---- forks -------------------------------------------------------------------------------------------------- */
 
-struct granted { u64 left; bool any, told; };
-
 bool vv_say(int socket, int64_t kind, int64_t value)
 {
     const struct { int64_t kind, value; } notice = {kind, value};
@@ -147,28 +144,28 @@ int vv_oversee_install(void)
 
 /* One fork is asked for. It is let through, or fails as at the limit of processes. The owner is told before that, since
  * the worker may answer as soon as it goes on. */
-static void decide(int listener, pid_t worker, int control, struct granted *granted)
+static void decide(struct vv_worker *worker, int control)
 {
     union { struct seccomp_notif notice; char room[NOTICE_BYTES]; } asked;
     union { struct seccomp_notif_resp answer; char room[NOTICE_BYTES]; } answered;
 
     memset(&asked, 0, sizeof(asked));
     memset(&answered, 0, sizeof(answered));
-    if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &asked) < 0) {
+    if (ioctl(worker->listener, SECCOMP_IOCTL_NOTIF_RECV, &asked) < 0) {
         return;                     /* it has ended meanwhile */
     }
     answered.answer.id = asked.notice.id;
-    if (granted->left > 0 && (pid_t)asked.notice.pid == worker) {
-        granted->left--;
+    if (worker->granted.forks > 0 && (pid_t)asked.notice.pid == worker->pid) {
+        worker->granted.forks--;
         answered.answer.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
     } else {
         answered.answer.error = -EAGAIN;
-        if (granted->any && !granted->told) {
-            vv_say(control, VV_FORKED, worker);
-            granted->told = true;
+        if (worker->granted.any && !worker->granted.told) {
+            vv_say(control, VV_FORKED, worker->pid);
+            worker->granted.told = true;
         }
     }
-    ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &answered);
+    ioctl(worker->listener, SECCOMP_IOCTL_NOTIF_SEND, &answered);
 }
 
 #else
@@ -179,9 +176,9 @@ int vv_oversee_install(void)
     return -1;
 }
 
-static void decide(int listener, pid_t worker, int control, struct granted *granted)
+static void decide(struct vv_worker *worker, int control)
 {
-    (void)listener, (void)worker, (void)control, (void)granted;
+    (void)worker, (void)control;
 }
 
 #endif
@@ -193,65 +190,81 @@ static void decide(int listener, pid_t worker, int control, struct granted *gran
 #define SYS_pidfd_open 434
 #endif
 
+void vv_oversee_take_over(struct vv_worker *worker)
+{
+    worker->listener = receive_descriptor(worker->socket);
+    worker->end = (int)syscall(SYS_pidfd_open, worker->pid, 0);
+}
+
+void vv_oversee_close(const struct vv_worker *worker)
+{
+    const int held[] = {worker->socket, worker->listener, worker->end};
+    unsigned i;
+
+    for (i = 0; i < sizeof(held) / sizeof(held[0]); i++) {
+        if (held[i] >= 0) {
+            close(held[i]);
+        }
+    }
+}
+
 /* What the owner said: grants, before the worker is asked, which are heard before the worker is answered; and once that
  * the worker is to begin, which nothing was granted to before. The owner is told first which one that is. */
-static enum vv_overseen hear_owner(int control, pid_t worker, int socket, enum vv_overseen begun,
-                                   struct granted *granted)
+static enum vv_overseen hear_owner(struct vv_worker *worker, int control)
 {
     struct vv_grant grant;
     ssize_t got;
 
     while ((got = recv(control, &grant, sizeof(grant), MSG_DONTWAIT)) > 0) {
-        const u64 forks = got == sizeof(grant) ? grant.forks : 0;
-
-        *granted = (struct granted){forks, forks > 0, false};
-        if (got != sizeof(grant) && begun == VV_NOT_BEGUN) {
-            begun = vv_say(control, VV_STARTED, worker) ? VV_BEGUN : VV_OWNER_GONE;
-            (void)!send(socket, "b", 1, MSG_NOSIGNAL);
+        worker->granted.forks = got == sizeof(grant) ? grant.forks : 0;
+        worker->granted.any = worker->granted.forks > 0;
+        worker->granted.told = false;
+        if (got != sizeof(grant) && !worker->has_begun) {
+            worker->has_begun = true;
+            if (!vv_say(control, VV_STARTED, worker->pid)) {
+                return VV_OWNER_GONE;
+            }
+            (void)!send(worker->socket, "b", 1, MSG_NOSIGNAL);
+            return VV_BEGINS;
         }
     }
-    return got == 0 ? VV_OWNER_GONE : begun;
+    return got == 0 ? VV_OWNER_GONE : VV_GOES_ON;
 }
 
-enum vv_overseen vv_oversee(pid_t worker, int listener, int socket, int control)
+enum vv_overseen vv_oversee(struct vv_worker *worker, int control)
 {
     enum { END, FORK, STAT, OWNER, SOURCES };
     struct pollfd watched[SOURCES] = {
-        [END] = {.fd = (int)syscall(SYS_pidfd_open, worker, 0), .events = POLLIN},
-        [FORK] = {.fd = listener, .events = POLLIN},
-        [STAT] = {.fd = socket, .events = POLLIN},
+        [END] = {.fd = worker->end, .events = POLLIN},
+        [FORK] = {.fd = worker->listener, .events = POLLIN},
+        [STAT] = {.fd = worker->socket, .events = POLLIN},
         [OWNER] = {.fd = control, .events = POLLIN},
     };
-    enum vv_overseen begun = VV_NOT_BEGUN;
-    struct granted granted = {0};
+    enum vv_overseen heard;
     pid_t thread;
 
     /* A kernel before 5.3 does not tell of a process's end like this: then nothing is decided once it has begun. */
-    while (!watched[END].revents && (watched[END].fd >= 0 || begun == VV_NOT_BEGUN)) {
+    while (!watched[END].revents && (worker->end >= 0 || !worker->has_begun)) {
         if (poll(watched, SOURCES, -1) < 0) {
             continue;
         }
-        begun = hear_owner(control, worker, socket, begun, &granted);
-        if (begun == VV_OWNER_GONE) {
-            kill(-worker, SIGKILL);
-            break;
+        heard = hear_owner(worker, control);
+        if (heard != VV_GOES_ON) {
+            return heard;
         }
         if (watched[FORK].revents & POLLIN) {
-            decide(listener, worker, control, &granted);
+            decide(worker, control);
         } else if (watched[FORK].revents) {
             watched[FORK].fd = -1;          /* the worker has ended */
         }
         if (watched[STAT].revents & POLLIN) {
-            if (recv(socket, &thread, sizeof(thread), MSG_DONTWAIT) == sizeof(thread)) {
-                answer_stat(socket, worker, thread);
+            if (recv(worker->socket, &thread, sizeof(thread), MSG_DONTWAIT) == sizeof(thread)) {
+                answer_stat(worker->socket, worker->pid, thread);
             }
         }
         if (watched[STAT].revents & (POLLHUP | POLLERR)) {
             watched[STAT].fd = -1;
         }
     }
-    if (watched[END].fd >= 0) {
-        close(watched[END].fd);
-    }
-    return begun;
+    return VV_ENDS;
 }

@@ -22,6 +22,7 @@ void vv_subject_loaded(vv_entry entry, vv_entry zeroed);
 
 int vv_start(void);                             /* memory, signals, progress for this process; 0 or -1 with errno */
 int vv_after_fork(void);
+void vv_take_over(void);                        /* once a worker, when the one before has ended */
 void vv_arm_ends(void);                         /* once a worker, before its subject is loaded */
 void vv_fill_holes(void);                       /* once a worker, when its subject is loaded */
 void vv_arm_signals(void);                      /* before a request, and after each call: a subject may change them */

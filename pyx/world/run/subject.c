@@ -116,12 +116,16 @@ void vv_fill_holes(void)
     }
 }
 
+void vv_take_over(void)
+{
+    vv_memfds_reopen();
+    vv_forget_stamps();
+}
+
 int vv_after_fork(void)
 {
     stack_t stack = {.ss_sp = signal_stack, .ss_size = SIGNAL_STACK};
 
-    vv_memfds_reopen();
-    vv_forget_stamps();
     return sigaltstack(&stack, NULL) < 0 ? -1 : vv_observe_init();
 }
 
