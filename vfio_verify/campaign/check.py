@@ -75,7 +75,7 @@ def check(
     Ctrl-C ends it early: what was found so far is in the result, which is then marked as interrupted. A process that is
     lost costs what it was at work on: the result says so.
     """
-    with Pool(min(options.jobs, sum(1 for _ in shards(options))), executor) as pool:
+    with Pool(options.jobs, executor, tasks=sum(1 for _ in shards(options))) as pool:
 
         def run(subject: Subject, options: Options) -> Result:
             (result,) = check_each((subject,), options, pool, lambda _, found: on_candidate(found), why_no_kernel_fault)
@@ -141,6 +141,7 @@ def check_each(
                 here_only = subjects if pool.is_here else ()
                 shared = tuple(stack.enter_context(open_runner_for(subject, options)) for subject in here_only)
                 here = {"between_layouts": interrupts.raise_if_asked, "shared": shared}
+                alone = {"shared": ()} if pool.has_threads else {}
                 faulty: Iterator[ShardResult] | None = None
                 for number, results in enumerate(pool.map(run_shard_on_each, tasks, **here, cut_short=add), 1):
                     add(results)
@@ -151,7 +152,8 @@ def check_each(
                             for subject, one in zip(subjects, merged, strict=True)
                             for some in shared_out
                         ]
-                        faulty = pool.map(run_kernel_faults, last, **here)
+                        # In threads, each has a worker of its own.
+                        faulty = pool.map_beside(run_kernel_faults, last, **(here | alone))
                 for number, result in enumerate(faulty or ()):
                     merged[number // len(shared_out)].add(result)
                 interrupts.deferred = False

@@ -6,11 +6,12 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vfio_verify.errors import HarnessError
+from vfio_verify.errors import HarnessError, starting
 
 if TYPE_CHECKING:
     from vfio_verify.campaign.processes import Processes
@@ -23,16 +24,18 @@ class LostProcessError(HarnessError):
 
 
 class Pool:
-    """What runs the tasks: an executor that is given, or processes here; with one job, this process."""
+    """What runs the tasks: an executor that is given, or processes here; with one job, or one task, this process."""
 
-    def __init__(self, jobs: int, given: Executor | None = None) -> None:
+    def __init__(self, jobs: int, given: Executor | None = None, *, tasks: int | None = None) -> None:
+        self._jobs = jobs
         self._own: Processes | None = None
-        if given is None and jobs > 1:
+        if given is None and (processes := jobs if tasks is None else min(jobs, tasks)) > 1:
             # Imported late: with one job, nothing of multiprocessing is needed.
             from vfio_verify.campaign.processes import Processes
 
-            self._own = Processes(jobs)
+            self._own = Processes(processes)
         self._executor = self._own if given is None else given
+        self._threads: ThreadPoolExecutor | None = None
         self._futures: list[Future[Any]] = []
 
     @property
@@ -40,13 +43,30 @@ class Pool:
         """Whether the tasks are run in this process."""
         return self._executor is None
 
+    @property
+    def has_threads(self) -> bool:
+        """Whether `map_beside` runs tasks in threads of this process."""
+        return self.is_here and self._jobs > 1
+
     def map(self, function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], **here: Any) -> Iterator[T]:
         """The results in the order of the tasks, each as soon as it and those before it are there. `here` are further
         arguments for tasks that are run in this process."""
         if self._executor is None:
             return (function(*task, **here) for task in tasks)
         with _telling_of_loss():
-            futures = [self._executor.submit(function, *task) for task in tasks]
+            return self._submit(self._executor, function, tasks)
+
+    def map_beside(self, function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], **here: Any) -> Iterator[T]:
+        """As `map`, but with more than one job the tasks that are run in this process are run beside each other. It is
+        for those that do little but wait for their workers, which must not be shared."""
+        if not self.has_threads:
+            return self.map(function, tasks, **here)
+        self._threads = self._threads or ThreadPoolExecutor(self._jobs)
+        with starting("threads for the work"):
+            return self._submit(self._threads, partial(function, **here), tasks)
+
+    def _submit(self, executor: Executor, function: Callable[..., T], tasks: Sequence[tuple[Any, ...]]) -> Iterator[T]:
+        futures = [executor.submit(function, *task) for task in tasks]
         self._futures += futures
         return map(_result, futures)
 
@@ -58,10 +78,12 @@ class Pool:
             self.kill()
         if self._own is not None:
             self._own.end()
+        if self._threads is not None:
+            self._threads.shutdown()
 
     def kill(self) -> None:
-        """End the processes in the middle of their tasks. A given executor is its owner's: only what was not begun is
-        taken back."""
+        """End the processes in the middle of their tasks. A given executor is its owner's, and threads cannot be ended:
+        only what was not begun is taken back."""
         if self._own is not None:
             self._own.kill()
             return

@@ -138,7 +138,7 @@ def replay(
     """
     size = min(max(-(-len(entries) // _PARTS), _SMALLEST), _LARGEST)
     batches = [entries[start : start + size] for start in range(0, len(entries), size)]
-    with Pool(min(jobs, len(batches))) as pool:
+    with Pool(jobs, tasks=len(batches)) as pool:
         # As JSON: pickling so many small values takes ten times as long, and this process does it for all others.
         tasks = [(subject, policy, parts, batch if pool.is_here else msgspec.json.encode(batch)) for batch in batches]
         for outcomes in pool.map(replay_batch, tasks):
