@@ -47,6 +47,9 @@ except vfio_verify.errors.InputError:  # without a compiler
     pass
 """
 PRELOADED = Preloaded(READY)
+STARTING = 4.0 if "COVERAGE_PROCESS_CONFIG" in os.environ else 0.0
+"""More seconds before a command that is started anew can be interrupted: in `tox -e cov`, what measures coverage starts
+in it first, takes long, and loses an interrupt."""
 
 
 def command(*arguments: object) -> list[str]:

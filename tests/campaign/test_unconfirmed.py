@@ -13,6 +13,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from commands import STARTING
 from made_reports import report, violation
 from places import TESTS
 from short_checks import no_kernel_faults
@@ -191,7 +192,7 @@ def test_an_interrupted_check_never_conforms_in_any_form(
         text=True,
         start_new_session=True,
     )
-    time.sleep(seconds)
+    time.sleep(STARTING + seconds)
     os.killpg(process.pid, number)
     try:
         out, err = process.communicate(timeout=60)

@@ -27,6 +27,7 @@ from vfio_verify.subject.subject import CORE
 MODEL = CHECKOUT / "specs" / "model"
 
 
+@pytest.mark.usefixtures("untraced")
 def test_nothing_is_found_of_the_core_in_a_small_scope():
     proof = exhaust(CORE, Options(1, jobs=2))
     assert (proof.confirmed, proof.why, proof.disagreements) == ((), {}, ())
@@ -43,6 +44,7 @@ def test_nothing_is_found_of_the_core_in_a_small_scope():
         ("fail", {"NOT_EMPTY", "SIZE_AGREES", "SAME_BLOCK", "WITHIN_BLOCK", "ALIGNED", "FAULT_REPORTED"}),
     ],
 )
+@pytest.mark.usefixtures("untraced")
 def test_what_the_core_violates_without_one_of_its_functions_is_found(method, clauses, tmp_path, monkeypatch):
     text = texts.text_of(CORE, MODEL)
     begins = re.compile(rf"(^static (?:int|void) \w+Placeholder_{method}\([^;{{]*\) \{{\n)", re.MULTILINE)
@@ -71,6 +73,7 @@ def test_a_python_without_headers_is_refused(tmp_path, monkeypatch):
         texts.text_of(CORE, MODEL)
 
 
+@pytest.mark.usefixtures("untraced")
 def test_cbmc_reads_the_core_and_passes_over_nothing(cbmc, tmp_path):
     with ExitStack() as stack:
         include = stack.enter_context(as_file(files("vfio_verify") / "include"))

@@ -156,7 +156,7 @@ def test_bad_input_is_one_message(tmp_path, arguments, words):
 
 def test_ctrl_c_ends_it_with_what_is_known(tmp_path):
     process = commands.started("prove", "--exhaust", "--segments", 3, CORRECT / "check_first.c", cwd=tmp_path)
-    time.sleep(4)
+    time.sleep(4 + commands.STARTING)
     process.send_signal(signal.SIGINT)
     told, _ = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -179,6 +179,7 @@ def test_real_runs_and_the_model_agree_on_correct_subjects(name: str, tmp_path: 
     assert disagreements(SUBJECTS / f"correct/{name}.c", tmp_path, 3, 300) == ([], 0)
 
 
+@pytest.mark.usefixtures("untraced")
 def test_real_runs_and_the_model_agree_on_the_core(tmp_path: Path) -> None:
     assert disagreements("core", tmp_path, 3, 300) == ([], 0)
 

@@ -45,7 +45,7 @@ RULES = (
     Rule("ACCEPTS_VALID", "", ("ERROR_SET:none", "ERROR_SET:errno")),
     Rule("SURVIVES", "", ("REPEATABLE",)),
 )
-"""The first that applies to a finding tells its root."""
+"""The first that applies to a finding tells its root. None explains what an earlier one has told to be a root."""
 
 
 def roots(found: list[tuple[str, str]]) -> list[int | None]:
@@ -58,13 +58,7 @@ def roots(found: list[tuple[str, str]]) -> list[int | None]:
         for i, one in enumerate(found):
             if i != root and by[i] is None and any(_matches(one, what) for what in rule.explains):
                 by[i] = root
-    return [None if i is None else _last(by, i) for i in by]
-
-
-def _last(by: list[int | None], i: int) -> int:
-    while (above := by[i]) is not None:
-        i = above
-    return i
+    return by
 
 
 def _is(one: tuple[str, str], clause: str, cause: str) -> bool:
