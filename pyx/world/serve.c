@@ -125,7 +125,7 @@ static void unblock_signals(void)
 /* What a worker is given by its parent. */
 struct served {
     int control, data;
-    uint8_t *shared;
+    uint8_t *request, *reply;
     u64 request_capacity, reply_capacity;
     const char *library;
 };
@@ -144,7 +144,6 @@ static void take_over(int data)
 
 static _Noreturn void work(const struct served *served, int overseer)
 {
-    uint8_t *request = served->shared + 4096, *reply = request + served->request_capacity;
     const int data = served->data;
     int null = open("/dev/null", O_RDWR | O_CLOEXEC), error;
     int64_t confined;
@@ -183,7 +182,8 @@ static _Noreturn void work(const struct served *served, int overseer)
     vv_say(data, VV_STARTED, getpid());
     while (hear(data, &length, sizeof(length)) == sizeof(length)) {
         int64_t done = length > served->request_capacity ? -1
-                       : vv_run_request((u64 *)(void *)request, length, reply, served->reply_capacity);
+                       : vv_run_request((u64 *)(void *)served->request, length, served->reply,
+                                        served->reply_capacity);
         if (!vv_say(data, done, done < 0 ? errno : (int64_t)vv_state_changes())) {
             break;
         }
@@ -288,12 +288,13 @@ static int end(struct vv_worker *worker, pid_t next)
 int vv_serve(int control, int data, void *shared, u64 request_capacity, u64 reply_capacity, const char *library)
 {
     const struct rlimit no_core = {0, 0};
-    const struct served served = {control, data, shared, request_capacity, reply_capacity, library};
+    uint8_t *const request = (uint8_t *)shared + VV_PROGRESS_BYTES, *const reply = request + request_capacity;
+    const struct served served = {control, data, request, reply, request_capacity, reply_capacity, library};
     struct vv_worker worker = VV_NO_WORKER, next = VV_NO_WORKER;
     bool has_ended = false;         /* one has: others may */
 
     vv_progress = shared;
-    vv_covered = (uint8_t *)shared + 4096 + request_capacity + reply_capacity;
+    vv_covered = reply + reply_capacity;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     setrlimit(RLIMIT_CORE, &no_core);

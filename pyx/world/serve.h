@@ -8,7 +8,8 @@
 #include "base/base.h"
 
 /* A page of progress, then requests, replies, and what ran. */
-#define VV_SHARED_BYTES(requests, replies) (4096 + (requests) + (replies) + VV_COVERED_BYTES)
+#define VV_PROGRESS_BYTES 4096
+#define VV_SHARED_BYTES(requests, replies) (VV_PROGRESS_BYTES + (requests) + (replies) + VV_COVERED_BYTES)
 
 /* Returns when the parent is gone, 0, or -1 with errno where a worker cannot be started. `library`: the subject's
  * shared object, or empty for the core. */
