@@ -242,6 +242,20 @@ static pid_t an_orphan(pid_t next)
     return child;
 }
 
+/* The numbers of a worker's descriptors must not depend on what its parent had open: a subject is given those that are
+ * free. */
+static int lowest(int fd)
+{
+    const int moved = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+    if (moved < 0 || moved > fd) {
+        close(moved);
+        return fd;
+    }
+    close(fd);
+    return moved;
+}
+
 /* A worker that gets ready; `present` is at work meanwhile. Without a process or a socket: VV_NO_WORKER, and errno. */
 static struct vv_worker get_ready(const struct served *served, const struct vv_worker *present)
 {
@@ -255,7 +269,7 @@ static struct vv_worker get_ready(const struct served *served, const struct vv_w
     if (worker.pid == 0) {
         close(overseer[0]);
         vv_oversee_close(present);
-        work(served, overseer[1]);
+        work(served, lowest(overseer[1]));
     }
     close(overseer[1]);
     if (worker.pid < 0) {

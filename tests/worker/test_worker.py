@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from one_worker import CASE, compiled, is_right
+from one_worker import CASE, compiled, is_right, open_fds
 from subject_files import needs_compiler
 
 from vfio_verify.errors import HarnessError, InputError
@@ -443,6 +443,16 @@ def test_the_process_at_work_and_the_one_that_waits_do_not_disturb_each_other(tm
             (seen,) = worker.run(msgspec.structs.replace(CASE, total_size=1000))
             assert seen.death is not None
             assert worker._process.pid == waiting
+
+
+@needs_compiler
+def test_each_process_has_the_same_descriptors(library):
+    with Worker(library) as worker:
+        first = open_fds(worker)
+        for _ in range(8):
+            worker.run(doing("crash"))
+            assert open_fds(worker) == first
+            getting_ready(worker)
 
 
 @needs_compiler
