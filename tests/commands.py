@@ -47,9 +47,9 @@ except vfio_verify.errors.InputError:  # without a compiler
     pass
 """
 PRELOADED = Preloaded(READY)
-STARTING = 4.0 if "COVERAGE_PROCESS_CONFIG" in os.environ else 0.0
-"""More seconds before a command that is started anew can be interrupted: in `tox -e cov`, what measures coverage starts
-in it first, takes long, and loses an interrupt."""
+STARTING = 4.0 if {"COVERAGE_PROCESS_CONFIG", "VFIO_VERIFY_SANITIZE"} & os.environ.keys() else 0.0
+"""More seconds before a command that is started anew can be interrupted: in `tox -e cov` and `tox -e asan` it starts
+slowly, and what measures coverage loses an interrupt meanwhile."""
 
 
 def command(*arguments: object) -> list[str]:

@@ -1,4 +1,5 @@
 /* violates: NO_LEAK | leaves an alarm that ends the process in a later call */
+/* may violate: SURVIVES */
 
 #include "hostile.h"
 

@@ -1,4 +1,5 @@
 /* violates: NO_LEAK | leaves an interval timer that ends the process in a later call */
+/* may violate: SURVIVES */
 
 #include "hostile.h"
 
