@@ -141,7 +141,6 @@ def check_each(
                 here_only = subjects if pool.is_here else ()
                 shared = tuple(stack.enter_context(open_runner_for(subject, options)) for subject in here_only)
                 here = {"between_layouts": interrupts.raise_if_asked, "shared": shared}
-                alone = {"shared": ()} if pool.has_threads else {}
                 faulty: Iterator[ShardResult] | None = None
                 for number, results in enumerate(pool.map(run_shard_on_each, tasks, **here, cut_short=add), 1):
                     add(results)
@@ -153,7 +152,8 @@ def check_each(
                             for some in shared_out
                         ]
                         # In threads, each has a worker of its own.
-                        faulty = pool.map_beside(run_kernel_faults, last, **(here | alone))
+                        apart = here | {"shared": ()} if pool.has_threads else here
+                        faulty = pool.map_beside(run_kernel_faults, last, **apart)
                 for number, result in enumerate(faulty or ()):
                     merged[number // len(shared_out)].add(result)
                 interrupts.deferred = False

@@ -1,5 +1,4 @@
 /* violates: NO_LEAK | leaves an alarm that ends the process in a later call */
-/* may violate: SURVIVES */
 
 #include "hostile.h"
 

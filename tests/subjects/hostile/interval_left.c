@@ -1,5 +1,4 @@
 /* violates: NO_LEAK | leaves an interval timer that ends the process in a later call */
-/* may violate: SURVIVES */
 
 #include "hostile.h"
 
