@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import pytest
 from commands import Running
 from preloaded import Forked, Preloaded
 from subject_files import DIRECTORY, needs_compiler
+from waiting import until
 
 import vfio_verify
 from vfio_verify import specs
@@ -46,13 +47,6 @@ PRELOADED = Preloaded(
     **LOGGING,
 )
 NEVER_UNMAPPED = DIRECTORY / "broken" / "never_unmapped.c"
-
-
-def until(said: str, what: Callable[[], object], seconds: float = 25) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, f"not within {seconds} seconds: {said}"
-        time.sleep(0.05)
 
 
 class Machine:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from pathlib import Path
 
 import commands
 import pytest
 from places import TESTS
 from proved_texts import HEAD
+from waiting import has_started, until
 
 from vfio_verify.judge import Violation
 from vfio_verify.prove import exhaust, native
@@ -156,7 +156,7 @@ def test_bad_input_is_one_message(tmp_path, arguments, words):
 
 def test_ctrl_c_ends_it_with_what_is_known(tmp_path):
     process = commands.started("prove", "--exhaust", "--segments", 3, CORRECT / "check_first.c", cwd=tmp_path)
-    time.sleep(4 + commands.STARTING)
+    until("the programs run", lambda: has_started(process.pid, "exhaust"), 60)
     process.send_signal(signal.SIGINT)
     told, _ = process.communicate(timeout=60)
     assert process.returncode == 130

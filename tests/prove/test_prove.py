@@ -17,6 +17,7 @@ import commands
 import proved_texts
 import pytest
 from places import TESTS
+from waiting import has_started, until
 
 from vfio_verify.campaign import options as campaign
 from vfio_verify.errors import HarnessError, InputError
@@ -361,7 +362,7 @@ def test_time_that_is_up_leaves_clauses_undecided(cbmc, tmp_path):
 
 def test_ctrl_c_prints_what_is_decided(cbmc, tmp_path):
     process = commands.started("prove", CORRECT, "--jobs", 1, cwd=tmp_path)
-    time.sleep(2)
+    until("it asks", lambda: has_started(process.pid, "--slice-formula"), 60)
     process.send_signal(signal.SIGINT)
     told, _ = process.communicate(timeout=60)
     assert process.returncode == 130

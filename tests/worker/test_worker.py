@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from one_worker import CASE, compiled, is_right, open_fds
 from subject_files import needs_compiler
+from waiting import descendants
 
 from vfio_verify.errors import HarnessError, InputError
 from vfio_verify.judge import judge
@@ -509,15 +510,6 @@ void vfio_verify_entry(struct vv_call *call)
 
 def open_descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
-
-
-def descendants(pid: int) -> set[int]:
-    """The processes that a process started, and those that they started."""
-    found: set[int] = set()
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in task.read_text().split():
-            found |= {int(child)} | descendants(int(child))
-    return found
 
 
 def running(library: Path) -> set[int]:

@@ -125,8 +125,6 @@ class _Search:
             self._queue.put((number, None))
 
         self._threads = [threading.Thread(target=run, args=(number,)) for number in range(jobs)]
-        for thread in self._threads:
-            thread.start()
 
     @property
     def inputs(self) -> int:
@@ -149,7 +147,9 @@ class _Search:
         return "it hangs too often" if self.hangs else ""
 
     def told(self, until: float | None) -> Iterator[Found | Progress]:
-        """What the programs tell, until they end or the time is up."""
+        """Start the programs. What they tell, until they end or the time is up."""
+        for thread in self._threads:
+            thread.start()
         working = len(self._threads)
         while working:
             try:
