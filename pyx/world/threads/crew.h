@@ -25,6 +25,7 @@ struct vv_thread {
     int word;                       /* futex: changed when the baton comes */
     int rounds;                     /* futex: changed when a round begins in which this thread has a call */
     pid_t tid;
+    int processor;                  /* which it has to itself or shares with the others; -1: any */
     int stat_fd;                    /* of /proc/self/task/TID/stat; -1: cannot be opened */
     u64 pauses, control_pauses;     /* places where it could be stopped, in this round and in the control */
     uint8_t *room;                  /* stack, signal stack, iovec */
@@ -83,3 +84,9 @@ void *vv_thread_live(void *thread);                 /* a struct vv_thread */
 void vv_turns_greeted(u64 n);                       /* waits until so many threads live */
 void vv_turns_begin(const struct vv_round *round);  /* before the threads are told of it */
 void vv_turns_wait(void);                           /* until all calls have returned */
+
+/* ---- places.c: on which processor a thread runs ------------------------------------------------- */
+
+void vv_places_begin(void);                         /* before the rounds of a case */
+void vv_place(struct vv_thread *me, const struct vv_round *round);  /* by the thread itself, before its call */
+void vv_places_end(void);

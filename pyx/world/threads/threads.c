@@ -45,7 +45,6 @@ struct reply { u64 n_threads, rounds, differs, n_records; };    /* differs: the 
 
 static u64 n_made;
 static pid_t made_by;
-static cpu_set_t anywhere, here;
 
 /* ---- making threads -------------------------------------------------------------------------------------------- */
 
@@ -169,17 +168,6 @@ static struct vv_round plan_round(u64 round, u64 seed)
     return plan;
 }
 
-/* The baton goes from one thread to the next many times faster where they share a processor. */
-static void stay(const cpu_set_t *where)
-{
-    u64 t;
-
-    for (t = 0; t < vv_crew.n; t++) {
-        sched_setaffinity(vv_crew.threads[t].tid, sizeof(*where), where);
-    }
-    sched_setaffinity(0, sizeof(*where), where);
-}
-
 static void run_calls(const struct vv_round *round)
 {
     u64 t;
@@ -187,7 +175,6 @@ static void run_calls(const struct vv_round *round)
     vv_progress->in_subject = 1;
     vv_turns_begin(round);
     if (round->policy == FREE) {
-        stay(&anywhere);
         vv_rivals_begin();
     }
     for (t = 0; t < vv_crew.n; t++) {
@@ -195,9 +182,6 @@ static void run_calls(const struct vv_round *round)
     }
     vv_turns_wait();
     vv_rivals_end();
-    if (round->policy == FREE) {
-        stay(&here);
-    }
     vv_progress->in_subject = 0;
 }
 
@@ -365,13 +349,7 @@ int64_t vv_run_threads(const u64 *bytes, u64 request_bytes, uint8_t *reply, u64 
     };
     vv_snapshot_take();
     controls = at;
-    if (sched_getaffinity(0, sizeof(anywhere), &anywhere) < 0 || sched_getcpu() < 0) {
-        return -1;
-    }
-    CPU_ZERO(&here);
-    CPU_SET(sched_getcpu(), &here);
-    stay(&here);
-
+    vv_places_begin();
     for (t = 0; t < vv_crew.n; t++) {
         vv_crew.threads[t].state.n_events = max_events;     /* all orders are to be cleared */
         vv_crew.threads[t].control_pauses = 0;
@@ -416,7 +394,7 @@ int64_t vv_run_threads(const u64 *bytes, u64 request_bytes, uint8_t *reply, u64 
             break;
         }
     }
-    stay(&anywhere);
+    vv_places_end();
     vv_progress->finished = 1;
     vv_progress->reply_bytes = (u64)(at - reply);
     vv_progress->changes = vv_snapshot_changes();

@@ -239,6 +239,7 @@ void *vv_thread_live(void *argument)
 
     sigaltstack(&signals, NULL);
     me->tid = (pid_t)syscall(SYS_gettid);
+    me->processor = -1;
     me->stat_fd = vv_oversee_stat(me->tid);
     vv_call_state = &me->state;
     __atomic_add_fetch(&n_greetings, 1, __ATOMIC_SEQ_CST);
@@ -247,6 +248,7 @@ void *vv_thread_live(void *argument)
             vv_futex_wait(&me->rounds, seen, 1000000000);
         }
         seen = now;
+        vv_place(me, &this_round);
         start_line(me);
         vv_calls.active = true;
         vv_subject(&me->call);
