@@ -24,7 +24,7 @@ from vfio_verify import _core, _world
 from vfio_verify.errors import HarnessError
 from vfio_verify.generate.sweep import fault_plans
 from vfio_verify.judge import judge
-from vfio_verify.subject.compiler import find_compiler
+from vfio_verify.subject.driver import find_compiler
 from vfio_verify.values.case import PAGE, Case, Device, Fault, RamBlock, Region, Segment
 from vfio_verify.values.model import expect
 from vfio_verify.values.observation import EVENT, Observation

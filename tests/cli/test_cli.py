@@ -17,6 +17,7 @@ import commands
 import pytest
 from case_texts import from_json
 from subject_files import DIRECTORY
+from waiting import has_started, until
 
 from vfio_verify.cli.main import cli
 from vfio_verify.errors import InputError
@@ -315,6 +316,28 @@ def test_ctrl_c_ends_everything_and_prints_what_was_found(tmp_path: Path, jobs: 
     while processes_that_name(str(temporary)) and time.monotonic() < end:
         time.sleep(0.05)
     assert processes_that_name(str(temporary)) == []
+
+
+@pytest.mark.parametrize("call", ["-fsyntax-only", "-c", "-shared"])
+def test_ctrl_c_ends_a_compiler_that_does_not_end(tmp_path: Path, call: str) -> None:
+    wrapper = tmp_path / "cc"
+    wrapper.write_text(f'#!/bin/sh\ncase " $* " in *" {call} "*) sleep 300;; esac\nexec cc "$@"\n')
+    wrapper.chmod(0o755)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "vfio_verify", "check", str(CORRECT)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "CC": str(wrapper), "TMPDIR": str(temporary)},
+        start_new_session=True,
+    )
+    until("the compiler hangs", lambda: has_started(process.pid, "300"))
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=10)
+    assert (process.returncode, err) == (130, "\ninterrupted\n")
+    assert list(temporary.iterdir()) == []
+    assert processes_that_name(str(wrapper)) == []
 
 
 # ---- another world than QEMU's ----------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import pytest
 
 from vfio_verify import _world
 from vfio_verify.errors import InputError
-from vfio_verify.subject import compiler
+from vfio_verify.subject import compiler, driver
 from vfio_verify.subject.source import Given, read_source
 from vfio_verify.subject.source.world_names import read_names
 from vfio_verify.values.case import Case
@@ -426,7 +426,7 @@ def test_a_compiler_that_does_not_end_is_ended(build, monkeypatch, tmp_path):
     wrapper.write_text('#!/bin/sh\nsleep 300 &\necho $! > "$TMPDIR/child"\nwait\n')
     wrapper.chmod(0o755)
     monkeypatch.setenv("CC", str(wrapper))
-    monkeypatch.setattr(compiler, "TIME_LIMIT", 1.0)
+    monkeypatch.setattr(driver, "TIME_LIMIT", 1.0)
     began = time.monotonic()
     with pytest.raises(InputError, match="did not finish within 1 seconds"):
         build(f"{POINTER}\n{{\n    return NULL;\n}}\n")

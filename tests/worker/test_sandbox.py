@@ -34,7 +34,7 @@ from vfio_verify.campaign.options import Options
 from vfio_verify.errors import InputError
 from vfio_verify.judge import judge
 from vfio_verify.report.report import make_report
-from vfio_verify.subject import compiler
+from vfio_verify.subject import compiler, driver
 from vfio_verify.subject.source import read_source
 from vfio_verify.subject.subject import CORE, open_subject
 from vfio_verify.values.model import expect
@@ -738,8 +738,8 @@ def build(place: Path, text: str, parts: SandboxFeature = SandboxFeature.ALL) ->
 def test_no_text_makes_the_compiler_read_what_is_not_its_business(
     place: Path, monkeypatch: pytest.MonkeyPatch, name: str, parts: SandboxFeature
 ) -> None:
-    monkeypatch.setattr(compiler, "TIME_LIMIT", 10.0)
-    monkeypatch.setattr(compiler, "_MEMORY_LIMIT", 512 << 10)  # KiB, which words without end take soon
+    monkeypatch.setattr(driver, "TIME_LIMIT", 10.0)
+    monkeypatch.setattr(driver, "_MEMORY_LIMIT", 512 << 10)  # KiB, which words without end take soon
     text, said = TEXTS[name]
     if not parts & SandboxFeature.LANDLOCK:
         said = f"{said}|includes /|is refused"

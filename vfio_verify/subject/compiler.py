@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import re
-import shlex
 import shutil
-import subprocess
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from importlib.resources import as_file, files
-from itertools import chain, compress, repeat
 from pathlib import Path
 from subprocess import CalledProcessError
 
 from msgspec import Struct
 
-from vfio_verify.errors import HarnessError, InputError, starting
-from vfio_verify.subject import linking, messages
+from vfio_verify.errors import HarnessError, InputError
+from vfio_verify.subject import driver, linking, messages
 from vfio_verify.subject.debuginfo import undefined_names
+from vfio_verify.subject.driver import Flags, find_compiler
 from vfio_verify.subject.linking import Linked
 from vfio_verify.subject.source import Source, branches, world_names
 from vfio_verify.values.source_line import LeftOut
 from vfio_verify.worker import sandbox
-from vfio_verify.worker.children import end, environment, wait_for
 from vfio_verify.worker.sandbox import SandboxFeature, Start
 
 WRAPPED = tuple(
@@ -35,12 +31,7 @@ WRAPPED = tuple(
 )
 """What the linker turns into `__wrap_NAME`, which the world defines."""
 
-TIME_LIMIT = 60.0  # seconds; a unit of this kind takes well under one
-_MEMORY_LIMIT = 4 << 20  # KiB of address space, for `ulimit -v`
-_FILE_LIMIT = 512 << 10  # blocks of 512 bytes, for `ulimit -f`
-_CPU_LIMIT = 120  # seconds, for `ulimit -t`; the limit on time ends it sooner
 _MOST_PREPROCESSED = 64 << 20  # bytes
-_NOT_THE_COMPILERS = ("DEPENDENCIES_OUTPUT", "SUNPRO_DEPENDENCIES")  # they make files
 
 _FLAGS = (
     *("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-fPIC", "-pthread"),
@@ -64,21 +55,7 @@ _FLAGS = (
 )
 # Of parameters QEMU's build does not warn either; a type that differs may be the world's.
 _WARNINGS = ("-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-incompatible-pointer-types")
-# What a variable that is never set holds is the same in each run. QEMU has zero there, which may be taken for success;
-# a pattern is wrong nearly everywhere.
-_PATTERN, _ZERO = "-ftrivial-auto-var-init=pattern", "-ftrivial-auto-var-init=zero"
-_VARIABLES = (_PATTERN, _ZERO)
 _PATTERNED, _ZEROED = "patterned.o", "zeroed.o"
-# Each block tells the world that it runs (pyx/world/base/where.c).
-_OPTIONAL_FLAGS = ("-fsanitize-coverage=trace-pc", _PATTERN, _ZERO, "-fno-diagnostics-show-option")
-_GCCS_FLAGS = ("-fno-diagnostics-show-caret",)
-_CLANGS_FLAGS = (
-    "-fno-caret-diagnostics",
-    # It leaves some blocks out unless told otherwise.
-    "-fsanitize-coverage=no-prune",
-    # It would make one call of two that are alike, as those of error_setg() are.
-    *("-mllvm -simplifycfg-sink-common=false", "-mllvm -enable-tail-merge=false"),
-)
 _LINK_FLAGS = ("-shared", "-pthread", "-Wl,-Bsymbolic", "-Wl,--emit-relocs", "-Wl,-z,noexecstack")
 
 _ASSEMBLED = re.compile(r"\.(?:incbin|include|macro|irpc?|rept|altmacro)\b", re.IGNORECASE)
@@ -98,30 +75,16 @@ class Library(Struct, frozen=True):
     """What the compiler warns of in the function."""
 
 
-def find_compiler() -> list[str]:
-    """The command of the machine's C compiler: $CC, else cc, gcc or clang. InputError if there is none."""
-    given = os.environ.get("CC", "").strip()
-    try:
-        command = shlex.split(given)
-    except ValueError as error:
-        raise InputError(f"CC={given} cannot be read as a command: {error}") from None
-    tried = command[:1] or ["cc", "gcc", "clang"]
-    for name in tried:
-        # By its full path: a compiler finds its own programs by where it is itself.
-        if found := shutil.which(name):
-            return [found, *command[1:]]
-    looked_for = f"{'CC names' if command else 'tried'} {', '.join(tried)}"
-    raise InputError(
-        f"no C compiler found ({looked_for}). A C subject needs one. On Debian: "
-        "apt-get install gcc libc6-dev; elsewhere install your distribution's C compiler"
-    )
-
-
 def build(
-    source: Source, directory: Path, *, parts: SandboxFeature = SandboxFeature.ALL, links: Sequence[str] = ()
+    source: Source,
+    directory: Path,
+    *,
+    parts: SandboxFeature = SandboxFeature.ALL,
+    links: Sequence[str] = (),
+    flags: Flags | None = None,
 ) -> Library:
     """Compile a subject to a shared object in an existing directory; nothing is written elsewhere. `links` are paths of
-    shared libraries that it calls.
+    shared libraries that it calls, and `flags` are those of `driver.flags_asked`.
 
     The compiler is confined by `parts` of the sandbox. Raises InputError if there is no compiler, if the text does
     not compile, if it uses names that neither the world nor the C library has, or reads a file that it may not.
@@ -135,17 +98,20 @@ def build(
     with as_file(files("vfio_verify") / "include") as include:
         programs = tuple(sandbox.used_by_compiler(compiler))
         start = Start(programs, (Path(include).resolve(), *source.readable), directory, parts)
-        known = _known_flags(compiler, start)
+        with nullcontext(flags) if flags else Flags(compiler, directory, parts) as asked:
+            known = asked.known()
         command = _command(compiler, source.defines, include, source.text.directory)
-        command += [*(word for flag in known if flag not in _VARIABLES for word in flag.split()), str(text)]
+        command += [*(word for flag in known if flag not in driver.VARIABLES for word in flag.split()), str(text)]
         try:
             if parts and not (parts & SandboxFeature.LANDLOCK and sandbox.landlock_version()):
                 _refuse_foreign(source, command, start)
             objects, said = _compile(command, known, start)
             if linked:
-                linking.prepare(linked, library, WRAPPED, lambda options, at: _run([*compiler, *options], start, at))
+                linking.prepare(
+                    linked, library, WRAPPED, lambda options, at: driver.run([*compiler, *options], start, at)
+                )
             wraps = [f"-Wl,--wrap={name}" for name in WRAPPED if not (linked and name in linking.ALLOCATORS)]
-            told = _run([*compiler, *_LINK_FLAGS, *wraps, "-o", str(library), *objects], start)
+            told = driver.run([*compiler, *_LINK_FLAGS, *wraps, "-o", str(library), *objects], start)
         except CalledProcessError as failed:
             raise messages.refusal(source, failed.returncode, failed.output, parts) from None
         if not library.is_file():
@@ -174,7 +140,7 @@ def preprocess(
         command = _command(compiler, defines, include, directory)
         command += [f"-isystem{system}" for system in systems]
         try:
-            _run([*command, "-E", "-o", str(output), str(text)], start)
+            driver.run([*command, "-E", "-o", str(output), str(text)], start)
         except CalledProcessError as failed:
             raise HarnessError(f"the C compiler cannot preprocess {text}: {failed.output.strip()}") from None
 
@@ -187,7 +153,7 @@ def run_on(
     compiler = find_compiler()
     start = Start(tuple(sandbox.used_by_compiler(compiler)), tuple(readable), directory, parts)
     try:
-        _run([*compiler, *arguments], start, directory)
+        driver.run([*compiler, *arguments], start, directory)
     except CalledProcessError as failed:
         return failed.output.strip() or f"it ends with status {failed.returncode}"
     return None
@@ -208,7 +174,7 @@ def system_words(directory: Path, *, parts: SandboxFeature = SandboxFeature.ALL)
         start = Start(tuple(sandbox.used_by_compiler(compiler)), (Path(include).resolve(),), directory.resolve(), parts)
         header = str(Path(include) / "vfio_verify" / "qemu.h")
         command = [*compiler, *_FLAGS, f"-I{include}", "-E", "-dD", "-P", "-o", str(preprocessed), "-x", "c", header]
-        if not _succeeds(command, start):
+        if not driver.succeeds(command, start):
             return frozenset()
     with preprocessed.open("rb") as file:
         return frozenset(re.findall(r"[A-Za-z_]\w*", file.read(_MOST_PREPROCESSED).decode("utf-8", "replace")))
@@ -217,23 +183,23 @@ def system_words(directory: Path, *, parts: SandboxFeature = SandboxFeature.ALL)
 def _compile(command: Sequence[str], known: Sequence[str], start: Start) -> tuple[list[str], str]:
     """Compile the text, twice where that can be done: with a pattern in automatic variables, and with zero. All names
     of the second object are its own, but for that of its entry. The objects that were made, and the warnings."""
-    pattern = [_PATTERN] if _PATTERN in known else []
-    twice = pattern and _ZERO in known and shutil.which("objcopy")
+    pattern = [driver.PATTERN] if driver.PATTERN in known else []
+    twice = pattern and driver.ZERO in known and shutil.which("objcopy")
     commands = [[*command, *_WARNINGS, *pattern, "-c", "-o", _PATTERNED]]
     if twice:
-        commands.append([*command, _ZERO, "-c", "-o", _ZEROED])
-    with starting("the compiler"), ThreadPoolExecutor(len(commands)) as pool:
-        said, *_ = pool.map(_run, commands, repeat(start))
+        commands.append([*command, driver.ZERO, "-c", "-o", _ZEROED])
+    with driver.beside(commands, start) as runs:
+        said, *_ = [run.messages() for run in runs]
     entry = "vfio_verify_entry"
     rename = ["objcopy", f"--redefine-sym={entry}={entry}_zeroed", f"--keep-global-symbol={entry}_zeroed", _ZEROED]
-    return [_PATTERNED, _ZEROED] if twice and _succeeds(rename, start) else [_PATTERNED], said
+    return [_PATTERNED, _ZEROED] if twice and driver.succeeds(rename, start) else [_PATTERNED], said
 
 
 def _left_out(source: Source, command: Sequence[str], start: Start) -> tuple[LeftOut, ...]:
     """What the preprocessor leaves out of the subject's functions; nothing where that cannot be told."""
     parts = tuple(branches.branches_of(source.cut.kept, source.defines))
     preprocessed = start.writable / "subject.i"
-    if not parts or not _succeeds([*command, "-E", "-o", str(preprocessed)], start) or not preprocessed.is_file():
+    if not parts or not driver.succeeds([*command, "-E", "-o", str(preprocessed)], start) or not preprocessed.is_file():
         return ()
     with preprocessed.open("rb") as file:
         text = file.read(_MOST_PREPROCESSED)
@@ -244,89 +210,18 @@ def _refuse_foreign(source: Source, command: Sequence[str], start: Start) -> Non
     """Where the kernel does not: refuse a text that makes the compiler read files that are not its business."""
     name = source.target.name
     listed, assembly = start.writable / "subject.d", start.writable / "subject.s"
-    _run([*command, "-M", "-MF", str(listed)], start)
+    driver.run([*command, "-M", "-MF", str(listed)], start)
     names = listed.read_text(encoding="utf-8", errors="replace").replace("\\\n", " ").partition(":")[2]
     known = (*start.programs, *start.readable, start.writable)
     for written in re.findall(r"(?:\\ |\S)+", names):
         path = (start.writable / written.replace("\\ ", " ")).resolve()
         if not any(path.is_relative_to(one) for one in known):
             raise InputError(f"{source.name}: {name}() includes {path}, which is refused. {sandbox.HINT}")
-    _run([*command, "-S", "-o", str(assembly)], start)
+    driver.run([*command, "-S", "-o", str(assembly)], start)
     if found := _ASSEMBLED.search(assembly.read_text(encoding="utf-8", errors="replace")):
         raise InputError(
             f"{source.name}: the assembler's {found[0]} is refused: this kernel cannot confine it. {sandbox.HINT}"
         )
-
-
-def _succeeds(command: Sequence[str], start: Start) -> bool:
-    try:
-        _run(command, start)
-    except CalledProcessError:
-        return False
-    return True
-
-
-def _run(command: Sequence[str], start: Start, directory: Path | None = None) -> str:
-    """Run a compiler confined, with limits on time, memory and output, in a directory. Its messages.
-
-    Raises CalledProcessError, which has the messages, where it fails; InputError where it does not end.
-    """
-    variables = {"PATH": os.defpath} | environment(LC_ALL="C", TMPDIR=str(start.writable))
-    if start.parts:
-        variables["CCACHE_DISABLE"] = "1"  # it would write into the user's cache
-    for name in _NOT_THE_COMPILERS:
-        variables.pop(name, None)
-    limits = {"v": _MEMORY_LIMIT, "f": _FILE_LIMIT, "t": _CPU_LIMIT, "c": 0}
-    limited = "".join(f"ulimit -{letter} {value}; " for letter, value in limits.items()) + 'exec "$@"'
-    # In memory, where a full disk leaves room for what the compiler says of it; and without a name, of which it could
-    # make another file's.
-    with open(os.memfd_create("compiler's messages", os.MFD_CLOEXEC), "w+b") as output:
-        process = start.run(
-            ["/bin/sh", "-c", limited, "sh", *command],
-            cwd=directory or start.writable,
-            env=variables,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            status = wait_for(process, TIME_LIMIT)
-        except subprocess.TimeoutExpired:
-            raise InputError(
-                f"the C compiler did not finish within {TIME_LIMIT:g} seconds; the input makes it work without end"
-            ) from None
-        finally:
-            end(process)  # the driver's own children too
-        output.seek(0)
-        told = output.read(1 << 20).decode("utf-8", "replace")
-    if status != 0:
-        raise CalledProcessError(status, command, told)
-    return told
-
-
-_flags_of: dict[tuple[object, ...], list[str]] = {}
-"""The optional flags that a compiler knows, by its command and its program's file. A process asks once."""
-
-
-def _known_flags(compiler: Sequence[str], start: Start) -> list[str]:
-    """Those of the optional flags that this compiler knows: all of clang's or of GCC's, or as many of both as it takes
-    one by one."""
-    program = os.stat(shutil.which(compiler[0]) or compiler[0])
-    asked = (*compiler, program.st_ino, program.st_mtime_ns, start.parts)
-    if asked not in _flags_of:
-        probe = [*compiler, "-Werror", "-fsyntax-only", "-x", "c", os.devnull]
-
-        def accepted(tried: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
-            commands = [[*probe, *(word for flag in flags for word in flag.split())] for flags in tried]
-            with starting("the compiler"), ThreadPoolExecutor(len(commands)) as pool:
-                return list(compress(tried, pool.map(_succeeds, commands, repeat(start))))
-
-        sets = [(*_OPTIONAL_FLAGS, *flags) for flags in (_CLANGS_FLAGS, _GCCS_FLAGS)]
-        by_themselves = [(flag,) for flag in (*_OPTIONAL_FLAGS, *_CLANGS_FLAGS, *_GCCS_FLAGS)]
-        whole = accepted(sets)
-        _flags_of[asked] = list(whole[0] if whole else chain(*accepted(by_themselves)))
-    return _flags_of[asked]
 
 
 def _refuse_unresolved(source: Source, library: Path, linked: Sequence[Linked]) -> None:

@@ -127,17 +127,20 @@ def open_subject(
     if names == ["core"]:
         yield replace(CORE, assume=assume)
         return
-    # Parsing C needs libraries that a check of the core can do without.
-    from vfio_verify.subject import compiler
-    from vfio_verify.subject.messages import UnknownNamesError
-    from vfio_verify.subject.source import Given, read_source
+    # Here and below: parsing C needs libraries that a check of the core can do without.
+    from vfio_verify.subject.driver import flags_asked
 
-    with private_directory() as directory:
+    with private_directory() as directory, flags_asked(Path(directory), parts) as flags:
+        from vfio_verify.subject import compiler
+        from vfio_verify.subject.messages import UnknownNamesError
+        from vfio_verify.subject.source import Given, read_source
+
         system = partial(compiler.system_words, Path(directory), parts=parts)
         source = read_source(names, function, any_include=not parts, given=given or Given(), system=system)
         while True:
             try:
-                library = compiler.build(source, Path(directory), parts=parts, links=given.links if given else ())
+                links = given.links if given else ()
+                library = compiler.build(source, Path(directory), parts=parts, links=links, flags=flags)
                 break
             except UnknownNamesError as error:
                 more = source.with_names(error.names)
