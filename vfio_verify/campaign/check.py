@@ -281,7 +281,7 @@ def check_case(subject: Subject, options: Options, case: Case) -> Result:
             confirmed, unconfirmed = _come_again(runner, case, verdict)
             tally.sampled = int(seen.pages_compared < seen.pages_total)
         tally.covered = runner.worker.covered()
-        tally.count_checked(verdict.checked)
+        tally.checked = dict.fromkeys(verdict.checked, 1)
         missing = unconfined(runner, options)
     return Result(tally, confirmed, unconfirmed, unconfined=missing)
 

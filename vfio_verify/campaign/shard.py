@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -15,7 +16,7 @@ from msgspec.structs import replace
 from vfio_verify.campaign.frontier import Frontier, Pioneer
 from vfio_verify.campaign.options import Options
 from vfio_verify.campaign.shards import Shard, made_by_hand
-from vfio_verify.campaign.tally import Tally
+from vfio_verify.campaign.tally import Tally, checked_by
 from vfio_verify.errors import NotPermittedError
 from vfio_verify.generate.concurrent import concurrent_cases, suits
 from vfio_verify.generate.distribution import FeatureCount
@@ -109,6 +110,7 @@ class ShardRunner:
         self._result = ShardResult()
         self._tally = self._result.tally
         self._features = FeatureCount()
+        self._checked: Counter[frozenset[str]] = Counter()
         self._zeroed: dict[Key, bool] = {}
         self._for_threads: list[Case] = []
         self._most_for_threads = for_threads
@@ -123,6 +125,7 @@ class ShardRunner:
     def result(self) -> ShardResult:
         """What was seen until now."""
         self._tally.features = self._features.counts()
+        self._tally.checked = checked_by(self._checked)
         self._tally.covered = self._worker.covered()
         if self._frontier is not None:
             self._result.pioneers = self._frontier.pioneers
@@ -264,7 +267,7 @@ class ShardRunner:
             self._keep(verdict, past)
 
     def _keep(self, verdict: Verdict, past: Past) -> None:
-        self._tally.count_checked(verdict.checked)
+        self._checked[verdict.checked] += 1
         for violation in verdict.violations:
             self._result.seen.add(violation)
             if violation.case.variables == "pattern" or self._needs_zero(violation):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from msgspec import Struct
 
@@ -57,10 +58,13 @@ class Tally(Struct):
         if count:
             self.left_out[what] = self.left_out.get(what, 0) + count
 
-    def count_checked(self, clauses: frozenset[str]) -> None:
-        """Count a run that exercised these clauses."""
-        for clause in clauses:
-            self.checked[clause] = self.checked.get(clause, 0) + 1
+
+def checked_by(runs: Mapping[frozenset[str], int]) -> dict[str, int]:
+    """How many runs exercised each clause, by how many exercised which set of them."""
+    checked: Counter[str] = Counter()
+    for clauses, count in runs.items():
+        checked.update(dict.fromkeys(clauses, count))
+    return dict(checked)
 
 
 def _sum(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:

@@ -35,5 +35,8 @@ class HangBudget:
 
 def hung(seen: Observation) -> bool:
     """Whether a run, or one of the calls of a sequence, was ended since it took seconds."""
-    calls = (seen, *(step.call for step in seen.steps if step.call is not None))
-    return any(call.death is not None and call.death.is_slow for call in calls)
+    return _is_slow(seen) or any(_is_slow(step.call) for step in seen.steps if step.call is not None)
+
+
+def _is_slow(seen: Observation) -> bool:
+    return seen.death is not None and seen.death.is_slow

@@ -6,10 +6,12 @@ what a subject did.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from msgspec import Struct
 
 from vfio_verify.values.backing import backing
-from vfio_verify.values.case import Case, KernelFault, Policy
+from vfio_verify.values.case import Case, KernelFault, Policy, RamBlock
 
 
 class Refusal(Struct, frozen=True):
@@ -90,9 +92,18 @@ def _fills_the_last_page(case: Case) -> bool:
     return case.total_size < total <= -(-case.total_size // case.page_size) * case.page_size
 
 
+_COMMON: dict[Policy, Callable[[int, RamBlock], object]] = {
+    "same-block": lambda number, _: number,
+    "same-region": lambda _, block: (block.device, block.region),
+    "same-device": lambda _, block: block.device,
+}
+"""What the segments of one buffer have in common, by the number of their RAMBlock and the block."""
+
+
 def _blocks(case: Case, policy: Policy) -> list[Refusal]:
     refusals = []
     groups: dict[object, int] = {}
+    common = _COMMON[policy]
     for i, segment in enumerate(case.iovec):
         if segment.block is None:
             refusals.append(Refusal("SAME_BLOCK", i, f"segment {i} lies in no RAMBlock"))
@@ -100,12 +111,7 @@ def _blocks(case: Case, policy: Policy) -> list[Refusal]:
         block = case.ram_blocks[segment.block]
         if block.device is None:
             refusals.append(Refusal("SAME_BLOCK", i, f"segment {i} lies in plain RAM, not in a VFIO region"))
-        key: object = {
-            "same-block": segment.block,
-            "same-region": (block.device, block.region),
-            "same-device": block.device,
-        }[policy]
-        groups.setdefault(key, i)
+        groups.setdefault(common(segment.block, block), i)
     if len(groups) > 1:
         first, second = sorted(groups.values())[:2]
         what = {"same-block": "RAMBlocks", "same-region": "regions", "same-device": "devices"}[policy]
