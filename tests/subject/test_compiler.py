@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+from waiting import descendants
 
 from vfio_verify import _world
 from vfio_verify.errors import InputError
@@ -22,6 +23,7 @@ from vfio_verify.subject import compiler, driver
 from vfio_verify.subject.source import Given, read_source
 from vfio_verify.subject.source.world_names import read_names
 from vfio_verify.values.case import Case
+from vfio_verify.worker.sandbox import SandboxFeature
 from vfio_verify.worker.worker import Worker
 
 pytestmark = pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler")
@@ -438,6 +440,15 @@ def test_a_compiler_that_does_not_end_is_ended(build, monkeypatch, tmp_path):
         time.sleep(0.1)
     else:
         pytest.fail("the compiler's child lives on")
+
+
+def test_of_compilers_that_were_asked_for_flags_none_is_left_when_they_are_known(monkeypatch, tmp_path):
+    monkeypatch.setattr(driver, "_flags_of", {})
+    before = descendants(os.getpid()), set(os.listdir("/proc/self/fd"))
+    with driver.flags_asked(tmp_path, SandboxFeature.ALL) as flags:
+        assert flags is not None
+        assert "-fsanitize-coverage=trace-pc" in flags.known()
+        assert (descendants(os.getpid()), set(os.listdir("/proc/self/fd"))) == before
 
 
 def test_a_compiler_that_dies_is_told(build, monkeypatch, tmp_path):

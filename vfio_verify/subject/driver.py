@@ -164,6 +164,7 @@ class Flags(AbstractContextManager["Flags"]):
         if self._asked not in _flags_of:
             whole = next((flags for flags, run in zip(_SETS, self._runs, strict=True) if run.succeeds()), None)
             _flags_of[self._asked] = list(whole or self._known_by_themselves())
+        self._stack.close()
         return _flags_of[self._asked]
 
     def _known_by_themselves(self) -> Iterator[str]:
