@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <sys/types.h>
 #include <sys/uio.h>
 
 #include "base/base.h"
@@ -26,6 +27,7 @@ struct vv_thread {
     int rounds;                     /* futex: changed when a round begins in which this thread has a call */
     pid_t tid;
     int processor;                  /* which it has to itself or shares with the others; -1: any */
+    clockid_t clock;                /* of the processor time that this thread has used */
     int stat_fd;                    /* of /proc/self/task/TID/stat; -1: cannot be opened */
     u64 pauses, control_pauses;     /* places where it could be stopped, in this round and in the control */
     uint8_t *room;                  /* stack, signal stack, iovec */

@@ -4,8 +4,10 @@
  *
  * SPDX-License-Identifier: MIT
  */
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/base.h"
 #include "confine/confine.h"
@@ -14,12 +16,15 @@
 
 #define SLEEP_CHECK_NS 200000
 #define MAX_CHECKS 250              /* of a thread that has the baton and comes to no step */
-#define WAIT_STEPS 40               /* without a baton: how long a thread waits for another to reach a step */
+#define SPIN_NS 1000000             /* of processor time, after the first of these checks: it waits for another */
+#define WAIT_STEPS 40               /* without a baton: how long a thread waits for another to reach a step, */
+#define WAIT_NS 50000               /* and how long at most: a thread that spins takes what another yields */
 
 static struct vv_round this_round;
 static char lock;                   /* of all that follows, and of every thread's phase */
 static struct vv_thread *turn;
 static u64 arrived, checks, asleep;
+static u64 used_before;             /* by the thread with the baton, at the first check */
 static int done_word;               /* futex: changed when all are done */
 static u64 n_done;
 static u64 n_greetings;
@@ -102,7 +107,15 @@ static bool sleeps(const struct vv_thread *thread)
     return end && end[1] && end[2] == 'S';
 }
 
-/* Nothing has come for a while: the thread with the baton may sleep outside of any step. */
+static u64 nanoseconds(clockid_t clock)
+{
+    struct timespec now = {0};
+
+    clock_gettime(clock, &now);
+    return (u64)now.tv_sec * 1000000000u + (u64)now.tv_nsec;
+}
+
+/* Nothing has come for a while: the thread with the baton may sleep outside of any step, or spin. */
 static void look_after_turn(void)
 {
     vv_spin_lock(&lock);
@@ -111,9 +124,11 @@ static void look_after_turn(void)
     } else if (turn->phase == WAITING) {
         vv_futex_wake(&turn->word);
     } else if (turn->phase == RUNNING) {
-        checks++;
+        const u64 used = nanoseconds(turn->clock);
+
+        used_before = checks++ ? used_before : used;
         asleep = sleeps(turn) ? asleep + 1 : 0;
-        if (asleep >= 2 || checks > MAX_CHECKS) {
+        if (asleep >= 2 || used - used_before > SPIN_NS || checks > MAX_CHECKS) {
             pass_on(turn);
         }
     }
@@ -144,10 +159,11 @@ static void jostle(struct vv_thread *me)
 {
     static u64 at_a_step;
     u64 seed = vv_crew.log->round * 0x9e3779b97f4a7c15ull + (u64)(me - vv_crew.threads) * 77 + me->pauses, i;
-    const u64 before = __atomic_add_fetch(&at_a_step, 1, __ATOMIC_SEQ_CST);
+    const u64 before = __atomic_add_fetch(&at_a_step, 1, __ATOMIC_SEQ_CST), began = nanoseconds(CLOCK_MONOTONIC);
 
     if (vv_below(&seed, 3)) {
-        for (i = vv_below(&seed, WAIT_STEPS); i && __atomic_load_n(&at_a_step, __ATOMIC_SEQ_CST) == before; i--) {
+        for (i = vv_below(&seed, WAIT_STEPS); i && __atomic_load_n(&at_a_step, __ATOMIC_SEQ_CST) == before
+             && nanoseconds(CLOCK_MONOTONIC) - began < WAIT_NS; i--) {
             sched_yield();
         }
     }
@@ -240,6 +256,7 @@ void *vv_thread_live(void *argument)
     sigaltstack(&signals, NULL);
     me->tid = (pid_t)syscall(SYS_gettid);
     me->processor = -1;
+    pthread_getcpuclockid(pthread_self(), &me->clock);
     me->stat_fd = vv_oversee_stat(me->tid);
     vv_call_state = &me->state;
     __atomic_add_fetch(&n_greetings, 1, __ATOMIC_SEQ_CST);
