@@ -185,9 +185,16 @@ static bool has(enum vv_conventions convention) { return vv_world.layout.convent
 
 static char caching;                /* lock: at a device's cache of region information */
 
+/* A subject's pointer is followed as QEMU follows it: NULL ends the process. */
+__attribute__((no_sanitize("null,alignment")))
+static bool is_cacheable(const VFIODevice *vbasedev, int index)
+{
+    return index >= 0 && (unsigned)index < vbasedev->num_initial_regions && vbasedev->reginfo;
+}
+
 static int region_info(VFIODevice *vbasedev, int index, struct vfio_region_info **info, struct vv_event *event)
 {
-    const bool cacheable = index >= 0 && (unsigned)index < vbasedev->num_initial_regions && vbasedev->reginfo;
+    const bool cacheable = is_cacheable(vbasedev, index);
     u64 r;
 
     *info = NULL;
@@ -216,8 +223,7 @@ VV_EXPORT int vfio_device_get_region_info(struct VFIODevice *vbasedev, int index
     int result;
 
     vv_lock_concurrent(&caching);
-    event->arg[2] = index >= 0 && (unsigned)index < vbasedev->num_initial_regions && vbasedev->reginfo
-                    && vbasedev->reginfo[index];
+    event->arg[2] = is_cacheable(vbasedev, index) && vbasedev->reginfo[index];
     result = region_info(vbasedev, index, info, event);
     vv_unlock_concurrent(&caching);
     if (result < 0) {
