@@ -335,7 +335,9 @@ def test_ctrl_c_ends_a_compiler_that_does_not_end(tmp_path: Path, call: str) -> 
     until("the compiler hangs", lambda: has_started(process.pid, "300"))
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=10)
-    assert (process.returncode, err) == (130, "\ninterrupted\n")
+    assert err == "\ninterrupted\n"
+    # A shell has 130 for both. Python ends by the signal if that came in an exec(), as in an import.
+    assert process.returncode in (130, -signal.SIGINT)
     assert list(temporary.iterdir()) == []
     assert processes_that_name(str(wrapper)) == []
 

@@ -159,9 +159,11 @@ static void jostle(struct vv_thread *me)
 {
     static u64 at_a_step;
     u64 seed = vv_crew.log->round * 0x9e3779b97f4a7c15ull + (u64)(me - vv_crew.threads) * 77 + me->pauses, i;
-    const u64 before = __atomic_add_fetch(&at_a_step, 1, __ATOMIC_SEQ_CST), began = nanoseconds(CLOCK_MONOTONIC);
+    const u64 before = __atomic_add_fetch(&at_a_step, 1, __ATOMIC_SEQ_CST);
 
     if (vv_below(&seed, 3)) {
+        const u64 began = nanoseconds(CLOCK_MONOTONIC);
+
         for (i = vv_below(&seed, WAIT_STEPS); i && __atomic_load_n(&at_a_step, __ATOMIC_SEQ_CST) == before
              && nanoseconds(CLOCK_MONOTONIC) - began < WAIT_NS; i--) {
             sched_yield();
